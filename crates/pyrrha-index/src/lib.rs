@@ -1,0 +1,1 @@
+//! Symbols, postings algebra and label matching, in memory and on disk.

@@ -1,0 +1,1 @@
+//! Remote write and exposition text to an appender; limits and validation.

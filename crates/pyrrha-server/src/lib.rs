@@ -1,0 +1,1 @@
+//! Configuration, HTTP faces and wiring of the `pyrrha` binary.

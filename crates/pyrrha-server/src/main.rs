@@ -1,0 +1,3 @@
+//! The `pyrrha` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Write log, head, blocks, block merge, the per-tenant database.

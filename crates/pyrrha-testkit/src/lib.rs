@@ -1,0 +1,1 @@
+//! Simulated disk and clock, series generators, and the simplest correct store.
