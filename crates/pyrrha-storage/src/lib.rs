@@ -1,1 +1,3 @@
 //! Write log, head, blocks, block merge, the per-tenant database.
+
+pub mod wal;
