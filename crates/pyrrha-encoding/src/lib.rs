@@ -1,5 +1,10 @@
 //! Bytes to values and back: varint, bit streams, chunk codecs, checksummed framing. Pure: no I/O.
 
+pub mod bits;
+pub mod crc;
+mod error;
 mod samples;
+pub mod varint;
 
+pub use error::DecodeError;
 pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want};
