@@ -1,1 +1,9 @@
 //! Simulated disk and clock, series generators, and the simplest correct store.
+
+mod rng;
+mod sim_clock;
+mod sim_disk;
+
+pub use rng::SimRng;
+pub use sim_clock::SimClock;
+pub use sim_disk::{DiskOp, Fault, SimDisk};
