@@ -1,0 +1,75 @@
+use super::*;
+
+fn one(text: &str, format: Format) -> ExposedSample {
+    let mut exposition = parse(text, format).unwrap_or_else(|e| panic!("{text}: {e}"));
+    assert_eq!(exposition.samples.len(), 1);
+    exposition.samples.remove(0)
+}
+
+#[test]
+fn a_page_of_the_classic_format_is_read() {
+    let text = "# HELP http_requests_total The \\\\ total.\\nSecond line.\n# TYPE http_requests_total counter\n\
+                http_requests_total{method=\"post\",code=\"200\"} 1027 1395066363000\n\
+                http_requests_total{ method = \"post\" , code=\"400\" , }    3\n\n\
+                # a comment\nmsdos{path=\"C:\\\\DIR\\\\F\\\"x\\\"\\n\"} 1.5e3\nnothing +Inf\nbare{} NaN\n";
+    let page = parse(text, Format::Prometheus).expect("readable");
+    let metadata = &page.metadata["http_requests_total"];
+    assert_eq!(
+        (metadata.metric_type, metadata.help.as_str()),
+        (MetricType::Counter, "The \\ total.\nSecond line.")
+    );
+    let lines: Vec<_> = page.samples.iter().map(|s| (s.labels.to_string(), s.timestamp)).collect();
+    assert_eq!(
+        lines[0],
+        (r#"http_requests_total{code="200", method="post"}"#.into(), Some(1_395_066_363_000))
+    );
+    assert_eq!(lines[1], (r#"http_requests_total{code="400", method="post"}"#.into(), None));
+    assert_eq!(page.samples[2].labels.get("path"), Some("C:\\DIR\\F\"x\"\n"));
+    assert_eq!(page.samples[2].value, 1500.0);
+    assert_eq!(page.samples[3].value, f64::INFINITY);
+    assert!(page.samples[4].value.is_nan());
+}
+
+#[test]
+fn openmetrics_times_are_seconds_and_exemplars_are_read() {
+    let line = r#"foo_bucket{le="10.0"} 17 1520879607.789 # {trace_id="KOO5S4vxi0o"} 9.8 1520879607.5"#;
+    let sample = one(&format!("{line}\n# EOF\ngarbage"), Format::OpenMetrics);
+    assert_eq!(sample.timestamp, Some(1_520_879_607_789));
+    let exemplar = sample.exemplar.expect("an exemplar");
+    assert_eq!((exemplar.value, exemplar.timestamp), (9.8, 1_520_879_607_500));
+    assert_eq!(exemplar.labels.get("trace_id"), Some("KOO5S4vxi0o"));
+}
+
+#[test]
+fn names_may_be_quoted() {
+    let sample = one(r#"{"my.metric", "a.b"="c", d="e"} 1"#, Format::Prometheus);
+    assert_eq!(sample.labels.to_string(), r#"{"my.metric", "a.b"="c", d="e"}"#);
+    let page = parse("# TYPE \"my.metric\" gauge\n", Format::Prometheus).expect("readable");
+    assert_eq!(page.metadata["my.metric"].metric_type, MetricType::Gauge);
+}
+
+#[test]
+fn a_bad_line_is_named_with_its_place() {
+    for (text, part) in [
+        ("a 1\nb{x=\"1\" 2\n", "line 2"),
+        ("a one\n", "\"one\" is not a number"),
+        ("a 1 1.5\n", "not a timestamp"),
+        ("a 1 5 six\n", "unexpected text"),
+        ("a{x=\"1\",x=\"2\"} 1\n", "label \"x\" is given twice"),
+        ("{x=\"1\"} 1\n", "no metric name"),
+        ("# TYPE a thing\n", "invalid metric type"),
+        ("a{x=\"\\q\"} 1\n", "line 1"),
+        ("9a 1\n", "line 1"),
+    ] {
+        let error = parse(text, Format::Prometheus).expect_err(text);
+        assert!(error.to_string().contains(part), "{text:?}: {error}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "[a-z{}=\", #\\\\\n0-9.+-]{0,200}") {
+        let _ = parse(&text, Format::Prometheus);
+        let _ = parse(&text, Format::OpenMetrics);
+    }
+}
