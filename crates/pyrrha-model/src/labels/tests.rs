@@ -1,3 +1,5 @@
+//! Tests of label sets: order, printing, building, hashing.
+
 use super::*;
 
 #[test]
