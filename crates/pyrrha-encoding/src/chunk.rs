@@ -1,0 +1,97 @@
+//! Chunk codecs: the encodings of Prometheus' chunk files, byte for byte (docs/format/chunks.md).
+
+mod sample_bits;
+mod start_time;
+pub mod varbit;
+mod window;
+pub mod xor;
+pub mod xor2;
+
+pub use sample_bits::ChunkBuffer;
+pub use xor::XorAppender;
+pub use xor2::Xor2Appender;
+
+use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
+
+use crate::{DecodeError, FloatColumn};
+
+/// Samples after which a chunk is cut, as Prometheus' default.
+pub const SAMPLES_PER_CHUNK: usize = 120;
+
+/// The number of samples in a chunk's header (of the first bytes of any encoding but
+/// [`ChunkEncoding::Aggregate`]).
+pub fn sample_count(encoding: ChunkEncoding, bytes: &[u8]) -> Result<usize, DecodeError> {
+    let Some([high, low]) = bytes.first_chunk::<2>() else {
+        return Err(DecodeError::Truncated { part: "chunk header" });
+    };
+    let count = usize::from(*high) << 8 | usize::from(*low);
+    match encoding {
+        ChunkEncoding::Xor
+        | ChunkEncoding::Histogram
+        | ChunkEncoding::FloatHistogram
+        | ChunkEncoding::Xor2 => Ok(count),
+        // The two highest bits are the counter-reset header.
+        ChunkEncoding::HistogramSt | ChunkEncoding::FloatHistogramSt => Ok(count & 0x3fff),
+        ChunkEncoding::Aggregate => Err(DecodeError::Encoding { encoding: encoding as u8 }),
+    }
+}
+
+/// Appends the samples of a float chunk that lie in `range` to `column`. They come as stored: in a
+/// damaged or foreign chunk times may not ascend. Start timestamps are added if `starts` (0 where
+/// the encoding has none). On error the column is as before.
+pub fn decode_floats(
+    encoding: ChunkEncoding,
+    bytes: &[u8],
+    range: TimeRange,
+    column: &mut FloatColumn,
+    starts: bool,
+) -> Result<(), DecodeError> {
+    let before = column.times.len();
+    let done = match encoding {
+        ChunkEncoding::Xor => xor::decode(bytes, range, column),
+        ChunkEncoding::Xor2 => {
+            let starts = starts.then_some(&mut column.starts);
+            xor2::decode(bytes, range, &mut column.times, &mut column.values, starts)
+        }
+        ChunkEncoding::Histogram
+        | ChunkEncoding::FloatHistogram
+        | ChunkEncoding::HistogramSt
+        | ChunkEncoding::FloatHistogramSt
+        | ChunkEncoding::Aggregate => Err(DecodeError::Encoding { encoding: encoding as u8 }),
+    };
+    finish_floats(before, done, column, starts)
+}
+
+/// As [`decode_floats`] for a chunk whose timestamps are in a shared column: `times` has the time
+/// of each of its samples, in order. Only [`ChunkEncoding::Xor`] has such a layout
+/// ([`XorAppender::append_value`]).
+pub fn decode_shared_floats(
+    encoding: ChunkEncoding,
+    bytes: &[u8],
+    times: &[Timestamp],
+    range: TimeRange,
+    column: &mut FloatColumn,
+    starts: bool,
+) -> Result<(), DecodeError> {
+    if encoding != ChunkEncoding::Xor {
+        return Err(DecodeError::Encoding { encoding: encoding as u8 });
+    }
+    let before = column.times.len();
+    let done = xor::decode_shared(bytes, times, range, column);
+    finish_floats(before, done, column, starts)
+}
+
+fn finish_floats(
+    before: usize,
+    done: Result<(), DecodeError>,
+    column: &mut FloatColumn,
+    starts: bool,
+) -> Result<(), DecodeError> {
+    let len = if done.is_ok() { column.times.len() } else { before };
+    column.times.truncate(len);
+    column.values.truncate(len);
+    if starts {
+        column.starts.resize(len, 0);
+    }
+    done
+}

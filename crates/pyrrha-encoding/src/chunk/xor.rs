@@ -1,0 +1,310 @@
+//! XOR chunks (encoding 1): delta-of-delta times, values XORed with the value before.
+//!
+//! `u16 n | varint t0 | f64 v0 | uvarint (t1-t0) | xor(v1) | {dod, xor(v)}*`. The samples are bits
+//! behind each other, so the first k samples of a chunk are a chunk: only its count differs.
+
+use pyrrha_model::{TimeRange, Timestamp};
+
+use super::sample_bits::{ChunkBuffer, SampleBits};
+use super::window::{ReadWindow, Window};
+use crate::bits::{BitReader, BitSink, BitWriter, fits_signed, sign};
+use crate::varint::{take_u16, take_u64, take_varint};
+use crate::{DecodeError, FloatColumn};
+
+/// Appends samples to an XOR chunk whose bytes live elsewhere. 32 bytes of plain data.
+///
+/// The bytes are a complete chunk after each sample, but for the count in their first two bytes,
+/// which is only right after [`set_count`]: so an append touches the end of the chunk alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct XorAppender {
+    time: Timestamp,
+    delta: u64,
+    value: u64,
+    bits: u32,
+    count: u16,
+    window: Window,
+}
+
+impl Default for XorAppender {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl XorAppender {
+    /// The state of a chunk without samples (and bytes).
+    pub const fn new() -> Self {
+        Self { time: 0, delta: 0, value: 0, bits: 0, count: 0, window: Window::NONE }
+    }
+
+    /// The state behind the last sample of a chunk. Bytes from [`byte_len`](Self::byte_len) on
+    /// are not part of it.
+    pub fn restore(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let Some(mut cursor) = Cursor::open(bytes)? else { return Ok(Self::new()) };
+        while cursor.next()? {}
+        let header = bytes.len() * 8 - cursor.len_bits;
+        Ok(Self {
+            time: cursor.time,
+            delta: cursor.delta,
+            value: cursor.value,
+            bits: u32::try_from(header + cursor.r.position())
+                .map_err(|_| DecodeError::Malformed { part: "xor chunk" })?,
+            count: cursor.count,
+            window: cursor.window.to_write(),
+        })
+    }
+
+    /// Appends a sample. Times ascend; a chunk holds at most 65,535 samples.
+    #[inline]
+    pub fn append(&mut self, buffer: &mut impl ChunkBuffer, time: Timestamp, value: f64) {
+        let mut bits = SampleBits::default();
+        if self.count == 0 {
+            bits.put(0, 16);
+        }
+        self.put(&mut bits, time, value);
+        bits.write(buffer, &mut self.bits);
+    }
+
+    /// Appends a sample to a chunk whose times are in a shared column:
+    /// `u16 n | f64 v0 | {xor(v)}*`. A chunk takes either kind of sample, not both.
+    #[inline]
+    pub fn append_value(&mut self, buffer: &mut impl ChunkBuffer, value: f64) {
+        let mut bits = SampleBits::default();
+        let value = value.to_bits();
+        if self.count == 0 {
+            bits.put(0, 16);
+            bits.put(value, 64);
+        } else {
+            self.window.put_xor(&mut bits, value ^ self.value);
+        }
+        self.value = value;
+        self.count += 1;
+        bits.write(buffer, &mut self.bits);
+    }
+
+    #[inline]
+    fn put(&mut self, sink: &mut impl BitSink, time: Timestamp, value: f64) {
+        debug_assert!(self.count < u16::MAX);
+        let value = value.to_bits();
+        let delta = time.wrapping_sub(self.time) as u64;
+        match self.count {
+            0 => {
+                sink.put_varint(time);
+                sink.put(value, 64);
+            }
+            1 => {
+                sink.put_uvarint(delta);
+                self.window.put_xor(sink, value ^ self.value);
+            }
+            _ => {
+                put_dod(sink, delta.wrapping_sub(self.delta) as i64);
+                self.window.put_xor(sink, value ^ self.value);
+            }
+        }
+        self.delta = delta;
+        self.time = time;
+        self.value = value;
+        self.count += 1;
+    }
+
+    /// Samples in the chunk.
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Length of the chunk.
+    pub fn byte_len(&self) -> usize {
+        self.bits.div_ceil(8) as usize
+    }
+
+    /// Time of the last sample; 0 without one, or where times are shared.
+    pub fn last_time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// Value of the last sample; 0 without one.
+    pub fn last_value(&self) -> f64 {
+        f64::from_bits(self.value)
+    }
+}
+
+/// Writes the number of samples into a chunk's header. A count below that of the appender makes
+/// it a chunk of its first samples.
+pub fn set_count(chunk: &mut [u8], count: u16) {
+    if let Some(header) = chunk.first_chunk_mut() {
+        *header = count.to_be_bytes();
+    }
+}
+
+/// Encodes at most 65,535 samples (the shorter of both columns) as one chunk.
+pub fn encode(times: &[Timestamp], values: &[f64]) -> Vec<u8> {
+    let (mut writer, mut appender) = (BitWriter::new(), XorAppender::new());
+    let count = times.len().min(values.len()).min(usize::from(u16::MAX));
+    writer.put(count as u64, 16);
+    for (time, value) in times.iter().zip(values).take(count) {
+        appender.put(&mut writer, *time, *value);
+    }
+    writer.finish()
+}
+
+/// `0`: 0; `10`, `110`, `1110` and 14, 17, 20 bits; `1111` and 64 bits.
+#[inline]
+fn put_dod(sink: &mut impl BitSink, dod: i64) {
+    if dod == 0 {
+        sink.put(0, 1);
+    } else if fits_signed(dod, 14) {
+        sink.put(0b10 << 14 | dod as u64 & 0x3fff, 16);
+    } else if fits_signed(dod, 17) {
+        sink.put(0b110 << 17 | dod as u64 & 0x1_ffff, 20);
+    } else if fits_signed(dod, 20) {
+        sink.put(0b1110 << 20 | dod as u64 & 0xf_ffff, 24);
+    } else {
+        sink.put(0b1111, 4);
+        sink.put(dod as u64, 64);
+    }
+}
+
+#[inline(always)]
+fn read_dod(r: &mut BitReader<'_>) -> i64 {
+    let word = r.peek();
+    match word >> 60 {
+        0b0000..=0b0111 => {
+            r.skip(1);
+            0
+        }
+        0b1000..=0b1011 => {
+            r.skip(16);
+            sign(word << 2 >> 50, 14)
+        }
+        0b1100..=0b1101 => {
+            r.skip(20);
+            sign(word << 3 >> 47, 17)
+        }
+        0b1110 => {
+            r.skip(24);
+            sign(word << 4 >> 44, 20)
+        }
+        _ => {
+            r.skip(4);
+            r.read(64) as i64
+        }
+    }
+}
+
+/// A reader that stands on a sample.
+struct Cursor<'a> {
+    r: BitReader<'a>,
+    /// Length of what `r` reads.
+    len_bits: usize,
+    time: Timestamp,
+    delta: u64,
+    value: u64,
+    window: ReadWindow,
+    /// Samples read.
+    index: u16,
+    count: u16,
+}
+
+impl<'a> Cursor<'a> {
+    /// On the first sample, if there is one.
+    fn open(mut bytes: &'a [u8]) -> Result<Option<Self>, DecodeError> {
+        let count = take_u16(&mut bytes)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let time = take_varint(&mut bytes)?;
+        let value = take_u64(&mut bytes)?;
+        Ok(Some(Self {
+            r: BitReader::new(bytes),
+            len_bits: bytes.len() * 8,
+            time,
+            delta: 0,
+            value,
+            window: ReadWindow::default(),
+            index: 1,
+            count,
+        }))
+    }
+
+    /// Moves to the next sample, if there is one.
+    #[inline(always)]
+    fn next(&mut self) -> Result<bool, DecodeError> {
+        if self.index == self.count {
+            return Ok(false);
+        }
+        if self.index == 1 {
+            self.delta = self.r.uvarint()?;
+        } else {
+            self.delta = self.delta.wrapping_add(read_dod(&mut self.r) as u64);
+        }
+        self.time = self.time.wrapping_add(self.delta as i64);
+        self.value ^= self.window.read_xor(&mut self.r)?;
+        self.r.check("xor chunk")?;
+        self.index += 1;
+        Ok(true)
+    }
+}
+
+/// Appends the samples in `range`; the columns may be of unequal length on error.
+pub(super) fn decode(bytes: &[u8], range: TimeRange, column: &mut FloatColumn) -> Result<(), DecodeError> {
+    let Some(mut cursor) = Cursor::open(bytes)? else { return Ok(()) };
+    // A sample takes two bits at least, so the count cannot ask for more room than that.
+    let room = usize::from(cursor.count).min(bytes.len() * 4);
+    let start = column.times.len();
+    column.times.resize(start + room, 0);
+    column.values.resize(start + room, 0.0);
+    let mut slots = column.times[start..].iter_mut().zip(&mut column.values[start..]);
+    let mut kept = 0;
+    loop {
+        if cursor.time >= range.start {
+            if cursor.time > range.end {
+                break;
+            }
+            let Some((time, value)) = slots.next() else { break };
+            *time = cursor.time;
+            *value = f64::from_bits(cursor.value);
+            kept += 1;
+        }
+        if !cursor.next()? {
+            break;
+        }
+    }
+    column.times.truncate(start + kept);
+    column.values.truncate(start + kept);
+    Ok(())
+}
+
+/// Appends the samples in `range` of a chunk of [`XorAppender::append_value`].
+pub(super) fn decode_shared(
+    mut bytes: &[u8],
+    times: &[Timestamp],
+    range: TimeRange,
+    column: &mut FloatColumn,
+) -> Result<(), DecodeError> {
+    let count = usize::from(take_u16(&mut bytes)?);
+    if count == 0 {
+        return Ok(());
+    }
+    // The column may have grown since; the chunk's samples are its first.
+    let times = times.get(..count).ok_or(DecodeError::Truncated { part: "shared timestamps" })?;
+    let mut value = take_u64(&mut bytes)?;
+    let (mut r, mut window) = (BitReader::new(bytes), ReadWindow::default());
+    let first = times.partition_point(|&t| t < range.start);
+    for (i, &time) in times.iter().enumerate() {
+        if i > 0 {
+            value ^= window.read_xor(&mut r)?;
+            r.check("xor chunk")?;
+        }
+        if time > range.end {
+            break;
+        }
+        if i >= first {
+            column.times.push(time);
+            column.values.push(f64::from_bits(value));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
