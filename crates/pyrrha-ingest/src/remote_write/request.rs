@@ -38,9 +38,15 @@ pub(crate) struct SeriesSlot<'a> {
     pub histograms: Range<u32>,
     pub exemplars: Range<u32>,
     /// 2.0: metadata of the series' metric family.
-    pub metadata: Option<Metadata>,
-    /// 2.0: what is wrong with this series alone.
-    pub fault: Option<String>,
+    pub metadata: Option<MetadataRefs>,
+}
+
+/// Metadata as 2.0 spells it: texts are references.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MetadataRefs {
+    pub metric_type: u8,
+    pub help: u32,
+    pub unit: u32,
 }
 
 /// Where a label set is spelled.
@@ -160,6 +166,28 @@ impl<'a> Request<'a> {
                 series_labels::build(self.ref_pairs(&self.exemplar_refs, range)?, limits)
             }
         }
+    }
+
+    /// Metadata with its texts.
+    pub(crate) fn metadata(&self, refs: MetadataRefs) -> Result<Metadata, String> {
+        let text = |reference| {
+            // Reference 0 is the empty string, also in a request without any symbols.
+            if reference == 0 {
+                return Ok(String::new());
+            }
+            self.symbol(reference).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        Ok(Metadata {
+            metric_type: super::v1::metric_type(u64::from(refs.metric_type)),
+            help: text(refs.help)?,
+            unit: text(refs.unit)?,
+        })
+    }
+
+    /// Whether the metadata's references lead somewhere.
+    pub(crate) fn metadata_is_sound(&self, slot: &SeriesSlot<'a>) -> bool {
+        let symbols = self.symbols.len().max(1);
+        slot.metadata.is_none_or(|m| (m.help as usize) < symbols && (m.unit as usize) < symbols)
     }
 
     /// The metric name that references spell, if it is text.

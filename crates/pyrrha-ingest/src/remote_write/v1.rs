@@ -56,18 +56,16 @@ fn label(mut message: Walker<'_>) -> Result<(&[u8], &[u8]), WireError> {
 /// the key useless, never wrong.
 fn series<'a>(bytes: &'a [u8], hasher: KeyHasher, request: &mut Request<'a>) -> Result<(), WireError> {
     let starts = (request.samples.len(), request.histograms.len(), request.exemplars.len());
-    let mut message = Walker::new(bytes);
-    let mut labels_end = 0;
+    let mut labels_end = skip_common_labels(bytes);
+    let mut message = Walker::new(&bytes[labels_end..]);
     while let Some(field) = message.next_field()? {
         match field.number {
             1 => {
                 // Checked now, so that the label iterator can rely on it later.
-                if !is_common_label(field.bytes()?) {
-                    label(field.message()?)?;
-                }
+                label(field.message()?)?;
                 labels_end = bytes.len() - message.remaining();
             }
-            2 => request.push_sample(sample(field.message()?)?)?,
+            2 => request.push_sample(sample(field.bytes()?)?)?,
             3 => request.push_exemplar(exemplar(field.bytes()?)?)?,
             4 => request.push_histogram(histogram::walk(field.message()?)?)?,
             _ => {}
@@ -79,25 +77,40 @@ fn series<'a>(bytes: &'a [u8], hasher: KeyHasher, request: &mut Request<'a>) -> 
         histograms: starts.1 as u32..request.histograms.len() as u32,
         exemplars: starts.2 as u32..request.exemplars.len() as u32,
         metadata: None,
-        fault: None,
     };
     request.push_series(hasher.hash(&bytes[..labels_end]), slot)
 }
 
-/// Whether a label message is exactly `name, value` with short lengths: the form that every sender
-/// writes, checked without walking it.
-#[inline]
-fn is_common_label(bytes: &[u8]) -> bool {
-    let [0x0A, name_len, rest @ ..] = bytes else { return false };
-    let name_len = usize::from(*name_len);
-    if name_len >= 0x80 || rest.len() < name_len + 2 {
-        return false;
+/// Length of the leading labels that have the form every sender writes: short, name before value.
+/// Looking at four bytes of each is enough to know it well-formed.
+fn skip_common_labels(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    // tag, length, name tag, name length, name, value tag, value length, value
+    while let Some(&[0x0A, len, 0x0A, name_len]) = bytes.get(at..at + 4) {
+        let (end, value_at) = (at + 2 + usize::from(len), at + 4 + usize::from(name_len));
+        let value = bytes.get(value_at..value_at + 2);
+        let well_formed = value.is_some_and(|v| v[0] == 0x12 && value_at + 2 + usize::from(v[1]) == end);
+        // A length of 0x80 and more goes on in the next byte.
+        let short = (len | name_len | value.map_or(0, |v| v[1])) < 0x80;
+        if !(well_formed && short && end <= bytes.len()) {
+            break;
+        }
+        at = end;
     }
-    let tail = &rest[name_len..];
-    tail[0] == 0x12 && tail[1] < 0x80 && usize::from(tail[1]) == tail.len() - 2
+    at
 }
 
-fn sample(mut message: Walker<'_>) -> Result<Sample, WireError> {
+#[inline]
+fn sample(bytes: &[u8]) -> Result<Sample, WireError> {
+    // The form every sender writes: value, then timestamp.
+    if let Some((&[0x09, ref value @ .., 0x10], time)) = bytes.split_first_chunk::<10>() {
+        let mut time = Walker::new(time);
+        let t = time.varint()? as i64;
+        if time.remaining() == 0 {
+            return Ok(Sample { start: 0, t, v: f64::from_le_bytes(*value) });
+        }
+    }
+    let mut message = Walker::new(bytes);
     let mut sample = Sample { start: 0, t: 0, v: 0.0 };
     while let Some(field) = message.next_field()? {
         match field.number {

@@ -1,12 +1,11 @@
 //! Walks a remote write 2.0 body (`io.prometheus.write.v2.Request`).
 
+use pyrrha_model::Timestamp;
 use pyrrha_model::contract::SeriesKey;
-use pyrrha_model::{Metadata, Timestamp};
 
 use super::KeyHasher;
 use super::histogram;
-use super::request::{ExemplarSlot, LabelSource, Request, Sample, SeriesSlot};
-use super::v1::metric_type;
+use super::request::{ExemplarSlot, LabelSource, MetadataRefs, Request, Sample, SeriesSlot};
 use super::wire::{Walker, WireError};
 
 /// Decodes a whole body into columns. Symbols may follow the series that use them, so they are
@@ -67,18 +66,13 @@ impl SeriesWalk {
             set_missing_starts(created, &mut request.samples[starts.0..], |s| &mut s.start);
             set_missing_starts(created, &mut request.histograms[starts.1..], |h| &mut h.start);
         }
-        let mut slot = SeriesSlot {
+        let slot = SeriesSlot {
             labels: LabelSource::Refs(refs.clone()),
             samples: starts.0 as u32..request.samples.len() as u32,
             histograms: starts.1 as u32..request.histograms.len() as u32,
             exemplars: starts.2 as u32..request.exemplars.len() as u32,
-            metadata: None,
-            fault: None,
+            metadata,
         };
-        match metadata.map(|m| m.resolve(request)).transpose() {
-            Ok(metadata) => slot.metadata = metadata,
-            Err(fault) => slot.fault = Some(fault),
-        }
         let key = self.key(&request.refs[refs.start as usize..refs.end as usize]);
         request.push_series(key, slot)
     }
@@ -131,40 +125,15 @@ fn exemplar<'a>(mut message: Walker<'a>, refs: &mut Vec<u32>) -> Result<Exemplar
     Ok(ExemplarSlot { labels: LabelSource::ExemplarRefs(begin..refs.len() as u32), value, t })
 }
 
-#[derive(Default)]
-struct MetadataRefs {
-    metric_type: u64,
-    help: u32,
-    unit: u32,
-}
-
 fn metadata_refs(mut message: Walker<'_>) -> Result<MetadataRefs, WireError> {
     let mut refs = MetadataRefs::default();
     while let Some(field) = message.next_field()? {
         match field.number {
-            1 => refs.metric_type = field.varint()?,
+            1 => refs.metric_type = field.varint()?.min(255) as u8,
             3 => refs.help = field.uint32()?,
             4 => refs.unit = field.uint32()?,
             _ => {}
         }
     }
     Ok(refs)
-}
-
-impl MetadataRefs {
-    /// The metadata with its texts.
-    fn resolve(self, request: &Request<'_>) -> Result<Metadata, String> {
-        let text = |reference| {
-            // Reference 0 is the empty string, also in a request without any symbols.
-            if reference == 0 {
-                return Ok(String::new());
-            }
-            request.symbol(reference).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        };
-        Ok(Metadata {
-            metric_type: metric_type(self.metric_type),
-            help: text(self.help)?,
-            unit: text(self.unit)?,
-        })
-    }
 }

@@ -94,6 +94,12 @@ impl<'a> Walker<'a> {
     }
 
     fn long_varint(&mut self) -> Result<u64, WireError> {
+        if let &[low, high, ref rest @ ..] = self.bytes
+            && high < 0x80
+        {
+            self.bytes = rest;
+            return Ok(u64::from(low & 0x7F) | u64::from(high) << 7);
+        }
         let mut value = 0u64;
         for (i, &byte) in self.bytes.iter().take(10).enumerate() {
             if i == 9 && byte > 1 {
@@ -196,6 +202,10 @@ impl<'a> Field<'a> {
     /// Appends the uint32s of a repeated field, packed or not.
     #[inline]
     pub(crate) fn uint32s(&self, out: &mut Vec<u32>) -> Result<(), WireError> {
+        if let FieldValue::Bytes(bytes) = self.value {
+            // One byte a number at least; references are small numbers, so this is hardly too much.
+            out.reserve(bytes.len());
+        }
         self.varints(|v| out.push(v as u32))
     }
 

@@ -1,15 +1,24 @@
 //! From a compressed body to a committed batch.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use pyrrha_model::contract::{AppendStats, Appender, Ingest, Refused, SeriesKey};
-use pyrrha_model::{Exemplar, Labels, Metadata, SeriesRef, TenantId, Timestamp};
+use pyrrha_model::{Exemplar, Labels, SeriesRef, TenantId, Timestamp};
 
 use super::outcome::{ProtobufError, WriteError, WriteOutcome};
-use super::request::{Request, SeriesSlot};
+use super::request::{MetadataRefs, Request, SeriesSlot};
 use super::{KeyHasher, Protocol, v1, v2};
 use crate::IngestLimits;
 use crate::series_labels::abridge;
+
+/// Largest buffer that a thread keeps for its next request: what Prometheus sends fits by far.
+const SCRATCH_BYTES_MAX: usize = 4 << 20;
+
+thread_local! {
+    /// The decompressed body of the thread's last request: fresh memory costs more than decoding.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Takes remote write requests. One for the process; threads share it.
 #[derive(Debug)]
@@ -34,8 +43,24 @@ impl RemoteWriter {
         protocol: Protocol,
         body: &[u8],
     ) -> Result<WriteOutcome, WriteError> {
-        let body = self.decompress(body)?;
-        let request = self.decode(protocol, &body)?;
+        let mut scratch = SCRATCH.take();
+        let result = self.write_with(store, tenant, protocol, body, &mut scratch);
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            SCRATCH.set(scratch);
+        }
+        result
+    }
+
+    fn write_with(
+        &self,
+        store: &dyn Ingest,
+        tenant: &TenantId,
+        protocol: Protocol,
+        body: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<WriteOutcome, WriteError> {
+        let body = self.decompress(body, scratch)?;
+        let request = self.decode(protocol, body)?;
         let mut write = Write {
             request: &request,
             limits: &self.limits,
@@ -52,7 +77,7 @@ impl RemoteWriter {
         Ok(outcome)
     }
 
-    fn decompress(&self, body: &[u8]) -> Result<Vec<u8>, WriteError> {
+    fn decompress<'s>(&self, body: &[u8], scratch: &'s mut Vec<u8>) -> Result<&'s [u8], WriteError> {
         let bytes = snap::raw::decompress_len(body).map_err(WriteError::Snappy)?;
         let limit = self.limits.request_bytes_max;
         if bytes > limit {
@@ -63,7 +88,11 @@ impl RemoteWriter {
         if bytes / 22 > body.len() {
             return Err(WriteError::Bomb { declared: bytes, compressed: body.len() });
         }
-        snap::raw::Decoder::new().decompress_vec(body).map_err(WriteError::Snappy)
+        if scratch.len() < bytes {
+            scratch.resize(bytes, 0);
+        }
+        let len = snap::raw::Decoder::new().decompress(body, scratch).map_err(WriteError::Snappy)?;
+        Ok(&scratch[..len])
     }
 
     fn decode<'a>(&self, protocol: Protocol, body: &'a [u8]) -> Result<Request<'a>, WriteError> {
@@ -92,7 +121,7 @@ impl<'a> Write<'_, 'a> {
         let mut found = Vec::new();
         appender.lookup(&self.request.keys, &mut found);
         for (index, slot) in self.request.series.iter().enumerate() {
-            let usable = slot.fault.is_none() && !self.lacks_samples(slot);
+            let usable = !self.lacks_samples(slot) && self.request.metadata_is_sound(slot);
             let known = found.get(index).copied().flatten().filter(|_| usable);
             let series = known.or_else(|| self.resolve(appender, slot, self.request.keys[index]));
             if let Some(series) = series {
@@ -133,8 +162,8 @@ impl<'a> Write<'_, 'a> {
     }
 
     fn checked_labels(&self, slot: &SeriesSlot<'a>) -> Result<Labels, String> {
-        if let Some(fault) = &slot.fault {
-            return Err(fault.clone());
+        if let Some(refs) = slot.metadata {
+            self.request.metadata(refs)?;
         }
         let labels = self.request.series_labels(&slot.labels, self.limits)?;
         if self.lacks_samples(slot) {
@@ -171,10 +200,12 @@ impl<'a> Write<'_, 'a> {
 
     /// 2.0 repeats a family's metadata with each of its series; the first of a request is enough.
     fn append_metadata(&mut self, appender: &mut dyn Appender, slot: &SeriesSlot<'a>) {
-        let Some(metadata) = slot.metadata.as_ref().filter(|m| **m != Metadata::default()) else { return };
+        let Some(refs) = slot.metadata.filter(|m| *m != MetadataRefs::default()) else { return };
         let Some(metric) = self.request.metric_name(&slot.labels) else { return };
-        if self.described.insert(metric) {
-            appender.append_metadata(metric, metadata.clone());
+        if self.described.insert(metric)
+            && let Ok(metadata) = self.request.metadata(refs)
+        {
+            appender.append_metadata(metric, metadata);
             self.stores_anything = true;
         }
     }
