@@ -64,10 +64,21 @@ impl Appender for NullBatch<'_> {
 /// Twelve labels of the kinds that a scraped pod has.
 fn labels(series: usize) -> Vec<(String, String)> {
     let mut labels = vec![("__name__".to_owned(), format!("http_requests_family_{}_total", series % 50))];
-    for (i, name) in
-        ["cluster", "code", "container", "handler", "instance", "job", "method", "namespace", "node", "pod", "zone"]
-            .iter()
-            .enumerate()
+    for (i, name) in [
+        "cluster",
+        "code",
+        "container",
+        "handler",
+        "instance",
+        "job",
+        "method",
+        "namespace",
+        "node",
+        "pod",
+        "zone",
+    ]
+    .iter()
+    .enumerate()
     {
         labels.push(((*name).to_owned(), format!("{name}-value-{}", series / (i + 1) % 97)));
     }
@@ -78,7 +89,10 @@ fn body_v1() -> Vec<u8> {
     let timeseries = (0..SERIES)
         .map(|i| proto::v1::TimeSeries {
             labels: labels(i).into_iter().map(|(name, value)| proto::v1::Label { name, value }).collect(),
-            samples: vec![proto::v1::Sample { value: i as f64 * 1.5, timestamp: 1_700_000_000_000 + i as i64 }],
+            samples: vec![proto::v1::Sample {
+                value: i as f64 * 1.5,
+                timestamp: 1_700_000_000_000 + i as i64,
+            }],
             ..Default::default()
         })
         .collect();
