@@ -3,9 +3,20 @@
 
 pub mod annotations;
 pub mod ast;
+mod engine;
 pub mod error;
+mod exec;
+pub mod features;
 pub mod function;
 pub mod functions;
 pub mod kernel;
 pub mod labels;
+mod plan;
 pub mod value;
+
+pub use engine::{
+    Engine, EngineOptions, MatrixSeries, Optimiser, QueryOptions, QueryResult, QueryStats, QueryValue,
+    VectorSample,
+};
+pub use error::QueryError;
+pub use features::Features;

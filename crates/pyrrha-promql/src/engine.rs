@@ -1,0 +1,264 @@
+//! The query engine's face: options, queries, results.
+
+use std::sync::Arc;
+
+use pyrrha_model::contract::{QueryContext, Queryable};
+use pyrrha_model::{FloatHistogram, Labels, Timestamp};
+
+use crate::annotations::Annotations;
+use crate::ast::{Expr, ValueType};
+use crate::error::QueryError;
+use crate::exec::Exec;
+use crate::features::Features;
+use crate::plan::{self, Bounds};
+use crate::value::{Sample, Steps};
+
+/// Settings of an [`Engine`].
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// How far an instant selector looks back, ms.
+    pub lookback_delta_ms: i64,
+    /// Most samples a query may hold at once.
+    pub max_samples: usize,
+    /// Step of subqueries that name none, ms.
+    pub default_step_ms: i64,
+    /// Threads that one query may use; 1 evaluates on the caller's.
+    pub threads: usize,
+    /// What is switched on.
+    pub features: Features,
+    /// Which optimiser rules run.
+    pub optimiser: Optimiser,
+}
+
+/// Kill switches of the optimiser's rules. None of them changes a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Optimiser {
+    /// Constants are computed once, when planning.
+    pub fold_constants: bool,
+    /// What `@` makes the same at every step is evaluated once.
+    pub hoist_invariant: bool,
+    /// Equal sub-expressions are evaluated once.
+    pub share_common: bool,
+    /// Stores are told which labels are needed.
+    pub project_labels: bool,
+}
+
+impl Optimiser {
+    /// All rules.
+    pub const ON: Self =
+        Self { fold_constants: true, hoist_invariant: true, share_common: true, project_labels: true };
+    /// No rule.
+    pub const OFF: Self =
+        Self { fold_constants: false, hoist_invariant: false, share_common: false, project_labels: false };
+}
+
+impl Default for Optimiser {
+    fn default() -> Self {
+        Self::ON
+    }
+}
+
+impl Default for EngineOptions {
+    /// Prometheus' defaults, one thread.
+    fn default() -> Self {
+        Self {
+            lookback_delta_ms: 300_000,
+            max_samples: 50_000_000,
+            default_step_ms: 60_000,
+            threads: 1,
+            features: Features::default(),
+            optimiser: Optimiser::ON,
+        }
+    }
+}
+
+/// What one query may set for itself.
+#[derive(Debug, Clone, Default)]
+pub struct QueryOptions {
+    /// Instead of the engine's lookback, ms.
+    pub lookback_delta_ms: Option<i64>,
+    /// The query's text, for positions in run-time errors.
+    pub text: String,
+}
+
+/// A query's result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryResult {
+    /// The value.
+    pub value: QueryValue,
+    /// Warnings and infos.
+    pub annotations: Annotations,
+    /// What it took.
+    pub stats: QueryStats,
+}
+
+/// The value of an expression.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueryValue {
+    /// A number.
+    Scalar {
+        /// Evaluation time, ms.
+        t: Timestamp,
+        /// The number.
+        v: f64,
+    },
+    /// A text.
+    String {
+        /// Evaluation time, ms.
+        t: Timestamp,
+        /// The text.
+        text: String,
+    },
+    /// One sample per series. The order is that of the sorting function or of `topk`/`bottomk`
+    /// where one of them is the outermost.
+    Vector(Vec<VectorSample>),
+    /// Series over time, sorted by labels.
+    Matrix(Vec<MatrixSeries>),
+}
+
+/// An element of an instant vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorSample {
+    /// Its labels.
+    pub labels: Labels,
+    /// Evaluation time, ms.
+    pub t: Timestamp,
+    /// Its value.
+    pub value: Sample,
+}
+
+/// A series of a matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatrixSeries {
+    /// Its labels.
+    pub labels: Labels,
+    /// Floats by time (ms).
+    pub floats: Vec<(Timestamp, f64)>,
+    /// Histograms by time (ms); no time is among the floats'.
+    pub histograms: Vec<(Timestamp, Arc<FloatHistogram>)>,
+}
+
+/// What a query took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueryStats {
+    /// Samples that selectors brought to steps: `totalQueryableSamples`.
+    pub total_samples: u64,
+    /// Samples read from the store, each once: `samplesRead`.
+    pub samples_read: u64,
+    /// Most samples held at once.
+    pub peak_samples: u64,
+    /// Series that selectors found.
+    pub series: u64,
+}
+
+/// Evaluates expressions. Holds no data of queries; share one.
+#[derive(Debug, Clone, Default)]
+pub struct Engine {
+    options: EngineOptions,
+}
+
+impl Engine {
+    /// An engine with these settings.
+    pub fn new(options: EngineOptions) -> Self {
+        Self { options }
+    }
+
+    /// Its settings.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Evaluates `expr` at `t` ms.
+    pub fn instant(
+        &self,
+        ctx: &QueryContext,
+        store: &dyn Queryable,
+        expr: &Expr,
+        t: Timestamp,
+    ) -> Result<QueryResult, QueryError> {
+        self.instant_with(ctx, store, expr, t, &QueryOptions::default())
+    }
+
+    /// Evaluates `expr` at the times `start`, `start + step_ms` and so on up to `end` (ms).
+    pub fn range(
+        &self,
+        ctx: &QueryContext,
+        store: &dyn Queryable,
+        expr: &Expr,
+        start: Timestamp,
+        end: Timestamp,
+        step_ms: i64,
+    ) -> Result<QueryResult, QueryError> {
+        self.range_with(ctx, store, expr, start, end, step_ms, &QueryOptions::default())
+    }
+
+    /// [`Engine::instant`] with settings of this query.
+    pub fn instant_with(
+        &self,
+        ctx: &QueryContext,
+        store: &dyn Queryable,
+        expr: &Expr,
+        t: Timestamp,
+        options: &QueryOptions,
+    ) -> Result<QueryResult, QueryError> {
+        let bounds = self.bounds(t, t, 0, options);
+        self.run(ctx, store, expr, Steps::instant(t), bounds, options)
+    }
+
+    /// [`Engine::range`] with settings of this query.
+    #[allow(clippy::too_many_arguments, reason = "the parameters of a range query")]
+    pub fn range_with(
+        &self,
+        ctx: &QueryContext,
+        store: &dyn Queryable,
+        expr: &Expr,
+        start: Timestamp,
+        end: Timestamp,
+        step_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryResult, QueryError> {
+        let ty = expr.value_type();
+        if !matches!(ty, ValueType::Scalar | ValueType::Vector) {
+            return Err(QueryError::Invalid(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                ty.describe()
+            )));
+        }
+        let bounds = self.bounds(start, end, step_ms.max(1), options);
+        self.run(ctx, store, expr, Steps::between(start, end, step_ms), bounds, options)
+    }
+
+    fn bounds<'a>(
+        &self,
+        start: Timestamp,
+        end: Timestamp,
+        step: i64,
+        options: &'a QueryOptions,
+    ) -> Bounds<'a> {
+        Bounds {
+            start,
+            end,
+            step,
+            default_step: self.options.default_step_ms,
+            text: &options.text,
+            fold: self.options.optimiser.fold_constants,
+        }
+    }
+
+    fn run(
+        &self,
+        ctx: &QueryContext,
+        store: &dyn Queryable,
+        expr: &Expr,
+        steps: Steps,
+        bounds: Bounds<'_>,
+        options: &QueryOptions,
+    ) -> Result<QueryResult, QueryError> {
+        let plan = plan::build(expr, &bounds)?;
+        let lookback = options.lookback_delta_ms.unwrap_or(self.options.lookback_delta_ms);
+        let exec = Exec::new(ctx, store, &self.options, lookback, bounds.step != 0);
+        let value = exec.evaluate(&plan, steps)?;
+        let (annotations, stats) = exec.finish();
+        Ok(QueryResult { value, annotations, stats })
+    }
+}

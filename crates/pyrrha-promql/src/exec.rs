@@ -1,0 +1,116 @@
+//! The operators: evaluation of a plan over the steps of a query, series by series.
+//!
+//! ```text
+//! selector ─► per-series stages (window, functions, scalar operators) ─► fold (aggregate) or table
+//!   256 series a batch, batches on all threads, folded in order
+//! ```
+
+#![allow(dead_code, reason = "vector operators follow")]
+
+mod call;
+mod result;
+mod scalar;
+mod table;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use pyrrha_model::contract::{QueryContext, Queryable};
+
+use crate::annotations::{Annotation, Annotations};
+use crate::ast::ValueType;
+use crate::engine::{EngineOptions, QueryStats, QueryValue};
+use crate::error::QueryError;
+use crate::plan::{Kind, Node};
+use crate::value::Steps;
+
+#[allow(unused_imports, reason = "vector operators follow")]
+pub(crate) use scalar::{arithmetic, compare, mismatch, scalar_binary};
+#[allow(unused_imports, reason = "vector operators follow")]
+pub(crate) use table::{Charge, Table};
+
+/// The evaluation of one query.
+pub(crate) struct Exec<'a> {
+    pub(crate) ctx: &'a QueryContext,
+    pub(crate) store: &'a dyn Queryable,
+    pub(crate) options: &'a EngineOptions,
+    /// ms
+    pub(crate) lookback: i64,
+    pub(crate) range_query: bool,
+    notes: Mutex<Annotations>,
+    held: AtomicUsize,
+    peak: AtomicUsize,
+    total: AtomicU64,
+    read: AtomicU64,
+    series: AtomicU64,
+}
+
+impl<'a> Exec<'a> {
+    pub(crate) fn new(
+        ctx: &'a QueryContext,
+        store: &'a dyn Queryable,
+        options: &'a EngineOptions,
+        lookback: i64,
+        range_query: bool,
+    ) -> Self {
+        Self {
+            ctx,
+            store,
+            options,
+            lookback,
+            range_query,
+            notes: Mutex::default(),
+            held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+        }
+    }
+
+    /// The value of the whole plan.
+    pub(crate) fn evaluate(&'a self, plan: &'a Node, steps: Steps) -> Result<QueryValue, QueryError> {
+        self.ctx.cancel.check().map_err(QueryError::Stopped)?;
+        match plan.ty {
+            ValueType::Scalar => self.scalar_result(plan, steps),
+            ValueType::String => match &plan.kind {
+                Kind::Text(text) => Ok(QueryValue::String { t: steps.start, text: text.clone() }),
+                _ => Err(mismatch(plan.ty)),
+            },
+            ValueType::Vector => self.vector_result(plan, steps),
+            ValueType::Matrix => self.matrix_result(plan, steps),
+        }
+    }
+
+    /// What the evaluation found out besides the value.
+    pub(crate) fn finish(self) -> (Annotations, QueryStats) {
+        let stats = QueryStats {
+            total_samples: self.total.into_inner(),
+            samples_read: self.read.into_inner(),
+            peak_samples: self.peak.into_inner() as u64,
+            series: self.series.into_inner(),
+        };
+        (self.notes.into_inner(), stats)
+    }
+
+    /// Adds annotations, in the order of evaluation.
+    pub(crate) fn annotate(&self, notes: impl IntoIterator<Item = Annotation>) {
+        self.notes.lock().extend(notes);
+    }
+
+    /// Counts samples as held, or fails by the limit.
+    pub(crate) fn hold(&self, samples: usize) -> Result<(), QueryError> {
+        let held = self.held.fetch_add(samples, Ordering::Relaxed) + samples;
+        if held > self.options.max_samples {
+            self.held.fetch_sub(samples, Ordering::Relaxed);
+            return Err(QueryError::TooManySamples);
+        }
+        self.peak.fetch_max(held, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back held samples.
+    pub(crate) fn let_go(&self, samples: usize) {
+        self.held.fetch_sub(samples, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,199 @@
+//! From the syntax tree to the plan.
+
+use pyrrha_model::Timestamp;
+
+use super::duration::resolve;
+use super::{Aggregate, Binary, Call, Kind, Node, Selector, Subquery};
+use crate::ast::{self, At, AtBound, Expr, Pos, RangeMode, ValueType};
+use crate::error::QueryError;
+use crate::function::FunctionId;
+
+/// What a plan has to know of its query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds<'a> {
+    /// First step, ms.
+    pub(crate) start: Timestamp,
+    /// Last step as asked for, ms.
+    pub(crate) end: Timestamp,
+    /// ms; 0 for an instant query.
+    pub(crate) step: i64,
+    /// Step of subqueries that name none, ms.
+    pub(crate) default_step: i64,
+    /// The query's text, for positions in errors.
+    pub(crate) text: &'a str,
+    /// Whether constants are folded.
+    pub(crate) fold: bool,
+}
+
+/// Builds the plan of an expression.
+pub(crate) fn build(expr: &Expr, bounds: &Bounds<'_>) -> Result<Node, QueryError> {
+    node(expr, bounds, "")
+}
+
+fn node(expr: &Expr, bounds: &Bounds<'_>, above: &'static str) -> Result<Node, QueryError> {
+    let (pos, ty) = (expr.pos(), expr.value_type());
+    let make = |kind, invariant| Ok(Node { kind, pos, ty, invariant });
+    match expr {
+        Expr::Number(number) => make(Kind::Number(number.value), true),
+        Expr::String(text) => make(Kind::Text(text.value.clone()), true),
+        Expr::Paren(paren) => node(&paren.expr, bounds, above),
+        Expr::Selector(selector) => {
+            let selector = self::selector(selector, 0, bounds, above)?;
+            let invariant = selector.at.is_some();
+            make(Kind::Select(selector), invariant)
+        }
+        Expr::Matrix(matrix) => {
+            let range = resolve(&matrix.range, bounds, true)?;
+            let selector = self::selector(&matrix.selector, range, bounds, above)?;
+            let invariant = selector.at.is_some();
+            make(Kind::Matrix(selector), invariant)
+        }
+        Expr::Subquery(subquery) => {
+            let step = match &subquery.step {
+                Some(step) => resolve(step, bounds, true)?,
+                None => bounds.default_step,
+            };
+            let kind = Kind::Subquery(Box::new(Subquery {
+                expr: node(&subquery.expr, bounds, "")?,
+                range: resolve(&subquery.range, bounds, true)?,
+                step: step.max(1),
+                at: at(subquery.at, bounds),
+                offset: resolve(&subquery.offset, bounds, false)?,
+            }));
+            make(kind, subquery.at.is_some())
+        }
+        Expr::Unary(unary) => {
+            let inner = node(&unary.expr, bounds, "")?;
+            match (&inner.kind, unary.negative) {
+                (_, false) => Ok(inner),
+                (Kind::Number(v), true) if bounds.fold => make(Kind::Number(-v), true),
+                (_, true) => {
+                    let invariant = inner.invariant;
+                    make(Kind::Negate(Box::new(inner)), invariant)
+                }
+            }
+        }
+        Expr::Binary(binary) => self::binary(binary, bounds, pos, ty),
+        Expr::Call(call) => self::call(call, bounds, pos, ty),
+        Expr::Aggregate(aggregate) => {
+            let expr = node(&aggregate.expr, bounds, aggregate.op.as_str())?;
+            let param = aggregate.param.as_deref().map(|p| node(p, bounds, "")).transpose()?;
+            let invariant = expr.invariant && param.as_ref().is_none_or(|p| p.invariant);
+            let kind = Kind::Aggregate(Box::new(Aggregate {
+                op: aggregate.op,
+                expr,
+                grouping: aggregate.grouping.clone(),
+                without: aggregate.without,
+                expr_pos: aggregate.expr.pos(),
+                param_pos: aggregate.param.as_ref().map(|p| p.unparen().pos()).unwrap_or_default(),
+                param,
+            }));
+            make(kind, invariant)
+        }
+    }
+}
+
+fn selector(
+    selector: &ast::VectorSelector,
+    range: i64,
+    bounds: &Bounds<'_>,
+    above: &'static str,
+) -> Result<Selector, QueryError> {
+    Ok(Selector {
+        matchers: selector.matchers.clone(),
+        at: at(selector.at, bounds),
+        offset: resolve(&selector.offset, bounds, false)?,
+        range,
+        mode: selector.mode,
+        above,
+    })
+}
+
+fn at(at: Option<At>, bounds: &Bounds<'_>) -> Option<Timestamp> {
+    at.map(|at| match at {
+        At::Time(t) => t,
+        At::Bound(AtBound::Start) => bounds.start,
+        At::Bound(AtBound::End) => bounds.end,
+    })
+}
+
+fn binary(binary: &ast::Binary, bounds: &Bounds<'_>, pos: Pos, ty: ValueType) -> Result<Node, QueryError> {
+    let (lhs, rhs) = (node(&binary.lhs, bounds, "")?, node(&binary.rhs, bounds, "")?);
+    if bounds.fold
+        && let (Some(a), Some(b)) = (lhs.number(), rhs.number())
+        && let Some(value) = crate::exec::scalar_binary(binary.op, a, b)
+    {
+        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true });
+    }
+    let invariant = lhs.invariant && rhs.invariant;
+    let kind = Kind::Binary(Box::new(Binary {
+        op: binary.op,
+        lhs,
+        rhs,
+        return_bool: binary.return_bool,
+        matching: binary.matching.clone(),
+    }));
+    Ok(Node { kind, pos, ty, invariant })
+}
+
+fn call(call: &ast::Call, bounds: &Bounds<'_>, pos: Pos, ty: ValueType) -> Result<Node, QueryError> {
+    let id = call.function.id;
+    let folded = match id {
+        FunctionId::Pi => Some(std::f64::consts::PI),
+        FunctionId::Start => Some(bounds.start as f64 / 1000.0),
+        FunctionId::End => Some(bounds.end as f64 / 1000.0),
+        FunctionId::Step => Some(bounds.step as f64 / 1000.0),
+        FunctionId::Range => Some((bounds.end - bounds.start) as f64 / 1000.0),
+        _ => None,
+    };
+    if let Some(value) = folded {
+        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true });
+    }
+    check_mode(call)?;
+    let args =
+        call.args.iter().map(|arg| node(arg, bounds, call.function.name)).collect::<Result<Vec<_>, _>>()?;
+    let positions = call.args.iter().map(|a| a.unparen().pos()).collect();
+    let invariant = !depends_on_time(id, args.len()) && args.iter().all(|a| a.invariant);
+    Ok(Node { kind: Kind::Call(Call { function: call.function, args, positions }), pos, ty, invariant })
+}
+
+/// Functions whose value depends on the evaluation time itself.
+fn depends_on_time(id: FunctionId, args: usize) -> bool {
+    match id {
+        FunctionId::Time | FunctionId::Timestamp | FunctionId::PredictLinear => true,
+        FunctionId::DaysInMonth
+        | FunctionId::DayOfMonth
+        | FunctionId::DayOfWeek
+        | FunctionId::DayOfYear
+        | FunctionId::Hour
+        | FunctionId::Minute
+        | FunctionId::Month
+        | FunctionId::Year => args == 0,
+        _ => false,
+    }
+}
+
+/// Anchored and smoothed ranges are for some functions only.
+fn check_mode(call: &ast::Call) -> Result<(), QueryError> {
+    use FunctionId::{Changes, Delta, Increase, Rate, Resets};
+    let mode = call.args.iter().find_map(|arg| match arg.unparen() {
+        Expr::Matrix(matrix) => Some(matrix.selector.mode),
+        _ => None,
+    });
+    let id = call.function.id;
+    match mode {
+        Some(RangeMode::Anchored) if !matches!(id, Changes | Delta | Increase | Rate | Resets) => {
+            Err(QueryError::execution(format!(
+                "anchored modifier can only be used with: changes, delta, increase, rate, resets - not with {}",
+                call.function.name
+            )))
+        }
+        Some(RangeMode::Smoothed) if !matches!(id, Delta | Increase | Rate) => {
+            Err(QueryError::execution(format!(
+                "smoothed modifier can only be used with: delta, increase, rate - not with {}",
+                call.function.name
+            )))
+        }
+        _ => Ok(()),
+    }
+}
