@@ -49,6 +49,11 @@ impl IndexError {
     }
 }
 
+/// Damage at a byte offset of the index file.
+pub(crate) fn corrupt(what: &'static str, offset: usize) -> IndexError {
+    IndexError::Corrupt { what, offset: offset as u64 }
+}
+
 impl From<IndexError> for StoreError {
     fn from(error: IndexError) -> Self {
         match error {

@@ -72,6 +72,11 @@ impl SymbolPool {
         self.places.get(id as usize).map_or("", |&place| text_at(&self.pages, place))
     }
 
+    /// Ids of all symbols, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.ids.iter().copied()
+    }
+
     /// Number of symbols.
     pub fn len(&self) -> usize {
         self.ids.len()

@@ -1,0 +1,158 @@
+//! Written indexes read back, agree with the oracle, and survive damage.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use pyrrha_env::Disk;
+use pyrrha_model::Labels;
+use pyrrha_testkit::SimDisk;
+
+use super::*;
+use crate::select::tests::{agree, any_matchers, any_series};
+use crate::{IndexReader, IndexWriter, LabelIndex, SortedSymbols};
+
+fn chunks_of(i: usize) -> Vec<ChunkMeta> {
+    let start = i as i64 * 7 - 50;
+    (0..i % 4)
+        .map(|c| ChunkMeta {
+            min_time: start + c as i64 * 100,
+            max_time: start + c as i64 * 100 + 99 - (c as i64 % 2),
+            reference: (i * 10 + c) as u64 + ((i as u64 / 20) << 32),
+        })
+        .collect()
+}
+
+fn write(series: &[Labels]) -> Bytes {
+    let disk = SimDisk::new(1);
+    let path = Path::new("/index");
+    let symbols: SortedSymbols =
+        series.iter().flatten().flat_map(|l| [l.name.as_str(), l.value.as_str()]).collect();
+    let mut writer = IndexWriter::new(disk.create_new(path).expect("a file"), symbols).expect("symbols");
+    for (i, labels) in series.iter().enumerate() {
+        let ordinal = |text| writer.symbols().lookup(text).expect("a known symbol");
+        let ids: Vec<(u32, u32)> = labels.iter().map(|l| (ordinal(&l.name), ordinal(&l.value))).collect();
+        writer.add_series(&ids, &chunks_of(i)).expect("in order");
+    }
+    let stats = writer.finish().expect("no disk fault");
+    let bytes = disk.read(path).expect("the file");
+    assert_eq!((stats.series, stats.bytes), (series.len() as u64, bytes.len() as u64));
+    bytes
+}
+
+fn labels_of(index: &IndexReader, row: &SeriesRow) -> Labels {
+    let text = |s| index.symbol(s).expect("a known symbol").to_owned();
+    Labels::from_pairs(row.labels.iter().map(|&(n, v)| (text(n), text(v))))
+}
+
+/// Asks everything of a file, sound or not.
+fn exercise(file: Bytes, matchers: &[pyrrha_model::Matcher]) -> Result<(), IndexError> {
+    let index = IndexReader::open(file)?;
+    let cancel = Default::default();
+    let mut row = SeriesRow::default();
+    for series in &index.all()?.to_bitmap() {
+        index.series(series, &mut row)?;
+        for &(name, value) in &row.labels {
+            index.symbol(name)?;
+            index.symbol(value)?;
+        }
+    }
+    crate::postings_for_matchers(&index, matchers, &cancel)?;
+    crate::label_names(&index, matchers, 0, &cancel)?;
+    crate::label_values(&index, "job", matchers, 0, &cancel)?;
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn the_file_agrees_with_the_oracle(series in any_series(), matchers in any_matchers()) {
+        let index = IndexReader::open(write(&series)).expect("a sound file");
+        let references: Vec<u32> = index.all().expect("sound").to_bitmap().iter().collect();
+        prop_assert_eq!(references.len(), series.len());
+        let mut row = SeriesRow::default();
+        for (i, (labels, &reference)) in series.iter().zip(&references).enumerate() {
+            index.series(reference, &mut row).expect("sound");
+            prop_assert_eq!(&labels_of(&index, &row), labels);
+            prop_assert_eq!(&row.chunks, &chunks_of(i));
+        }
+        agree(&index, &series, &references, &matchers);
+    }
+
+    #[test]
+    fn any_damage_is_an_error_or_harmless(
+        series in any_series(),
+        matchers in any_matchers(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let mut bytes = write(&series).to_vec();
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] ^= byte }
+        let _ = exercise(bytes.into(), &matchers);
+    }
+
+    #[test]
+    fn noise_with_valid_checksums_does_not_panic(
+        noise in prop::collection::vec(any::<u8>(), 0..200),
+        fields in prop::array::uniform6(0u64..300),
+        version in 1u8..4,
+    ) {
+        let mut bytes = MAGIC.to_be_bytes().to_vec();
+        bytes.push(version);
+        for part in noise.chunks(40) {
+            crc::put_section(&mut bytes, part);
+        }
+        let [symbols, series, label_indices, label_indices_table, postings, postings_table] = fields;
+        let toc = Toc { symbols, series, label_indices, label_indices_table, postings, postings_table };
+        bytes.extend(toc.encode());
+        let _ = exercise(bytes.into(), &[]);
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_a_checked_part_is_found() {
+    let series: Vec<Labels> = (0..200)
+        .map(|i| Labels::from_pairs([("a", format!("{i:04}")), ("b", format!("{}", i % 3))]))
+        .collect();
+    let sound = write(&series);
+    assert!(exercise(sound.clone(), &[]).is_ok());
+    let toc = Toc::read(&sound).expect("sound");
+    for offset in [toc.symbols + 20, toc.series + 5, toc.postings + 9, toc.postings_table + 50] {
+        let mut bytes = sound.to_vec();
+        bytes[offset as usize] ^= 4;
+        let error = exercise(bytes.into(), &[]).expect_err("damage is found");
+        assert_eq!(error.kind(), pyrrha_model::ErrorKind::Corrupt, "offset={offset}");
+    }
+}
+
+#[test]
+fn many_values_are_found_through_the_samples() {
+    let series: Vec<Labels> = (0..500).map(|i| Labels::from_pairs([("a", format!("{i:04}"))])).collect();
+    let index = IndexReader::open(write(&series)).expect("a sound file");
+    for labels in &series {
+        let value = labels.get("a").expect("it has one");
+        assert_eq!(index.postings("a", value).expect("sound").len(), 1, "{value}");
+    }
+    for absent in ["", "0000x", "9", "zz"] {
+        assert!(index.postings("a", absent).expect("sound").is_empty());
+    }
+    let mut found = Vec::new();
+    index.postings_where("a", "01", &mut |_| Ok(true), &mut found).expect("sound");
+    assert_eq!(found.len(), 100);
+}
+
+#[test]
+fn the_writer_refuses_what_the_format_cannot_hold() {
+    let disk = SimDisk::new(1);
+    let symbols: SortedSymbols = ["a", "b", "c"].into_iter().collect();
+    let mut writer =
+        IndexWriter::new(disk.create_new(Path::new("/i")).expect("a file"), symbols).expect("symbols");
+    writer.add_series(&[(0, 1)], &chunks_of(3)).expect("in order");
+    assert!(writer.add_series(&[(0, 1)], &[]).is_err(), "the same labels again");
+    assert!(writer.add_series(&[(0, 3)], &[]).is_err(), "an unknown symbol");
+    assert!(writer.add_series(&[(1, 0), (0, 1)], &[]).is_err(), "names out of order");
+    let chunk = ChunkMeta { min_time: 5, max_time: 6, reference: 90 };
+    assert!(writer.add_series(&[(0, 2)], &[chunk, chunk]).is_err(), "overlapping chunks");
+    assert!(writer.add_series(&[(0, 2)], &[ChunkMeta { reference: 95, ..chunk }]).is_ok());
+}
