@@ -11,6 +11,8 @@ pub mod function;
 pub mod functions;
 pub mod kernel;
 pub mod labels;
+mod lexer;
+pub mod parser;
 mod plan;
 pub mod value;
 
@@ -20,3 +22,4 @@ pub use engine::{
 };
 pub use error::QueryError;
 pub use features::Features;
+pub use parser::{ParseError, parse};

@@ -1,0 +1,192 @@
+//! The parser of PromQL: precedence climbing with one token of lookahead (decision 35).
+//!
+//! The first error is the one reported, with Prometheus' text and position. Types are checked only
+//! when the syntax is right.
+
+mod binary;
+mod call;
+mod check;
+mod duration;
+mod error;
+mod expr;
+mod postfix;
+mod selector;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ParseError, line_and_column};
+
+use crate::ast::{Expr, Pos};
+use crate::features::Features;
+use crate::lexer::{Lexer, Token, TokenKind, unquote};
+
+/// Most levels of nesting that are read recursively (parentheses, arguments, unary operators).
+const MAX_NESTING: usize = 128;
+
+/// Greatest height of a syntax tree: a chain of binary operators is as high as it is long. It
+/// bounds the recursion of everything that walks a tree.
+const MAX_HEIGHT: usize = 512;
+
+/// Parses a query and checks its types.
+pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
+    if u32::try_from(query.len()).is_err() {
+        return Err(ParseError::new("", Pos::default(), "query is longer than 4 GiB"));
+    }
+    let mut parser = Parser::new(query, features);
+    let mut expr = parser.query()?;
+    check::check(query, &mut expr)?;
+    Ok(expr)
+}
+
+/// Parses a selector without `@`, `offset` or range, as `match[]` takes it.
+pub fn parse_selector(query: &str) -> Result<Vec<pyrrha_model::Matcher>, ParseError> {
+    match parse(query, &Features::default())? {
+        Expr::Selector(s) if s.at.is_none() && s.offset == crate::ast::Duration::ZERO => Ok(s.matchers),
+        other => Err(ParseError::new(
+            query,
+            other.pos(),
+            format!("expected type vector selector, got {}", other.value_type().describe()),
+        )),
+    }
+}
+
+type Parsed<T> = Result<T, ParseError>;
+
+struct Parser<'q> {
+    query: &'q str,
+    features: &'q Features,
+    lexer: Lexer<'q>,
+    lookahead: Option<Token>,
+    /// End of the last token consumed.
+    last_end: usize,
+    /// Levels of nesting at the moment.
+    nesting: usize,
+    /// Aggregations around this place whose parentheses are open.
+    open_aggregations: usize,
+    /// Height of the expression read last.
+    height: usize,
+}
+
+impl<'q> Parser<'q> {
+    fn new(query: &'q str, features: &'q Features) -> Self {
+        Self {
+            query,
+            features,
+            lexer: Lexer::new(query),
+            lookahead: None,
+            last_end: 0,
+            nesting: 0,
+            open_aggregations: 0,
+            height: 0,
+        }
+    }
+
+    fn query(&mut self) -> Parsed<Expr> {
+        if self.peek()?.kind == TokenKind::Eof {
+            return Err(self.error_at(0, "no expression found in input"));
+        }
+        let expr = self.expr(0)?;
+        match self.peek()?.kind {
+            TokenKind::Eof => Ok(expr),
+            _ => self.unexpected_here(),
+        }
+    }
+
+    fn peek(&mut self) -> Parsed<Token> {
+        if let Some(token) = self.lookahead {
+            return Ok(token);
+        }
+        match self.lexer.next_token() {
+            Ok(token) => Ok(*self.lookahead.insert(token)),
+            Err(e) => Err(self.error_at(e.start, e.message)),
+        }
+    }
+
+    /// Consumes the next token, which was peeked at.
+    fn next(&mut self) -> Parsed<Token> {
+        let token = self.peek()?;
+        self.lookahead = None;
+        self.last_end = token.end;
+        Ok(token)
+    }
+
+    fn next_if(&mut self, kind: TokenKind) -> Parsed<Option<Token>> {
+        if self.peek()?.kind == kind { self.next().map(Some) } else { Ok(None) }
+    }
+
+    /// From `start` to the end of the last token.
+    fn pos_from(&self, start: usize) -> Pos {
+        Pos { start: start as u32, end: self.last_end as u32 }
+    }
+
+    fn token_pos(token: Token) -> Pos {
+        Pos { start: token.start as u32, end: token.end as u32 }
+    }
+
+    fn text(&self, token: Token) -> &'q str {
+        token.text(self.query)
+    }
+
+    fn unquoted(&self, token: Token) -> Parsed<String> {
+        let text = self.text(token);
+        unquote(text).ok_or_else(|| {
+            let quoted = pyrrha_model::go_fmt::quote(text);
+            self.error_at(token.start, format!("error unquoting string {quoted}: invalid syntax"))
+        })
+    }
+
+    fn error_at(&self, start: usize, message: impl Into<String>) -> ParseError {
+        let at = start as u32;
+        ParseError::new(self.query, Pos { start: at, end: at }, message)
+    }
+
+    fn error(&self, pos: Pos, message: impl Into<String>) -> ParseError {
+        ParseError::new(self.query, pos, message)
+    }
+
+    /// `unexpected X in <context>, expected <what>` at the lookahead.
+    fn unexpected<T>(&mut self, context: &str, expected: &str) -> Parsed<T> {
+        let token = self.peek()?;
+        let mut message = format!("unexpected {}", token.describe(self.query));
+        if !context.is_empty() {
+            message.push_str(" in ");
+            message.push_str(context);
+        }
+        if !expected.is_empty() {
+            message.push_str(", expected ");
+            message.push_str(expected);
+        }
+        Err(self.error_at(token.start, message))
+    }
+
+    /// `unexpected X` where nothing nearer names the context: an open aggregation does.
+    fn unexpected_here<T>(&mut self) -> Parsed<T> {
+        self.unexpected(if self.open_aggregations > 0 { "aggregation" } else { "" }, "")
+    }
+
+    /// Runs `read` one level deeper.
+    fn nested<T>(&mut self, start: usize, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        self.nesting += 1;
+        if self.nesting > MAX_NESTING {
+            return Err(self.too_deep(start));
+        }
+        let result = read(self);
+        self.nesting -= 1;
+        result
+    }
+
+    /// Notes the height of an expression whose highest operand is `operands` high.
+    fn raise(&mut self, operands: usize, start: usize) -> Parsed<()> {
+        self.height = operands + 1;
+        if self.height > MAX_HEIGHT { Err(self.too_deep(start)) } else { Ok(()) }
+    }
+
+    fn too_deep(&self, start: usize) -> ParseError {
+        self.error_at(
+            start,
+            format!(
+                "expression is nested too deeply: at most {MAX_NESTING} levels and {MAX_HEIGHT} operators"
+            ),
+        )
+    }
+}

@@ -1,0 +1,48 @@
+//! Why a query does not parse, and where.
+
+use std::fmt;
+
+use pyrrha_model::ErrorKind;
+
+use crate::ast::Pos;
+
+/// Why a query does not parse. Prints as Prometheus does: `1:5: parse error: text`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// Line of the error, from 1.
+    pub line: u32,
+    /// Column of the error in bytes, from 1.
+    pub column: u32,
+    /// Where in the query.
+    pub pos: Pos,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl ParseError {
+    pub(super) fn new(query: &str, pos: Pos, message: impl Into<String>) -> Self {
+        let (line, column) = line_and_column(query, pos.start);
+        Self { line, column, pos, message: message.into() }
+    }
+
+    /// Always [`ErrorKind::Invalid`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Line and column of a byte of `query`, both from 1; columns count bytes. Annotations use it too.
+pub fn line_and_column(query: &str, at: u32) -> (u32, u32) {
+    let before = &query.as_bytes()[..(at as usize).min(query.len())];
+    let lines = before.iter().filter(|b| **b == b'\n').count();
+    let column = before.len() - before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+    (lines as u32 + 1, column as u32 + 1)
+}

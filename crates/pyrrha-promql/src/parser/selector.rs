@@ -1,0 +1,93 @@
+//! Selectors: a metric's name and its matchers.
+
+use pyrrha_model::{METRIC_NAME, MatchOp, Matcher};
+
+use super::{Parsed, Parser};
+use crate::ast::{BinaryOp, Duration, RangeMode, VectorSelector};
+use crate::lexer::{Token, TokenKind};
+
+const CONTEXT: &str = "label matching";
+
+impl Parser<'_> {
+    /// `name{matchers}`; the name, if any, is consumed.
+    pub(super) fn selector(&mut self, name: Option<Token>) -> Parsed<VectorSelector> {
+        let start = match name {
+            Some(token) => token.start,
+            None => self.peek()?.start,
+        };
+        let name = name.map(|token| self.text(token).to_owned());
+        let mut matchers: Vec<Matcher> = name.iter().map(|n| Matcher::equal(METRIC_NAME, n)).collect();
+        if self.next_if(TokenKind::LeftBrace)?.is_some() {
+            self.matchers(start, &mut matchers)?;
+        }
+        self.height = 1;
+        Ok(VectorSelector {
+            name,
+            matchers,
+            at: None,
+            offset: Duration::ZERO,
+            mode: RangeMode::Classic,
+            pos: self.pos_from(start),
+        })
+    }
+
+    fn matchers(&mut self, start: usize, matchers: &mut Vec<Matcher>) -> Parsed<()> {
+        let mut quoted_name = false;
+        loop {
+            if self.next_if(TokenKind::RightBrace)?.is_some() {
+                return Ok(());
+            }
+            let (matcher, bare) = self.matcher()?;
+            quoted_name |= bare;
+            if quoted_name
+                && is_name(&matcher)
+                && let Some(first) = matchers.iter().find(|m| is_name(m))
+            {
+                let message = name_twice(&first.value, &matcher.value);
+                return Err(self.error_at(start, message));
+            }
+            matchers.push(matcher);
+            if self.next_if(TokenKind::Comma)?.is_none() && self.peek()?.kind != TokenKind::RightBrace {
+                return self.unexpected(CONTEXT, "\",\" or \"}\"");
+            }
+        }
+    }
+
+    /// One matcher, and whether it is a bare quoted metric name.
+    fn matcher(&mut self) -> Parsed<(Matcher, bool)> {
+        let token = self.peek()?;
+        let label = match token.kind {
+            TokenKind::Identifier => self.text(token).to_owned(),
+            TokenKind::String => self.unquoted(token)?,
+            _ => return self.unexpected(CONTEXT, "identifier or \"}\""),
+        };
+        self.next()?;
+        let op = match self.peek()?.kind {
+            TokenKind::Assign => MatchOp::Equal,
+            TokenKind::Op(BinaryOp::Ne) => MatchOp::NotEqual,
+            TokenKind::EqRegex => MatchOp::Regex,
+            TokenKind::NeRegex => MatchOp::NotRegex,
+            _ if token.kind == TokenKind::String => return Ok((Matcher::equal(METRIC_NAME, label), true)),
+            _ => return self.unexpected(CONTEXT, "label matching operator"),
+        };
+        self.next()?;
+        let value = self.peek()?;
+        if value.kind != TokenKind::String {
+            return self.unexpected(CONTEXT, "string");
+        }
+        self.next()?;
+        let matcher = Matcher::new(op, label, self.unquoted(value)?)
+            .map_err(|e| self.error(self.pos_from(token.start), e.to_string()))?;
+        Ok((matcher, false))
+    }
+}
+
+fn is_name(matcher: &Matcher) -> bool {
+    matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal
+}
+
+/// The error of a selector that names its metric twice.
+pub(super) fn name_twice(first: &str, second: &str) -> String {
+    use pyrrha_model::go_fmt::quote;
+    format!("metric name must not be set twice: {} or {}", quote(first), quote(second))
+}

@@ -1,0 +1,138 @@
+use super::*;
+use crate::ast::*;
+
+fn ok(query: &str) -> Expr {
+    match parse(query, &Features::all()) {
+        Ok(expr) => expr,
+        Err(e) => panic!("{query}: {e}"),
+    }
+}
+
+fn err(query: &str) -> String {
+    match parse(query, &Features::all()) {
+        Ok(expr) => panic!("{query} parsed as {expr:?}"),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[test]
+fn operators_bind_by_precedence() {
+    let shape = |query: &str| -> String {
+        fn walk(e: &Expr) -> String {
+            match e {
+                Expr::Binary(b) => format!("({} {} {})", walk(&b.lhs), b.op.as_str(), walk(&b.rhs)),
+                Expr::Unary(u) => format!("-{}", walk(&u.expr)),
+                Expr::Number(n) => n.value.to_string(),
+                Expr::Selector(s) => s.name.clone().unwrap_or_default(),
+                _ => "?".into(),
+            }
+        }
+        walk(&ok(query))
+    };
+    assert_eq!(shape("a or b and c == d + e * f ^ g"), "(a or (b and (c == (d + (e * (f ^ g))))))");
+    assert_eq!(shape("a ^ b ^ c"), "(a ^ (b ^ c))");
+    assert_eq!(shape("a - b - c"), "((a - b) - c)");
+    assert_eq!(shape("-a ^ b * c"), "(-(a ^ b) * c)");
+    assert_eq!(shape("-1 ^ 2"), "-(1 ^ 2)");
+    assert_eq!(shape("-1 * 2"), "(-1 * 2)");
+    assert_eq!(shape("2 ^ -1 * 3"), "((2 ^ -1) * 3)");
+}
+
+#[test]
+fn keywords_name_metrics_and_labels() {
+    for query in [
+        "sum",
+        "by",
+        "offset",
+        "and",
+        "start",
+        "end",
+        "step",
+        "range",
+        "min_of",
+        "anchored",
+        "fill",
+        "sum{a=\"b\"}",
+        "sum + by",
+        "sum by (by, on, bool, and, sum, offset, start) (x)",
+        "sum by (a, b,) (x)",
+        "fill + fill(0) fill",
+        "sum without (\"my.label\") (x)",
+        "start() + end()",
+        "{\"my.metric\", \"a.b\"=\"c\",}",
+        "count_values(\"x\", y)",
+        "sum [5m]",
+        "foo anchored[5m]",
+        "foo[5m] smoothed @ 5 offset 1m",
+        "info(a, {})",
+        "rate(a[5m:1m] offset -5m @ end())",
+        "a + on () group_left (x) fill_left (1) fill_right (-Inf) b",
+        "foo offset step()",
+        "foo[max_of(step() + 1, 5m) * 2]",
+    ] {
+        ok(query);
+    }
+    for query in ["bool", "on", "ignoring", "group_left", "atan2"] {
+        assert!(err(query).starts_with("1:1: parse error: unexpected <"), "{query}");
+    }
+}
+
+#[test]
+fn durations_are_fixed_unless_they_compute() {
+    let Expr::Matrix(m) = ok("a[1h30m]") else { panic!() };
+    assert_eq!(m.range, Duration::Fixed(5_400_000));
+    let Expr::Selector(s) = ok("a offset -(90)") else { panic!() };
+    assert_eq!(s.offset, Duration::Fixed(-90_000));
+    let Expr::Matrix(m) = ok("a[5m-5m]") else { panic!() };
+    assert!(matches!(m.range, Duration::Expr(_)));
+    let Expr::Binary(b) = ok("a offset 100 + 2") else { panic!() };
+    assert_eq!(b.op, BinaryOp::Add);
+    let Expr::Number(n) = ok("1h30m") else { panic!() };
+    assert_eq!((n.value, n.duration), (5400.0, true));
+}
+
+#[test]
+fn errors_name_the_first_place() {
+    for (query, expected) in [
+        ("", "1:1: parse error: no expression found in input"),
+        ("1+", "1:3: parse error: unexpected end of input"),
+        ("(1", "1:3: parse error: unclosed left parenthesis"),
+        ("1))", "1:2: parse error: unexpected right parenthesis ')'"),
+        ("a - on(b) ignoring(c) d", "1:11: parse error: unexpected <ignoring>"),
+        ("some_metric OFFSET 1m[5m]", "1:22: parse error: no offset modifiers allowed before range"),
+        ("(foo + bar)[5m]", "1:12: parse error: ranges only allowed for vector selectors"),
+        ("MIN keep (m)", "1:5: parse error: unexpected identifier \"keep\" in aggregation"),
+        ("sum(a b)", "1:7: parse error: unexpected identifier \"b\" in aggregation"),
+        (
+            "foo{gibberish}",
+            "1:14: parse error: unexpected \"}\" in label matching, expected label matching operator",
+        ),
+        ("topk(m, o)", "1:6: parse error: expected type scalar in aggregation parameter, got instant vector"),
+        ("\n1 == 1", "2:3: parse error: comparisons between scalars must use BOOL modifier"),
+        (
+            "foo[5m + ]",
+            "1:10: parse error: unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
+        ),
+        ("foo @ start", "1:12: parse error: unexpected end of input in @, expected timestamp"),
+    ] {
+        assert_eq!(err(query), expected, "{query}");
+    }
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    for query in [
+        "(".repeat(100_000),
+        "-".repeat(100_000) + "1",
+        "abs(".repeat(100_000),
+        "a[".to_owned() + &"(".repeat(100_000),
+        "a".to_owned() + &" + a".repeat(100_000),
+        "a[1".to_owned() + &" + 1".repeat(100_000) + "]",
+        "a".to_owned() + &"[1m:]".repeat(100_000),
+        "a".to_owned() + &"^a".repeat(100_000),
+    ] {
+        assert!(err(&query).contains("nested too deeply"), "{}", &query[..10]);
+    }
+    ok(&("a".to_owned() + &" + a".repeat(400)));
+    ok(&("(".repeat(60) + "a" + &")".repeat(60)));
+}
