@@ -56,8 +56,7 @@ impl Parser<'_> {
 
     fn fixed(&self, number: NumberLiteral) -> Parsed<i64> {
         let nanoseconds = (number.value * 1e9).round();
-        // NaN is refused too.
-        if !(nanoseconds.abs() < i64::MAX as f64) {
+        if nanoseconds.is_nan() || nanoseconds.abs() >= i64::MAX as f64 {
             return Err(self.error(number.pos, "duration out of range"));
         }
         Ok(nanoseconds as i64 / 1_000_000)
