@@ -286,7 +286,8 @@ impl<'q> Lexer<'q> {
     }
 
     fn unexpected_char(&self, what: &str, c: Option<char>) -> LexError {
-        self.error(format!("{what}{}", quote_char(c)))
+        // The end of the input is a character that is none.
+        self.error(format!("{what}{}", pyrrha_model::go_fmt::quote_char(c.unwrap_or('\u{FFFD}'))))
     }
 }
 
@@ -296,17 +297,4 @@ pub(crate) fn is_word_start(c: char) -> bool {
 
 pub(crate) fn is_word_part(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
-}
-
-/// Go's `%q` of a character; the end of the input prints as the replacement character.
-fn quote_char(c: Option<char>) -> String {
-    match c {
-        None => "'\u{FFFD}'".to_owned(),
-        Some('\'') => r"'\''".to_owned(),
-        Some('"') => "'\"'".to_owned(),
-        Some(c) => {
-            let quoted = pyrrha_model::go_fmt::quote(c.encode_utf8(&mut [0; 4]));
-            format!("'{}'", quoted.trim_matches('"'))
-        }
-    }
 }

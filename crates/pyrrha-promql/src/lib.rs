@@ -14,6 +14,7 @@ pub mod labels;
 mod lexer;
 pub mod parser;
 mod plan;
+pub mod printer;
 pub mod value;
 
 pub use engine::{

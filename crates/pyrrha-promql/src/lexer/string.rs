@@ -1,5 +1,7 @@
 //! Quoted and raw strings: their extent as tokens, and their text.
 
+use pyrrha_model::go_fmt::unicode_point;
+
 use super::{Lexed, Lexer, TokenKind};
 
 impl Lexer<'_> {
@@ -32,7 +34,7 @@ impl Lexer<'_> {
             Some('x') => (2, 16),
             Some('u') => (4, 16),
             Some('U') => (8, 16),
-            Some(c) => return Err(self.error(format!("unknown escape sequence {}", code_point(c)))),
+            Some(c) => return Err(self.error(format!("unknown escape sequence {}", unicode_point(c)))),
         };
         if base == 16 {
             self.bump();
@@ -43,7 +45,7 @@ impl Lexer<'_> {
                 return Err(self.error("escape sequence not terminated"));
             };
             let Some(digit) = c.to_digit(base) else {
-                return Err(self.error(format!("illegal character {} in escape sequence", code_point(c))));
+                return Err(self.error(format!("illegal character {} in escape sequence", unicode_point(c))));
             };
             value = value.wrapping_mul(base).wrapping_add(digit);
             self.bump();
@@ -54,11 +56,6 @@ impl Lexer<'_> {
             false => Err(self.error("escape sequence is an invalid Unicode code point")),
         }
     }
-}
-
-/// Go's `%#U`.
-fn code_point(c: char) -> String {
-    if c.is_control() { format!("U+{:04X}", c as u32) } else { format!("U+{:04X} '{c}'", c as u32) }
 }
 
 /// The text of a string token. Escapes can spell bytes that are no UTF-8; those become U+FFFD.
