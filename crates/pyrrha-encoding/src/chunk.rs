@@ -1,12 +1,14 @@
 //! Chunk codecs: the encodings of Prometheus' chunk files, byte for byte (docs/format/chunks.md).
 
+pub mod histogram;
 mod sample_bits;
 mod start_time;
-pub mod varbit;
+mod varbit;
 mod window;
 pub mod xor;
 pub mod xor2;
 
+pub use histogram::HistogramAppender;
 pub use sample_bits::ChunkBuffer;
 pub use xor::XorAppender;
 pub use xor2::Xor2Appender;

@@ -1,13 +1,19 @@
 //! Bytes to values and back: varint, bit streams, chunk codecs, checksummed framing. Pure: no I/O.
 
+mod aggregate;
 pub mod bits;
 pub mod chunk;
 pub mod crc;
 mod error;
+mod merge;
 mod samples;
+mod series;
 #[cfg(test)]
 mod testing;
 pub mod varint;
 
+pub use aggregate::{Aggregate, AggregateChunk};
 pub use error::DecodeError;
+pub use merge::decode_series;
 pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want};
+pub use series::{SeriesEncoder, encode_series};

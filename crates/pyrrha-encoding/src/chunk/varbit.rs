@@ -8,7 +8,7 @@ const WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
 
 /// Writes a signed number: `0` for 0, `10` and 3 bits, `110` and 6 bits, ...
 #[inline]
-pub fn put_varbit_int(sink: &mut impl BitSink, value: i64) {
+pub(super) fn put_varbit_int(sink: &mut impl BitSink, value: i64) {
     if value == 0 {
         return sink.put(0, 1);
     }
@@ -18,7 +18,7 @@ pub fn put_varbit_int(sink: &mut impl BitSink, value: i64) {
 
 /// Writes an unsigned number, likewise.
 #[inline]
-pub fn put_varbit_uint(sink: &mut impl BitSink, value: u64) {
+pub(super) fn put_varbit_uint(sink: &mut impl BitSink, value: u64) {
     if value == 0 {
         return sink.put(0, 1);
     }
@@ -36,14 +36,14 @@ fn put_class(sink: &mut impl BitSink, class: usize, value: u64) {
 
 /// Reads a signed number.
 #[inline]
-pub fn read_varbit_int(r: &mut BitReader<'_>) -> i64 {
+pub(super) fn read_varbit_int(r: &mut BitReader<'_>) -> i64 {
     let (value, width) = read(r);
     if width == 0 { 0 } else { sign(value, width) }
 }
 
 /// Reads an unsigned number.
 #[inline]
-pub fn read_varbit_uint(r: &mut BitReader<'_>) -> u64 {
+pub(super) fn read_varbit_uint(r: &mut BitReader<'_>) -> u64 {
     read(r).0
 }
 

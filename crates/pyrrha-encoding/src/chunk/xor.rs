@@ -82,8 +82,9 @@ impl XorAppender {
         bits.write(buffer, &mut self.bits);
     }
 
+    /// Writes a sample, without the chunk's header.
     #[inline]
-    fn put(&mut self, sink: &mut impl BitSink, time: Timestamp, value: f64) {
+    pub(crate) fn put(&mut self, sink: &mut impl BitSink, time: Timestamp, value: f64) {
         debug_assert!(self.count < u16::MAX);
         let value = value.to_bits();
         let delta = time.wrapping_sub(self.time) as u64;
@@ -105,6 +106,11 @@ impl XorAppender {
         self.time = time;
         self.value = value;
         self.count += 1;
+    }
+
+    /// Fills in the header of a chunk whose samples were written by `put`.
+    pub(crate) fn finish_header(&self, chunk: &mut [u8]) {
+        set_count(chunk, self.count);
     }
 
     /// Samples in the chunk.

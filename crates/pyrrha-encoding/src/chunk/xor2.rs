@@ -9,6 +9,7 @@ use pyrrha_model::{STALE_NAN_BITS, TimeRange, Timestamp};
 use super::sample_bits::{ChunkBuffer, SampleBits};
 use super::start_time::{StartReader, StartWriter};
 use super::window::{ReadWindow, Window};
+use super::xor::set_count;
 use crate::DecodeError;
 use crate::bits::{BitReader, BitSink, BitWriter};
 use crate::varint::{take_u8, take_u16};
@@ -73,9 +74,16 @@ impl Xor2Appender {
         }
     }
 
-    /// Returns whether the start timestamp header changed.
+    /// Writes a sample, without the chunk's header; returns whether the start timestamp header
+    /// changed.
     #[inline]
-    fn put(&mut self, sink: &mut impl BitSink, start: Timestamp, time: Timestamp, value: f64) -> bool {
+    pub(crate) fn put(
+        &mut self,
+        sink: &mut impl BitSink,
+        start: Timestamp,
+        time: Timestamp,
+        value: f64,
+    ) -> bool {
         debug_assert!(self.count < u16::MAX);
         let value = value.to_bits();
         let delta = time.wrapping_sub(self.time) as u64;
@@ -156,6 +164,14 @@ impl Xor2Appender {
         self.value = value;
     }
 
+    /// Fills in the header of a chunk whose samples were written by `put`.
+    pub(crate) fn finish_header(&self, chunk: &mut [u8]) {
+        set_count(chunk, self.count);
+        if let Some(byte) = chunk.get_mut(START_HEADER) {
+            *byte = self.starts.header;
+        }
+    }
+
     /// Samples in the chunk.
     pub fn count(&self) -> u16 {
         self.count
@@ -177,12 +193,12 @@ impl Xor2Appender {
 pub fn encode(starts: &[Timestamp], times: &[Timestamp], values: &[f64]) -> Vec<u8> {
     let (mut writer, mut appender) = (BitWriter::new(), Xor2Appender::new());
     let count = starts.len().min(times.len()).min(values.len()).min(usize::from(u16::MAX));
-    writer.put((count as u64) << 8, 24);
+    writer.put(0, 24);
     for i in 0..count {
         appender.put(&mut writer, starts[i], times[i], values[i]);
     }
     let mut bytes = writer.finish();
-    bytes[START_HEADER] = appender.starts.header;
+    appender.finish_header(&mut bytes);
     bytes
 }
 

@@ -1,0 +1,159 @@
+//! The merge of a series' chunks: the only place that resolves overlaps, applies deletions, cuts
+//! to a range and sets counter-reset hints across chunks.
+
+use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps};
+use pyrrha_model::{CounterResetHint, TimeRange, Timestamp};
+
+use crate::chunk::histogram::decode_histograms;
+use crate::chunk::{decode_floats, decode_shared_floats};
+use crate::{DecodeError, SeriesSamples, Want};
+
+/// Replaces `out` with the samples of a series in `range`, by time, each time once: of chunks that
+/// overlap, the earlier in the entry's list has precedence for equal times. Deleted intervals are
+/// cut out.
+///
+/// Counter-reset hints: gauges keep theirs; a counter is not reset within a chunk, while for the
+/// first of a chunk, and where the sample before comes from another chunk, it is not known.
+/// With [`Want::histogram_stats_only`] the buckets of samples inside a chunk may be missing, but
+/// never those of samples that a reader has to compare with their neighbour.
+///
+/// A chunk of aggregates is an error: [`crate::AggregateChunk::split`] it first. After an error
+/// `out` is empty.
+pub fn decode_series(
+    entry: &SeriesEntry,
+    range: TimeRange,
+    want: Want,
+    out: &mut SeriesSamples,
+) -> Result<(), DecodeError> {
+    out.clear();
+    let done = decode_in_turn(entry, range, want, out).and_then(|in_order| {
+        if in_order {
+            return Ok(());
+        }
+        out.clear();
+        merge(entry, range, want, out)
+    });
+    if done.is_err() {
+        out.clear();
+    }
+    done
+}
+
+fn chunks_in(entry: &SeriesEntry, range: TimeRange) -> impl Iterator<Item = &ChunkRef> + Clone {
+    entry.chunks.iter().filter(move |c| range.overlaps(&TimeRange::new(c.min_time, c.max_time)))
+}
+
+/// Appends chunk after chunk straight to `out`. False if that does not do: chunks overlap, are not
+/// what they say, or deletions have to be applied.
+fn decode_in_turn(
+    entry: &SeriesEntry,
+    range: TimeRange,
+    want: Want,
+    out: &mut SeriesSamples,
+) -> Result<bool, DecodeError> {
+    if !entry.deleted.is_empty() {
+        return Ok(false);
+    }
+    let ends = chunks_in(entry, range).map(|c| (c.min_time, c.max_time));
+    if !ends.clone().zip(ends.skip(1)).all(|((_, max), (min, _))| max < min) {
+        return Ok(false);
+    }
+    for chunk in chunks_in(entry, range) {
+        let (floats, histograms) = (out.floats.times.len(), out.histograms.times.len());
+        decode_chunk(chunk, range, want, out)?;
+        let times = if chunk.encoding.is_float() {
+            &out.floats.times[floats..]
+        } else {
+            &out.histograms.times[histograms..]
+        };
+        let inside = times.first().is_none_or(|&t| t >= chunk.min_time)
+            && times.last().is_none_or(|&t| t <= chunk.max_time);
+        if !inside || !times.is_sorted_by(|a, b| a < b) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn decode_chunk(
+    chunk: &ChunkRef,
+    range: TimeRange,
+    want: Want,
+    out: &mut SeriesSamples,
+) -> Result<(), DecodeError> {
+    let (encoding, bytes) = (chunk.encoding, &chunk.bytes[..]);
+    match (&chunk.timestamps, encoding.is_float()) {
+        (Timestamps::Own, true) => decode_floats(encoding, bytes, range, &mut out.floats, want.starts),
+        (Timestamps::Own, false) => decode_histograms(encoding, bytes, range, want, &mut out.histograms),
+        (Timestamps::Shared(times), true) => {
+            decode_shared_floats(encoding, bytes, times, range, &mut out.floats, want.starts)
+        }
+        (Timestamps::Shared(_), false) => Err(DecodeError::Encoding { encoding: encoding as u8 }),
+    }
+}
+
+/// A decoded sample: by time, then by precedence of its chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    time: Timestamp,
+    chunk: u32,
+    /// Place in the float or histogram column.
+    place: u32,
+    is_float: bool,
+}
+
+/// Decodes all chunks and sorts their samples.
+fn merge(
+    entry: &SeriesEntry,
+    range: TimeRange,
+    want: Want,
+    out: &mut SeriesSamples,
+) -> Result<(), DecodeError> {
+    let want = Want { histogram_stats_only: false, ..want };
+    let (mut all, mut found) = (SeriesSamples::default(), Vec::new());
+    for (chunk, number) in chunks_in(entry, range).zip(0u32..) {
+        let (floats, histograms) = (all.floats.times.len(), all.histograms.times.len());
+        decode_chunk(chunk, range, want, &mut all)?;
+        let is_float = chunk.encoding.is_float();
+        let (times, from) =
+            if is_float { (&all.floats.times, floats) } else { (&all.histograms.times, histograms) };
+        let new = times.iter().zip(0u32..).skip(from);
+        found.extend(new.map(|(&time, place)| Found { time, chunk: number, place, is_float }));
+    }
+    found.retain(|f| !entry.deleted.iter().any(|interval| interval.contains(f.time)));
+    // Merges runs, so chunks in order cost little.
+    found.sort();
+    found.dedup_by_key(|f| f.time);
+    let mut before = None;
+    for f in found {
+        let alone = before.is_some_and(|chunk| chunk != f.chunk);
+        push(&mut all, f, want.starts, alone, out);
+        before = Some(f.chunk);
+    }
+    Ok(())
+}
+
+/// Moves a sample to `out`; `alone`: the sample before it is from another chunk.
+fn push(all: &mut SeriesSamples, f: Found, starts: bool, alone: bool, out: &mut SeriesSamples) {
+    let place = f.place as usize;
+    if f.is_float {
+        out.floats.times.push(f.time);
+        out.floats.values.push(all.floats.values[place]);
+        if starts {
+            out.floats.starts.push(all.floats.starts[place]);
+        }
+        return;
+    }
+    let mut value = std::mem::take(&mut all.histograms.values[place]);
+    if alone && value.counter_reset_hint != CounterResetHint::Gauge {
+        value.counter_reset_hint = CounterResetHint::Unknown;
+    }
+    out.histograms.times.push(f.time);
+    out.histograms.values.push(value);
+    if starts {
+        out.histograms.starts.push(all.histograms.starts[place]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

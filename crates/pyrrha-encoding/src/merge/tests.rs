@@ -1,0 +1,157 @@
+//! The merge against a map from time to sample, and hints across chunks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use pyrrha_model::contract::Value;
+use pyrrha_model::{ChunkEncoding, FloatHistogram, Histogram, Span};
+
+use super::*;
+use crate::encode_series;
+
+type Sample = (Timestamp, Timestamp, Value);
+
+fn float(time: i64, value: f64) -> Sample {
+    (time - 1, time, Value::Float(value))
+}
+
+fn counter(time: i64, count: u64) -> Sample {
+    let h = Histogram {
+        count,
+        sum: time as f64,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_buckets: vec![count as i64],
+        ..Histogram::default()
+    };
+    (0, time, Value::Histogram(Box::new(h)))
+}
+
+fn entry(sources: &[Vec<Sample>]) -> SeriesEntry {
+    let mut chunks: Vec<ChunkRef> = sources.iter().flat_map(|s| encode_series(s, true)).collect();
+    chunks.sort_by_key(|c| c.min_time);
+    SeriesEntry { chunks: chunks.into(), ..SeriesEntry::default() }
+}
+
+fn hints(samples: &SeriesSamples) -> Vec<(i64, CounterResetHint)> {
+    let hint = |h: &FloatHistogram| h.counter_reset_hint;
+    samples.histograms.times.iter().copied().zip(samples.histograms.values.iter().map(hint)).collect()
+}
+
+fn read(entry: &SeriesEntry, range: TimeRange) -> SeriesSamples {
+    let mut out = SeriesSamples::default();
+    decode_series(entry, range, Want { starts: true, ..Want::default() }, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn hints_by_place_in_the_chunk() {
+    use CounterResetHint::{NotReset, Unknown};
+    let one = entry(&[vec![counter(1, 1), counter(2, 2), counter(3, 1), counter(4, 2)]]);
+    assert_eq!(one.chunks.len(), 2);
+    assert_eq!(
+        hints(&read(&one, TimeRange::ALL)),
+        [(1, Unknown), (2, NotReset), (3, Unknown), (4, NotReset)]
+    );
+    // A reader that starts inside a chunk still knows.
+    assert_eq!(hints(&read(&one, TimeRange::new(2, 3))), [(2, NotReset), (3, Unknown)]);
+}
+
+#[test]
+fn hints_between_sources_are_unknown() {
+    use CounterResetHint::{NotReset, Unknown};
+    let two = entry(&[
+        vec![counter(1, 10), counter(2, 11), counter(5, 12), counter(6, 13)],
+        vec![counter(2, 1), counter(3, 2), counter(4, 3), counter(6, 4)],
+    ]);
+    let read = read(&two, TimeRange::ALL);
+    // Time 2 and 6 come from the first chunk; 3 and 5 follow a sample of the other one.
+    assert_eq!(
+        hints(&read),
+        [(1, Unknown), (2, NotReset), (3, Unknown), (4, NotReset), (5, Unknown), (6, NotReset)]
+    );
+    let counts: Vec<f64> = read.histograms.values.iter().map(|h| h.count).collect();
+    assert_eq!(counts, [10.0, 11.0, 2.0, 3.0, 12.0, 13.0]);
+}
+
+#[test]
+fn chunks_that_are_not_what_they_say_are_put_in_order() {
+    let times = [5i64, 3, 3, 9, 7];
+    let bytes = crate::chunk::xor::encode(&times, &[1.0, 2.0, 3.0, 4.0, 5.0]);
+    let chunk = ChunkRef {
+        min_time: 5,
+        max_time: 7,
+        encoding: ChunkEncoding::Xor,
+        timestamps: Timestamps::Own,
+        bytes: Bytes::from(bytes),
+    };
+    let out = read(&SeriesEntry { chunks: vec![chunk].into(), ..SeriesEntry::default() }, TimeRange::ALL);
+    assert_eq!(out.floats.times, [3, 5, 7, 9]);
+    assert_eq!(out.floats.values, [2.0, 1.0, 5.0, 4.0]);
+}
+
+#[test]
+fn an_error_leaves_nothing_behind() {
+    let mut bad = entry(&[vec![float(1, 1.0)], vec![float(2, 1.0), float(3, 7.7)]]);
+    bad.chunks[1].bytes.truncate(12);
+    let mut out = SeriesSamples::default();
+    assert!(decode_series(&bad, TimeRange::ALL, Want::default(), &mut out).is_err());
+    assert_eq!(out, SeriesSamples::default());
+    bad.chunks[1].encoding = ChunkEncoding::Aggregate;
+    assert!(decode_series(&bad, TimeRange::ALL, Want::default(), &mut out).is_err());
+    // Out of range, the bad chunk is not touched.
+    assert!(decode_series(&bad, TimeRange::new(0, 1), Want::default(), &mut out).is_ok());
+}
+
+fn source() -> impl Strategy<Value = Vec<Sample>> {
+    let sample = (1i64..5, 0u32..4, any::<bool>());
+    (0i64..300, proptest::collection::vec(sample, 1..150), any::<u16>()).prop_map(|(start, steps, tag)| {
+        let mut time = start;
+        let mut flip = false;
+        let sample = |(step, turn, _): (i64, u32, bool)| {
+            time += step;
+            flip ^= turn == 0 && time % 7 == 0;
+            if flip { counter(time, u64::from(tag) + 1) } else { float(time, f64::from(tag)) }
+        };
+        steps.into_iter().map(sample).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn as_a_map(
+        sources in proptest::collection::vec(source(), 1..4),
+        deleted in proptest::collection::vec((0i64..700, 0i64..40), 0..3),
+        (from, len) in (0i64..600, 0i64..600),
+    ) {
+        let mut entry = entry(&sources);
+        entry.deleted = deleted.iter().map(|&(start, len)| TimeRange::new(start, start + len)).collect();
+        let range = TimeRange::new(from, from + len);
+        let mut map = BTreeMap::new();
+        // Last in the list first, so that the earlier chunk wins.
+        for chunk in entry.chunks.iter().rev() {
+            let one = SeriesEntry { chunks: vec![chunk.clone()].into(), ..SeriesEntry::default() };
+            let one = read(&one, TimeRange::ALL);
+            let floats = one.floats.times.iter().zip(&one.floats.values).zip(&one.floats.starts);
+            map.extend(floats.map(|((t, v), s)| (*t, (*s, Some(v.to_bits()), None))));
+            let histograms = one.histograms.times.iter().zip(&one.histograms.values).zip(&one.histograms.starts);
+            map.extend(histograms.map(|((t, h), s)| (*t, (*s, None, Some((h.count.to_bits(), h.sum.to_bits()))))));
+        }
+        map.retain(|t, _| range.contains(*t) && !entry.deleted.iter().any(|d| d.contains(*t)));
+        let out = read(&entry, range);
+        prop_assert!(out.floats.times.is_sorted_by(|a, b| a < b));
+        prop_assert!(out.histograms.times.is_sorted_by(|a, b| a < b));
+        let mut got = BTreeMap::new();
+        for (i, t) in out.floats.times.iter().enumerate() {
+            got.insert(*t, (out.floats.starts[i], Some(out.floats.values[i].to_bits()), None));
+        }
+        for (i, t) in out.histograms.times.iter().enumerate() {
+            let h = &out.histograms.values[i];
+            got.insert(*t, (out.histograms.starts[i], None, Some((h.count.to_bits(), h.sum.to_bits()))));
+        }
+        prop_assert_eq!(got.len(), out.floats.times.len() + out.histograms.times.len());
+        prop_assert_eq!(got, map);
+    }
+}
