@@ -11,10 +11,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pyrrha-model", &[]),
     ("pyrrha-env", &["pyrrha-model"]),
     ("pyrrha-encoding", &["pyrrha-model"]),
-    ("pyrrha-index", &["pyrrha-model", "pyrrha-encoding"]),
+    ("pyrrha-index", &["pyrrha-model", "pyrrha-env", "pyrrha-encoding"]),
     ("pyrrha-storage", &["pyrrha-model", "pyrrha-env", "pyrrha-encoding", "pyrrha-index"]),
     ("pyrrha-promql", &["pyrrha-model", "pyrrha-encoding"]),
-    ("pyrrha-promqltest", &["pyrrha-model", "pyrrha-promql"]),
+    ("pyrrha-promqltest", &["pyrrha-model", "pyrrha-encoding", "pyrrha-promql"]),
     ("pyrrha-ingest", &["pyrrha-model", "pyrrha-encoding"]),
     ("pyrrha-testkit", &["pyrrha-model", "pyrrha-env", "pyrrha-encoding"]),
     (
