@@ -43,11 +43,11 @@ impl<'a> Batch<'a> {
     ) -> Result<(), Refused> {
         let tenants = self.db.tenants.lock();
         let stored = tenants.get(&self.tenant);
-        let (committed, newest) = match stored.and_then(|t| Some((t.series.get(series.0 as usize)?, t.newest)))
-        {
-            Some((s, newest)) => (&s.samples, newest),
-            None => return Err(Refused::InvalidLabels("series reference of another store".into())),
-        };
+        let (committed, newest) =
+            match stored.and_then(|t| Some((t.series.get(series.0 as usize)?, t.newest))) {
+                Some((s, newest)) => (&s.samples, newest),
+                None => return Err(Refused::InvalidLabels("series reference of another store".into())),
+            };
         let rules = &self.db.rules;
         let now = rules.clock.as_ref().map(|c| c.now_ms());
         if now.is_some_and(|now| t > now.saturating_add(MAX_AHEAD_MS)) {
@@ -66,7 +66,8 @@ impl<'a> Batch<'a> {
         {
             // An empty tenant takes any past time, and a new series is judged like an old sample.
             let reference = now.map_or(newest, |now| newest.min(now));
-            if t < reference.saturating_sub(rules.out_of_order_window_ms) && rules.out_of_order_window_ms > 0 {
+            if t < reference.saturating_sub(rules.out_of_order_window_ms) && rules.out_of_order_window_ms > 0
+            {
                 return Err(Refused::TooOld);
             }
         }
@@ -182,7 +183,8 @@ fn check_histogram(value: &Value) -> Result<(), Refused> {
             check(&h.negative_spans, h.negative_buckets.len(), "negative")
         }
         Value::FloatHistogram(h) => {
-            let FloatHistogram { positive_spans, positive_buckets, negative_spans, negative_buckets, .. } = &**h;
+            let FloatHistogram { positive_spans, positive_buckets, negative_spans, negative_buckets, .. } =
+                &**h;
             check(positive_spans, positive_buckets.len(), "positive")?;
             check(negative_spans, negative_buckets.len(), "negative")
         }

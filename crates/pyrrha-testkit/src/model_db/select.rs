@@ -44,15 +44,16 @@ impl Queryable for ModelDb {
         let mut selected = Vec::new();
         if let Some(tenant) = tenants.get_mut(&ctx.tenant) {
             for series in &mut tenant.series {
-                let in_shard = hints
-                    .shard
-                    .is_none_or(|(i, n)| series.labels.prometheus_hash() % u64::from(n.max(1)) == u64::from(i));
+                let in_shard = hints.shard.is_none_or(|(i, n)| {
+                    series.labels.prometheus_hash() % u64::from(n.max(1)) == u64::from(i)
+                });
                 if !in_shard || !series.has_data(range) || !satisfies(&series.labels, matchers) {
                     continue;
                 }
                 let chunks = series.chunks(self.rules.start_timestamps).iter();
                 let chunks = chunks.filter(|c| range.overlaps(&TimeRange::new(c.min_time, c.max_time)));
-                selected.push((series.labels.clone(), chunks.cloned().collect()));
+                let chunks = chunks.cloned().collect();
+                selected.push((series.labels.clone(), chunks));
             }
         }
         selected.sort_by(|(a, _): &(Labels, Vec<ChunkRef>), (b, _)| a.cmp(b));
