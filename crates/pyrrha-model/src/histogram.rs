@@ -2,8 +2,32 @@
 //!
 //! Source of the model: Prometheus' native histogram specification. Schemas -4..=8 are exponential
 //! (bucket boundaries `2^(i·2^-schema)`); schema -53 has custom upper bounds.
+//!
+//! ```text
+//! buckets   bounds, iteration          combine   add, subtract, Kahan sums, means
+//! layout    compaction, resolution     reset     counter resets
+//! validate  what ingest accepts        trim      `</` and `>/`
+//! quantile  quantile, fraction, variance         print     text and API forms
+//! ```
+
+mod buckets;
+mod combine;
+mod layout;
+mod mean;
+mod print;
+mod quantile;
+mod reset;
+mod trim;
+mod validate;
 
 use std::sync::Arc;
+
+pub use buckets::Bucket;
+pub use combine::{Combined, IncompatibleSchemas, KahanHistogram, kahan_add};
+pub use mean::HistogramMean;
+pub use quantile::NanEffect;
+pub use trim::Keep;
+pub use validate::{HistogramError, MAX_SCHEMA, MIN_SCHEMA};
 
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -125,8 +149,59 @@ impl FloatHistogram {
         crate::is_stale_nan(self.sum)
     }
 
+    /// Multiplies all counts and the sum. A negative factor makes it a gauge.
+    pub fn scale(&mut self, factor: f64) {
+        if factor < 0.0 {
+            self.counter_reset_hint = CounterResetHint::Gauge;
+        }
+        self.each_number(|n| n * factor);
+    }
+
+    /// Divides all counts and the sum. A negative divisor makes it a gauge; division by zero leaves
+    /// no buckets but the zero bucket.
+    pub fn divide(&mut self, divisor: f64) {
+        if divisor < 0.0 {
+            self.counter_reset_hint = CounterResetHint::Gauge;
+        }
+        self.each_number(|n| n / divisor);
+        if divisor == 0.0 {
+            self.positive_spans.clear();
+            self.positive_buckets.clear();
+            self.negative_spans.clear();
+            self.negative_buckets.clear();
+        }
+    }
+
+    /// Whether any count or the sum is infinite.
+    pub fn has_overflow(&self) -> bool {
+        self.zero_count.is_infinite()
+            || self.count.is_infinite()
+            || self.sum.is_infinite()
+            || self.positive_buckets.iter().chain(&self.negative_buckets).any(|n| n.is_infinite())
+    }
+
+    /// Bytes that it takes, about.
+    pub fn size_bytes(&self) -> usize {
+        std::mem::size_of::<Self>()
+            + (self.positive_spans.len() + self.negative_spans.len()) * std::mem::size_of::<Span>()
+            + (self.positive_buckets.len() + self.negative_buckets.len() + self.custom_values.len()) * 8
+    }
+
+    fn each_number(&mut self, map: impl Fn(f64) -> f64) {
+        for number in self.positive_buckets.iter_mut().chain(&mut self.negative_buckets).chain([
+            &mut self.zero_count,
+            &mut self.count,
+            &mut self.sum,
+        ]) {
+            *number = map(*number);
+        }
+    }
+
     /// Whether bounds are custom instead of exponential.
     pub fn uses_custom_buckets(&self) -> bool {
         self.schema == CUSTOM_BUCKETS_SCHEMA
     }
 }
+
+#[cfg(test)]
+mod tests;
