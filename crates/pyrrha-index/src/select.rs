@@ -217,18 +217,17 @@ enum Form<'m> {
 
 impl<'m> Form<'m> {
     fn of(matcher: &'m Matcher) -> Self {
-        if matcher.regex().is_none() {
-            return Self::Set(vec![&matcher.value]);
+        let Some(regex) = matcher.regex() else { return Self::Set(vec![&matcher.value]) };
+        if regex.is_any() {
+            return Self::Everything;
         }
-        match matcher.value.as_str() {
-            ".*" => return Self::Everything,
-            ".+" => return Self::NonEmpty,
-            _ => {}
+        if regex.is_any_nonempty() {
+            return Self::NonEmpty;
         }
-        if matcher.value.contains(|c: char| "\\.+*?()[]{}^$".contains(c)) {
-            return Self::Prefix("");
+        match regex.set_matches() {
+            Some(set) => Self::Set(set.iter().map(String::as_str).collect()),
+            None => Self::Prefix(regex.prefix().unwrap_or("")),
         }
-        Self::Set(matcher.value.split('|').collect())
     }
 }
 

@@ -1,0 +1,40 @@
+//! Blocks: immutable directories of series, in the format of Prometheus' TSDB.
+//!
+//! ```text
+//! <ULID>/meta.json          what the block holds and comes from
+//! <ULID>/index              symbols, series, postings (pyrrha-index)
+//! <ULID>/chunks/000001...   encoded samples
+//! <ULID>/tombstones         deleted intervals, if any
+//! ```
+//!
+//! A block is written under a temporary name and renamed when all of it is synced. See
+//! `docs/format/block.md`.
+
+mod error;
+mod id;
+mod labels;
+mod meta;
+mod reader;
+mod segments;
+mod set;
+mod spool;
+mod tombstones;
+mod writer;
+
+pub use error::BlockError;
+pub use id::BlockId;
+pub use meta::{
+    BlockMeta, BlockStats, CompactionMeta, ParentBlock, ThanosDownsample, ThanosFile, ThanosHash,
+    ThanosIndexStats, ThanosMeta,
+};
+pub use reader::Block;
+pub use tombstones::Tombstones;
+pub use writer::{BlockWriter, remove_unfinished};
+
+const META_FILE: &str = "meta.json";
+const INDEX_FILE: &str = "index";
+const CHUNKS_DIR: &str = "chunks";
+const TOMBSTONES_FILE: &str = "tombstones";
+
+#[cfg(test)]
+mod tests;

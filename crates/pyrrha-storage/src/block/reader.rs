@@ -1,0 +1,229 @@
+//! An open block.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pyrrha_env::Disk;
+use pyrrha_index::{
+    ChunkMeta, IndexReader, RoaringBitmap, SeriesRow, label_names, label_values, postings_for_matchers,
+};
+use pyrrha_model::contract::{ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::{Label, Labels, Matcher, Metadata, StoreError, TimeRange};
+
+use super::error::{Blame, BlockError};
+use super::segments::Segments;
+use super::set::{BlockSet, Reserved};
+use super::{BlockMeta, INDEX_FILE, META_FILE, TOMBSTONES_FILE, Tombstones};
+
+/// An open block: its files are mapped, which is safe as no one changes a finished block. Cheap to
+/// clone; a query's series set keeps it open.
+#[derive(Debug, Clone)]
+pub struct Block(Arc<Parts>);
+
+/// What an open block consists of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    dir: PathBuf,
+    meta: BlockMeta,
+    bytes: u64,
+    pub(super) index: IndexReader,
+    segments: Segments,
+    pub(super) tombstones: Tombstones,
+    pub(super) blame: Blame,
+}
+
+impl Block {
+    /// Opens the block in `dir`, whoever wrote it. Verifies `meta.json`, the index's tables,
+    /// segment headers and tombstones now, and every series, postings list and chunk when it is
+    /// read.
+    pub fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
+        let blame = Blame::new(dir);
+        let json = disk.read(&dir.join(META_FILE)).map_err(blame.io(META_FILE))?;
+        let meta = BlockMeta::read(&blame, &json)?;
+        let file = disk.map(&dir.join(INDEX_FILE)).map_err(blame.io(INDEX_FILE))?;
+        let index_bytes = file.len() as u64;
+        let index = IndexReader::open(file).map_err(|e| blame.index(e))?;
+        let segments = Segments::open(disk, dir, &blame)?;
+        let tombstones = if disk.exists(&dir.join(TOMBSTONES_FILE)) {
+            let file = disk.read(&dir.join(TOMBSTONES_FILE)).map_err(blame.io(TOMBSTONES_FILE))?;
+            Tombstones::decode(&blame, &file)?
+        } else {
+            Tombstones::default()
+        };
+        let bytes = json.len() as u64 + index_bytes + segments.bytes();
+        Ok(Self(Arc::new(Parts { dir: dir.to_owned(), meta, bytes, index, segments, tombstones, blame })))
+    }
+
+    /// What `meta.json` says.
+    pub fn meta(&self) -> &BlockMeta {
+        &self.0.meta
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// Bytes of its files.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    /// Its index.
+    pub fn index(&self) -> &IndexReader {
+        &self.0.index
+    }
+
+    /// Its deleted intervals.
+    pub fn tombstones(&self) -> &Tombstones {
+        &self.0.tombstones
+    }
+
+    /// Reads and verifies everything. Gives the number of chunks.
+    pub fn verify(&self, ctx: &QueryContext) -> Result<u64, StoreError> {
+        let mut row = SeriesRow::default();
+        let mut chunks = 0;
+        for series in &self.0.matching(ctx, &[])? {
+            ctx.cancel.check()?;
+            self.0.row(series, &mut row)?;
+            self.0.labels(&row)?;
+            for chunk in &row.chunks {
+                self.0.chunk(chunk)?;
+                chunks += 1;
+            }
+        }
+        Ok(chunks)
+    }
+
+    fn overlaps(&self, range: TimeRange) -> bool {
+        self.0.meta.range().overlaps(&range)
+    }
+
+    /// Collects what `find` gives for each matcher set (one empty set if there is none).
+    fn collect(
+        &self,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        mut find: impl FnMut(&[Matcher]) -> Result<Vec<String>, pyrrha_index::IndexError>,
+    ) -> Result<Vec<String>, StoreError> {
+        if !self.overlaps(range) {
+            return Ok(Vec::new());
+        }
+        let mut found = |matchers: &[Matcher]| find(matchers).map_err(|e| self.0.blame.index(e));
+        match matcher_sets {
+            [] => Ok(found(&[])?),
+            [only] => Ok(found(only)?),
+            sets => {
+                let mut all = BTreeSet::new();
+                for matchers in sets {
+                    all.extend(found(matchers)?);
+                }
+                Ok(all.into_iter().take(if limit == 0 { usize::MAX } else { limit }).collect())
+            }
+        }
+    }
+}
+
+impl Parts {
+    pub(super) fn row(&self, series: u32, row: &mut SeriesRow) -> Result<(), BlockError> {
+        self.index.series(series, row).map_err(|e| self.blame.index(e))
+    }
+
+    pub(super) fn chunk(&self, meta: &ChunkMeta) -> Result<ChunkRef, BlockError> {
+        self.segments.chunk(&self.blame, meta)
+    }
+
+    fn matching(&self, ctx: &QueryContext, matchers: &[Matcher]) -> Result<RoaringBitmap, StoreError> {
+        let found = postings_for_matchers(&self.index, matchers, &ctx.cancel);
+        Ok(found.map_err(|e| self.blame.index(e))?)
+    }
+}
+
+impl Queryable for Block {
+    fn select(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StoreError> {
+        let series =
+            if self.overlaps(range) { self.0.matching(ctx, matchers)? } else { RoaringBitmap::new() };
+        Ok(Box::new(BlockSet::new(self.0.clone(), ctx, series, range, hints)?))
+    }
+
+    fn label_names(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.collect(matcher_sets, range, limit, |m| label_names(&self.0.index, m, limit, &ctx.cancel))
+    }
+
+    fn label_values(
+        &self,
+        ctx: &QueryContext,
+        name: &str,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.collect(matcher_sets, range, limit, |m| label_values(&self.0.index, name, m, limit, &ctx.cancel))
+    }
+
+    fn series(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let mut matching = RoaringBitmap::new();
+        if self.overlaps(range) && matcher_sets.is_empty() {
+            matching = self.0.matching(ctx, &[])?;
+        } else if self.overlaps(range) {
+            for matchers in matcher_sets {
+                matching |= self.0.matching(ctx, matchers)?;
+            }
+        }
+        let mut reserved = Reserved::new(&ctx.budget, matching.serialized_size())?;
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let (mut row, mut found) = (SeriesRow::default(), Vec::new());
+        for series in &matching {
+            ctx.cancel.check()?;
+            self.0.row(series, &mut row)?;
+            if row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&range)) {
+                let labels = self.0.labels(&row)?;
+                let text: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();
+                reserved.grow(text + labels.len() * size_of::<Label>() + size_of::<Labels>())?;
+                found.push(labels);
+            }
+            if found.len() == limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn exemplars(
+        &self,
+        _ctx: &QueryContext,
+        _matcher_sets: &[Vec<Matcher>],
+        _range: TimeRange,
+    ) -> Result<Vec<Exemplars>, StoreError> {
+        // The standard parts of a block hold none.
+        Ok(Vec::new())
+    }
+
+    fn metadata(
+        &self,
+        _ctx: &QueryContext,
+        _metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
+        Ok(BTreeMap::new())
+    }
+}

@@ -1,0 +1,143 @@
+//! The series of a block that a query selects.
+
+use std::sync::Arc;
+
+use pyrrha_index::{RoaringBitmap, SeriesRow};
+use pyrrha_model::contract::{MemoryBudget, QueryContext, SelectHints, SeriesBatch, SeriesEntry, SeriesSet};
+use pyrrha_model::{Label, Labels, StoreError, TimeRange};
+use smallvec::SmallVec;
+
+use super::labels::LabelTranslation;
+use super::reader::Parts;
+
+/// How many series are skipped between two looks at the cancel flag.
+const CHECK_EVERY: u32 = 256;
+
+/// Memory of a query, given back when this drops.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    budget: MemoryBudget,
+    bytes: usize,
+}
+
+impl Reserved {
+    pub(super) fn new(budget: &MemoryBudget, bytes: usize) -> Result<Self, StoreError> {
+        budget.reserve(bytes)?;
+        Ok(Self { budget: budget.clone(), bytes })
+    }
+
+    /// Reserves more.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.budget.reserve(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+/// Series of a block in the order of their references, which is that of their labels.
+pub(super) struct BlockSet {
+    block: Arc<Parts>,
+    ctx: QueryContext,
+    range: TimeRange,
+    shard: Option<(u32, u32)>,
+    /// Series that may still be handed out.
+    left: usize,
+    series: <RoaringBitmap as IntoIterator>::IntoIter,
+    translation: LabelTranslation,
+    row: SeriesRow,
+    looked_at: u32,
+    _reserved: Reserved,
+}
+
+impl BlockSet {
+    pub(super) fn new(
+        block: Arc<Parts>,
+        ctx: &QueryContext,
+        series: RoaringBitmap,
+        range: TimeRange,
+        hints: &SelectHints,
+    ) -> Result<Self, StoreError> {
+        let reserved =
+            Reserved::new(&ctx.budget, series.serialized_size() + LabelTranslation::bytes(&block.index))?;
+        Ok(Self {
+            ctx: ctx.clone(),
+            range,
+            shard: hints.shard,
+            left: if hints.limit == 0 { usize::MAX } else { hints.limit },
+            series: series.into_iter(),
+            translation: LabelTranslation::new(&block.index, hints),
+            row: SeriesRow::default(),
+            looked_at: 0,
+            _reserved: reserved,
+            block,
+        })
+    }
+
+    /// Adds the next series that has chunks in range; false at the end.
+    fn push_next(&mut self, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
+        for series in self.series.by_ref() {
+            self.looked_at = self.looked_at.wrapping_add(1);
+            if self.looked_at.is_multiple_of(CHECK_EVERY) {
+                self.ctx.cancel.check()?;
+            }
+            self.block.row(series, &mut self.row)?;
+            self.row.chunks.retain(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&self.range));
+            if self.row.chunks.is_empty() || !in_shard(&self.block, &self.row, self.shard)? {
+                continue;
+            }
+            let mut entry = SeriesEntry::default();
+            entry.deleted.extend_from_slice(self.block.tombstones.of(u64::from(series)));
+            entry.chunks = SmallVec::with_capacity(self.row.chunks.len());
+            for chunk in &self.row.chunks {
+                entry.chunks.push(self.block.chunk(chunk)?);
+            }
+            let start = batch.labels.len() as u32;
+            self.translation
+                .append(&self.ctx, &self.block.index, &self.row.labels, &mut batch.labels)
+                .map_err(|e| self.block.blame.index(e))?;
+            entry.labels = start..batch.labels.len() as u32;
+            batch.series.push(entry);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+impl SeriesSet for BlockSet {
+    fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
+        batch.clear();
+        self.ctx.cancel.check()?;
+        while batch.series.len() < max && self.left > 0 && self.push_next(batch)? {
+            self.left -= 1;
+        }
+        Ok(!batch.series.is_empty())
+    }
+}
+
+/// Whether a series is in a shard, by the hash that every source uses.
+fn in_shard(block: &Parts, row: &SeriesRow, shard: Option<(u32, u32)>) -> Result<bool, StoreError> {
+    let Some((index, count)) = shard else { return Ok(true) };
+    let labels = block.labels(row)?;
+    Ok(labels.prometheus_hash() % u64::from(count.max(1)) == u64::from(index))
+}
+
+impl Parts {
+    /// The labels of a row as strings.
+    pub(super) fn labels(&self, row: &SeriesRow) -> Result<Labels, StoreError> {
+        let mut labels = Vec::with_capacity(row.labels.len());
+        for &(name, value) in &row.labels {
+            let text = |reference| self.index.symbol(reference).map_err(|e| self.blame.index(e));
+            let (name, value) = (text(name)?.to_owned(), text(value)?.to_owned());
+            if !value.is_empty() {
+                labels.push(Label { name, value });
+            }
+        }
+        Ok(Labels::from_sorted(labels))
+    }
+}

@@ -1,0 +1,202 @@
+//! Writing a block, so that it is there wholly or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pyrrha_encoding::chunk::sample_count;
+use pyrrha_env::Disk;
+use pyrrha_index::{ChunkMeta, IndexWriter, SeriesRow, SortedSymbols, SymbolPool};
+use pyrrha_model::Labels;
+use pyrrha_model::contract::{ChunkRef, Timestamps};
+
+use super::error::{Blame, BlockError};
+use super::segments::{SEGMENT_BYTES, SegmentWriter};
+use super::spool::Spool;
+use super::{BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, META_FILE};
+use crate::durable;
+
+/// Prometheus removes directories of this suffix at start, and so do we.
+const UNFINISHED: &str = ".tmp-for-creation";
+
+/// Writes a block under a temporary name. Dropping it unfinished removes what was written.
+///
+/// Memory: the symbols, and what [`IndexWriter`] holds; chunks and series go to disk at once.
+#[derive(Debug)]
+pub struct BlockWriter {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    unfinished: PathBuf,
+    blame: Blame,
+    segments: SegmentWriter,
+    spool: Option<Spool>,
+    symbols: SymbolPool,
+    previous: Vec<(u32, u32)>,
+    row: SeriesRow,
+    stats: BlockStats,
+}
+
+impl BlockWriter {
+    /// Begins a block that will be the directory `dir`, which must not exist.
+    pub fn create(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, BlockError> {
+        Self::with_segment_bytes(disk, dir, SEGMENT_BYTES)
+    }
+
+    pub(super) fn with_segment_bytes(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        limit: u64,
+    ) -> Result<Self, BlockError> {
+        let blame = Blame::new(dir);
+        if disk.exists(dir) {
+            return Err(blame.refused("a block of that name exists"));
+        }
+        let mut name = dir.file_name().unwrap_or_default().to_os_string();
+        name.push(UNFINISHED);
+        let unfinished = dir.with_file_name(name);
+        let chunks = unfinished.join(CHUNKS_DIR);
+        disk.remove_dir_all(&unfinished)
+            .and_then(|()| durable::create_dir(&*disk, dir.parent().unwrap_or(Path::new("."))))
+            .and_then(|()| disk.create_dir_all(&chunks))
+            .map_err(blame.io(CHUNKS_DIR))?;
+        Ok(Self {
+            segments: SegmentWriter::new(chunks, limit),
+            spool: Some(Spool::new(unfinished.join("series.spool"))),
+            disk,
+            dir: dir.to_owned(),
+            unfinished,
+            blame,
+            symbols: SymbolPool::new(),
+            previous: Vec::new(),
+            row: SeriesRow::default(),
+            stats: BlockStats::default(),
+        })
+    }
+
+    /// Adds a series with its chunks by time, which do not overlap. Series come sorted by labels.
+    /// One without chunks is left out.
+    pub fn add_series(&mut self, labels: &Labels, chunks: &[ChunkRef]) -> Result<(), BlockError> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        self.intern(labels)?;
+        self.row.chunks.clear();
+        for chunk in chunks {
+            self.check_chunk(labels, chunk)?;
+            let reference = self.segments.append(&*self.disk, &self.blame, chunk)?;
+            let (min_time, max_time) = (chunk.min_time, chunk.max_time);
+            self.row.chunks.push(ChunkMeta { min_time, max_time, reference });
+            self.count(chunk);
+        }
+        self.stats.num_series += 1;
+        self.stats.num_chunks += chunks.len() as u64;
+        let Some(spool) = &mut self.spool else { return Err(self.blame.refused("the block is finished")) };
+        spool.push(&*self.disk, &self.row).map_err(self.blame.io("series.spool"))
+    }
+
+    /// Writes the index and `meta.json`, syncs everything and gives the block its name. Of `meta`
+    /// the stats are replaced, and the range is widened to what was written. After an error
+    /// nothing may be concluded: the block is there wholly or not at all, and no manifest names it.
+    pub fn finish(mut self, mut meta: BlockMeta) -> Result<BlockMeta, BlockError> {
+        let disk = self.disk.clone();
+        self.segments.finish(&self.blame)?;
+        let (first, last) = self.write_index()?;
+        if self.stats.num_series > 0 {
+            meta.min_time = meta.min_time.min(first);
+            meta.max_time = meta.max_time.max(last.saturating_add(1));
+        }
+        meta.stats = self.stats.clone();
+        durable::write_new(&*disk, &self.unfinished.join(META_FILE), &meta.to_json())
+            .map_err(self.blame.io(META_FILE))?;
+        let parent = self.dir.parent().unwrap_or(Path::new("."));
+        disk.sync_dir(&self.unfinished.join(CHUNKS_DIR))
+            .and_then(|()| disk.sync_dir(&self.unfinished))
+            .and_then(|()| disk.rename(&self.unfinished, &self.dir))
+            .and_then(|()| disk.sync_dir(parent))
+            .map_err(self.blame.io("."))?;
+        Ok(meta)
+    }
+
+    fn intern(&mut self, labels: &Labels) -> Result<(), BlockError> {
+        self.row.labels.clear();
+        for label in labels {
+            let pair = (self.symbols.intern(&label.name), self.symbols.intern(&label.value));
+            self.row.labels.push(pair);
+        }
+        let text = |&(name, value): &(u32, u32)| (self.symbols.get(name), self.symbols.get(value));
+        let ascends = self.previous.iter().map(text).lt(self.row.labels.iter().map(text));
+        if self.stats.num_series > 0 && !ascends {
+            return Err(self.blame.refused(format!("series out of order: {labels}")));
+        }
+        self.previous.clone_from(&self.row.labels);
+        Ok(())
+    }
+
+    fn check_chunk(&self, labels: &Labels, chunk: &ChunkRef) -> Result<(), BlockError> {
+        let before = self.row.chunks.last();
+        if chunk.min_time > chunk.max_time || before.is_some_and(|b| b.max_time >= chunk.min_time) {
+            let (min, max) = (chunk.min_time, chunk.max_time);
+            return Err(self
+                .blame
+                .refused(format!("chunk out of order: {labels} min_time={min} max_time={max}")));
+        }
+        match chunk.timestamps {
+            Timestamps::Own => Ok(()),
+            Timestamps::Shared(_) => Err(self.blame.refused("chunk without timestamps of its own")),
+        }
+    }
+
+    fn count(&mut self, chunk: &ChunkRef) {
+        // An aggregate has no count of its own; a chunk too short for one holds nothing.
+        let samples = sample_count(chunk.encoding, &chunk.bytes).unwrap_or(0) as u64;
+        self.stats.num_samples += samples;
+        if chunk.encoding.is_float() {
+            self.stats.num_float_samples += samples;
+        } else {
+            self.stats.num_histogram_samples += samples;
+        }
+    }
+
+    /// Writes the index from the spooled series; gives the times of the first and last sample.
+    fn write_index(&mut self) -> Result<(i64, i64), BlockError> {
+        let symbols = SortedSymbols::new(std::mem::take(&mut self.symbols));
+        let path = self.unfinished.join(INDEX_FILE);
+        let file = self.disk.create_new(&path).map_err(self.blame.io(INDEX_FILE))?;
+        let blame = &self.blame;
+        let mut index = IndexWriter::new(file, symbols).map_err(|e| blame.index(e))?;
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        let mut add = |row: &mut SeriesRow| {
+            for (name, value) in &mut row.labels {
+                let ordinal = |id| index.symbols().ordinal(id).ok_or_else(|| blame.refused("unknown symbol"));
+                (*name, *value) = (ordinal(*name)?, ordinal(*value)?);
+            }
+            for chunk in &row.chunks {
+                (first, last) = (first.min(chunk.min_time), last.max(chunk.max_time));
+            }
+            index.add_series(&row.labels, &row.chunks).map_err(|e| blame.index(e))
+        };
+        if let Some(spool) = self.spool.take() {
+            spool.drain(&*self.disk, &mut add).map_err(blame.io("series.spool"))??;
+        }
+        index.finish().map_err(|e| blame.index(e))?;
+        Ok((first, last))
+    }
+}
+
+impl Drop for BlockWriter {
+    fn drop(&mut self) {
+        // After a rename nothing is there; a directory that stays is removed at the next start.
+        let _ = self.disk.remove_dir_all(&self.unfinished);
+    }
+}
+
+/// Removes blocks that a crash left unfinished under `dir`; gives their number.
+pub fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> std::io::Result<usize> {
+    let mut removed = 0;
+    for entry in disk.list(dir)? {
+        if entry.is_dir && entry.name.ends_with(UNFINISHED) {
+            disk.remove_dir_all(&dir.join(&entry.name))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
