@@ -173,11 +173,9 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         match state.faults.check(DiskOp::SyncDir) {
-            Verdict::Go => state.sync_dir(path, true),
-            Verdict::Fail(error) | Verdict::FailAfter(error) => {
-                state.sync_dir(path, false)?;
-                Err(error)
-            }
+            Verdict::Go => state.sync_dir(path),
+            // Unlike pages, names stay in the journal: a later sync that succeeds covers them.
+            Verdict::Fail(error) | Verdict::FailAfter(error) => Err(error),
         }
     }
 

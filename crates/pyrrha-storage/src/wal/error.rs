@@ -59,6 +59,11 @@ impl WalError {
             Self::Damaged(_) | Self::Version { .. } => ErrorKind::Corrupt,
         }
     }
+
+    /// What the disk said, and where.
+    pub(super) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { op, path: path.into(), source: Arc::new(source) }
+    }
 }
 
 impl From<WalError> for StoreError {

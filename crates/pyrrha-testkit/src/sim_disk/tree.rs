@@ -285,13 +285,9 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn sync_dir(&mut self, path: &Path, success: bool) -> io::Result<()> {
+    pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         let id = self.lookup(path)?;
-        match self.nodes.get_mut(&id) {
-            Some(Node::Dir(dir)) if success => dir.sync(),
-            Some(Node::Dir(dir)) => dir.keep_some(&mut self.rng),
-            _ => return Err(io::ErrorKind::NotADirectory.into()),
-        }
+        self.dir_mut(id)?.sync();
         Ok(())
     }
 

@@ -1,0 +1,205 @@
+//! Opens a log that a process left behind: finds where each segment ends, cuts off what was never
+//! finished, and plans the replay.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pyrrha_env::Disk;
+
+use super::damage::{Damage, DamageReason, DamageReport};
+use super::frame::{self, FrameHeader, SegmentKey};
+use super::segment::{self, Ended, SegmentHeader, UNKNOWN};
+use super::walk::{self, Scan, VOID};
+use super::{LogPosition, WalError};
+
+/// A segment to replay.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    pub(super) path: PathBuf,
+    /// Where its records start, and the key to them.
+    pub(super) first: usize,
+    pub(super) key: SegmentKey,
+    pub(super) ended: Ended,
+}
+
+/// What is known about the log before any of it is replayed.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    /// The segments there are, oldest first.
+    pub(super) closed: Vec<Ended>,
+    /// Those to replay, oldest first.
+    pub(super) plan: Vec<Planned>,
+    /// Number of the first new segment.
+    pub(super) next: u64,
+    /// Damage to whole segments.
+    pub(super) report: DamageReport,
+}
+
+/// What a file is, by its header.
+enum Shape {
+    Good(SegmentHeader),
+    /// No header and no data: it was being created.
+    Empty,
+    /// Data without a header.
+    Headless(u64),
+    /// The disk does not give its bytes.
+    Unreadable(u64),
+}
+
+/// Looks at all segments of a directory; replay is to start at `from`.
+pub(super) fn recover(disk: &Arc<dyn Disk>, dir: &Path, from: LogPosition) -> Result<Recovered, WalError> {
+    let entries = disk.list(dir).map_err(|e| WalError::io("list", dir, e))?;
+    let mut shapes = BTreeMap::new();
+    for entry in entries.iter().filter(|e| !e.is_dir) {
+        if let Some(number) = segment::number_of(&entry.name) {
+            shapes.insert(number, look(disk, dir, number, entry.len)?);
+        }
+    }
+    let mut listed = BTreeMap::new();
+    for shape in shapes.values() {
+        if let Shape::Good(SegmentHeader { earlier: Some(earlier), .. }) = shape {
+            listed.extend(earlier.iter().filter(|e| e.end != UNKNOWN).map(|e| (e.number, *e)));
+        }
+    }
+    let mut all = Recovered::default();
+    let oldest = shapes.keys().next().copied().unwrap_or(u64::MAX);
+    let newest = shapes.keys().chain(listed.keys()).max().map_or(0, |n| n.saturating_add(1));
+    all.next = newest.max(from.segment.saturating_add(u64::from(from.offset > 0)));
+    for (number, ended) in &listed {
+        let expected = *number >= oldest.max(from.segment) && ended.records > 0;
+        if expected && !shapes.contains_key(number) {
+            all.report.add(lost(*number, ended.end, Some(ended), DamageReason::Missing));
+        }
+    }
+    for (number, shape) in shapes {
+        all.take(disk, dir, number, shape, listed.get(&number), from)?;
+    }
+    Ok(all)
+}
+
+fn look(disk: &Arc<dyn Disk>, dir: &Path, number: u64, len: u64) -> Result<Shape, WalError> {
+    let path = segment::path(dir, number);
+    let Ok(bytes) = disk.map(&path) else { return Ok(Shape::Unreadable(len)) };
+    Ok(match segment::decode_header(&bytes, number, &path)? {
+        Some(header) => Shape::Good(header),
+        None if segment::has_records(&bytes) => Shape::Headless(bytes.len() as u64),
+        None => Shape::Empty,
+    })
+}
+
+fn lost(segment: u64, bytes: u64, ended: Option<&Ended>, reason: DamageReason) -> Damage {
+    Damage {
+        segment,
+        offset: 0,
+        bytes,
+        records: ended.map(|e| u64::from(e.records)),
+        samples: ended.map(|e| u64::from(e.samples)),
+        reason,
+    }
+}
+
+impl Recovered {
+    fn take(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        number: u64,
+        shape: Shape,
+        listed: Option<&Ended>,
+        from: LogPosition,
+    ) -> Result<(), WalError> {
+        let path = segment::path(dir, number);
+        let wanted = number >= from.segment;
+        let nothing_lost = listed.is_some_and(|ended| ended.records == 0);
+        let header = match shape {
+            Shape::Good(header) => header,
+            Shape::Empty => {
+                if let Some(ended) = listed.filter(|ended| wanted && ended.records > 0) {
+                    self.report.add(lost(number, ended.end, Some(ended), DamageReason::Header));
+                }
+                // Nothing was ever in it, or nothing is left.
+                let _ = disk.remove_file(&path);
+                return Ok(());
+            }
+            Shape::Headless(len) | Shape::Unreadable(len) => {
+                let reason = match shape {
+                    Shape::Unreadable(_) => DamageReason::Unreadable,
+                    _ => DamageReason::Header,
+                };
+                if wanted && !nothing_lost {
+                    self.report.add(lost(number, len, listed, reason));
+                }
+                let unknown = Ended { number, end: UNKNOWN, records: 0, samples: 0 };
+                self.closed.push(listed.copied().unwrap_or(unknown));
+                return Ok(());
+            }
+        };
+        let ended = match listed {
+            Some(ended) => *ended,
+            None => self.finish(disk, &path, &header)?,
+        };
+        self.closed.push(ended);
+        if wanted && ended.records > 0 {
+            if header.earlier.is_none() {
+                self.report.add(lost(number, 0, Some(&Ended::default()), DamageReason::Header));
+            }
+            self.plan.push(Planned { path, first: header.first, key: header.key, ended });
+        }
+        Ok(())
+    }
+
+    /// Ends a segment that was open when its process did: what it holds is made durable, what was
+    /// torn is marked, what lies beyond is cut off.
+    fn finish(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        header: &SegmentHeader,
+    ) -> Result<Ended, WalError> {
+        let bytes = disk.map(path).map_err(|e| WalError::io("read", path, e))?;
+        let scan = walk::scan(&bytes, header.first, header.key);
+        let end = scan.ended.end as usize;
+        // The last group may be in the page cache only, because its process was killed or because
+        // its sync failed and left the pages clean; so it is written once more.
+        let mut tail = bytes.get(scan.last_group..end).unwrap_or_default().to_vec();
+        for &(start, end) in &scan.torn {
+            let frame = void_frame(&bytes[start..end], header.key, start as u64)?;
+            tail[start - scan.last_group..][..frame.len()].copy_from_slice(&frame);
+        }
+        drop(bytes);
+        let file = disk.open(path).map_err(|e| WalError::io("open", path, e))?;
+        file.write_at(scan.last_group as u64, &tail).map_err(|e| WalError::io("write", path, e))?;
+        if let Err(error) = file.set_len(scan.ended.end) {
+            tracing::warn!(%error, path = %path.display(), "log segment could not be cut");
+        }
+        file.sync_data().map_err(|e| WalError::io("sync", path, e))?;
+        self.tell_torn(&scan);
+        Ok(scan.ended)
+    }
+
+    fn tell_torn(&mut self, scan: &Scan) {
+        let holes: usize = scan.torn.iter().map(|(start, end)| end - start).sum();
+        let bytes = (holes + scan.torn_tail) as u64;
+        if bytes > 0 {
+            tracing::warn!(
+                segment = scan.ended.number,
+                offset = scan.ended.end,
+                bytes,
+                samples = scan.torn_samples,
+                "the end of the log was torn and is repaired; nothing of it was acknowledged"
+            );
+            self.report.torn_bytes += bytes;
+        }
+    }
+}
+
+/// A frame that covers a hole without changing the bytes behind its header.
+fn void_frame(hole: &[u8], key: SegmentKey, offset: u64) -> Result<Vec<u8>, WalError> {
+    let mut out = Vec::with_capacity(hole.len());
+    let start = frame::begin(&mut out);
+    out.extend_from_slice(hole.get(frame::HEADER..).unwrap_or_default());
+    let header = FrameHeader { kind: VOID, last: true, ..FrameHeader::default() };
+    frame::finish(&mut out, start, header, key, offset)?;
+    Ok(out)
+}
