@@ -10,6 +10,7 @@
 //! ```
 
 mod batch;
+pub mod checkpoint;
 mod columns;
 mod committer;
 mod damage;
