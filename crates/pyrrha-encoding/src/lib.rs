@@ -3,9 +3,7 @@
 mod aggregate;
 pub mod bits;
 pub mod chunk;
-pub mod column;
 pub mod crc;
-mod decimal;
 mod error;
 mod merge;
 mod samples;

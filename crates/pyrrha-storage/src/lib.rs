@@ -1,5 +1,16 @@
 //! Write log, head, blocks, block merge, the per-tenant database.
 
 pub mod block;
+pub mod config;
+mod db;
 mod durable;
+mod error;
+mod head;
+pub mod metrics;
+mod query;
 pub mod wal;
+
+pub use config::StorageConfig;
+pub use db::{Db, HeadStats};
+pub use error::StorageError;
+pub use metrics::Metrics;

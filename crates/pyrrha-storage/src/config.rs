@@ -1,0 +1,58 @@
+//! Settings of the database, all with defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::wal::WalConfig;
+
+/// How the database stores.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Settings of the log.
+    pub wal: WalConfig,
+    /// Length of a block cut from the head, ms.
+    pub block_range_ms: i64,
+    /// Samples in a full chunk.
+    pub samples_per_chunk: u16,
+    /// How far a sample may lie ahead of the wall clock, ms.
+    pub future_limit_ms: i64,
+    /// How much older than the newest sample of its series a sample may be, ms; 0: not at all.
+    pub out_of_order_window_ms: i64,
+    /// Whether start timestamps are stored (XOR2 and ST chunks). Off, they are dropped and counted.
+    pub start_timestamps: bool,
+    /// Most series in the head of one tenant; 0: any number.
+    pub max_series_per_tenant: usize,
+    /// Most exemplars that one tenant's ring in memory keeps.
+    pub max_exemplars_per_tenant: usize,
+    /// A head range is cut when nothing was appended to its tenant for so long.
+    pub idle_cut_after: Duration,
+    /// Longest time between two checkpoints while samples come in.
+    pub checkpoint_every: Duration,
+    /// Samples in the log since the last checkpoint that cause the next one.
+    pub checkpoint_after_samples: u64,
+    /// Data older than this is removed; zero: never.
+    pub retention: Duration,
+}
+
+impl StorageConfig {
+    /// Defaults for a data directory.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            wal: WalConfig::default(),
+            block_range_ms: 2 * 3_600_000,
+            samples_per_chunk: 120,
+            future_limit_ms: 10 * 60_000,
+            out_of_order_window_ms: 0,
+            start_timestamps: false,
+            max_series_per_tenant: 0,
+            max_exemplars_per_tenant: 100_000,
+            idle_cut_after: Duration::from_secs(30 * 60),
+            checkpoint_every: Duration::from_secs(3 * 60),
+            checkpoint_after_samples: 8_000_000,
+            retention: Duration::ZERO,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The database: a head per tenant over one log, under one data directory.
+//!
+//! ```text
+//! <data>/VERSION  LOCK  wal/  head/<tenant>/  bucket/<tenant>/<ULID>/
+//! ```
+
+mod open;
+mod queryable;
+mod replay;
+mod sink;
+mod tenant;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyrrha_env::{Clock, Disk, DiskLock};
+use pyrrha_model::contract::{Appender, Ingest, Queryable};
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
+
+use crate::config::StorageConfig;
+use crate::error::StorageError;
+use crate::head::{CommitLog, HeadAppender};
+use crate::metrics::Metrics;
+use crate::wal::Wal;
+use sink::Tenants;
+
+/// An open data directory.
+#[derive(Debug)]
+pub struct Db {
+    shared: Arc<Shared>,
+    wal: Arc<Wal>,
+    log: Arc<dyn CommitLog>,
+    closed: std::sync::atomic::AtomicBool,
+    _lock: Box<dyn DiskLock>,
+}
+
+/// What the database and its readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    config: Arc<StorageConfig>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    tenants: Tenants,
+}
+
+impl Db {
+    /// What the database has counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// The log.
+    pub fn wal(&self) -> &Arc<Wal> {
+        &self.wal
+    }
+
+    /// Where blocks of a tenant are.
+    pub fn bucket_dir(&self, tenant: &TenantId) -> PathBuf {
+        self.shared.bucket_dir(tenant)
+    }
+
+    /// Tenants that have a head or blocks, sorted.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.shared.tenants.all().iter().map(|t| t.head.tenant.clone()).collect()
+    }
+
+    /// Reads of all tenants: each query reads the tenant of its context.
+    pub fn queryable(&self) -> Arc<dyn Queryable> {
+        Arc::new(queryable::DbQueryable::new(self.shared.clone()))
+    }
+
+    /// Sizes of all heads together.
+    pub fn head_stats(&self) -> HeadStats {
+        let mut stats = HeadStats::default();
+        for tenant in self.shared.tenants.all() {
+            tenant.head.add_stats(&mut stats);
+        }
+        stats
+    }
+
+    /// Stops writes and makes restart quick. Further writes fail with `Unavailable`.
+    pub fn close(&self) -> Result<(), StorageError> {
+        if self.closed.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.wal.stop();
+        Ok(())
+    }
+
+    /// Housekeeping; to be called about once a second, by one thread.
+    pub fn maintain(&self) -> Result<(), StorageError> {
+        for tenant in self.shared.tenants.all() {
+            self.shared.write_head_chunks(&tenant, false)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "database did not close cleanly");
+        }
+    }
+}
+
+impl Ingest for Db {
+    fn appender(&self, tenant: &TenantId) -> Result<Box<dyn Appender + '_>, StoreError> {
+        if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(StoreError::new(ErrorKind::Unavailable, "database is closed"));
+        }
+        let tenant = self.shared.tenant(tenant)?;
+        Ok(Box::new(HeadAppender::open(tenant.head.clone(), self.log.clone())?))
+    }
+}
+
+impl Shared {
+    fn head_dir(&self, tenant: &TenantId) -> PathBuf {
+        self.config.dir.join("head").join(tenant.as_str())
+    }
+
+    fn bucket_dir(&self, tenant: &TenantId) -> PathBuf {
+        self.config.dir.join("bucket").join(tenant.as_str())
+    }
+}
+
+/// Sizes of heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeadStats {
+    /// Series.
+    pub series: u64,
+    /// Sealed chunks.
+    pub chunks: u64,
+    /// Bytes on the heap, about.
+    pub memory_bytes: u64,
+    /// Bytes of sealed chunks in mapped files.
+    pub file_bytes: u64,
+    /// Earliest and latest sample time, ms.
+    pub times: Option<(i64, i64)>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Opening a data directory: lock, version, blocks, log.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use pyrrha_env::{Clock, Disk, DiskLock};
+
+use super::replay::Replayer;
+use super::sink::{HeadSink, Tenants};
+use super::{Db, Shared};
+use crate::config::StorageConfig;
+use crate::error::StorageError;
+use crate::wal::{LogPosition, Wal};
+
+const VERSION_FILE: &str = "VERSION";
+const VERSION: &str = "1";
+/// Names that no data directory has without a version file.
+const OWN_NAMES: [&str; 4] = ["wal", "head", "bucket", "chunks_head"];
+
+impl Db {
+    /// Opens a data directory, creating it if it does not exist, and brings back what the log has.
+    pub fn open(
+        config: StorageConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StorageError> {
+        let db = Self::open_detached(config, disk, clock)?;
+        let position = db.wal.position();
+        db.wal.start(Arc::new(HeadSink::new(db.shared.clone(), position)))?;
+        Ok(db)
+    }
+
+    /// As [`open`](Self::open), but without a thread of its own: whoever waits for a batch writes
+    /// the log. For simulations, which want one thread and one order.
+    pub fn open_single_threaded(
+        config: StorageConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StorageError> {
+        let db = Self::open_detached(config, disk, clock)?;
+        let position = db.wal.position();
+        db.wal.attach(Arc::new(HeadSink::new(db.shared.clone(), position)));
+        Ok(db)
+    }
+
+    fn open_detached(
+        config: StorageConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StorageError> {
+        let dir = config.dir.clone();
+        disk.create_dir_all(&dir).map_err(StorageError::io("create data directory", &dir))?;
+        let lock = take_lock(&*disk, &dir)?;
+        check_version(&*disk, &dir)?;
+        let shared = Arc::new(Shared {
+            config: Arc::new(config),
+            disk: disk.clone(),
+            clock: clock.clone(),
+            metrics: Arc::default(),
+            tenants: Tenants::default(),
+        });
+        let from = LogPosition::default();
+        let (wal, replay) = Wal::open(shared.config.wal.clone(), &dir.join("wal"), disk, clock, from)?;
+        let wal = Arc::new(wal);
+        let mut replayer = Replayer::new(&shared);
+        for entry in replay {
+            replayer.take(entry)?;
+        }
+        replayer.finish();
+        Ok(Self { shared, log: wal.clone(), wal, closed: AtomicBool::new(false), _lock: lock })
+    }
+}
+
+fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, StorageError> {
+    disk.lock(&dir.join("LOCK")).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StorageError::InUse { path: dir.to_path_buf() },
+        _ => StorageError::io("lock data directory", dir)(error),
+    })
+}
+
+fn check_version(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(VERSION_FILE);
+    if disk.exists(&path) {
+        let found = disk.read(&path).map_err(StorageError::io("read version file", &path))?;
+        let found = String::from_utf8_lossy(&found[..found.len().min(32)]).trim().to_owned();
+        return if found == VERSION {
+            Ok(())
+        } else {
+            Err(StorageError::Version { path, found, supported: VERSION })
+        };
+    }
+    let entries = disk.list(dir).map_err(StorageError::io("list data directory", dir))?;
+    if let Some(entry) = entries.into_iter().find(|e| OWN_NAMES.contains(&e.name.as_str())) {
+        return Err(StorageError::Foreign { path: dir.to_path_buf(), name: entry.name });
+    }
+    // Written under another name first: a version file is whole or absent.
+    let draft = dir.join("VERSION.tmp");
+    let write = || {
+        if disk.exists(&draft) {
+            disk.remove_file(&draft)?;
+        }
+        let file = disk.create_new(&draft)?;
+        file.write_at(0, format!("{VERSION}\n").as_bytes())?;
+        file.sync_data()?;
+        disk.rename(&draft, &path)?;
+        disk.sync_dir(dir)
+    };
+    write().map_err(StorageError::io("write version file", &path))
+}

@@ -1,0 +1,78 @@
+//! The heads as the log's sink.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use pyrrha_model::{StoreError, TenantId};
+
+use super::Shared;
+use super::tenant::Tenant;
+use crate::head::{CommitLog, Pending};
+use crate::wal::{LogBatch, LogPosition, Wal, WalSink};
+
+/// All tenants by id.
+#[derive(Debug, Default)]
+pub(crate) struct Tenants {
+    by_id: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
+}
+
+impl Tenants {
+    pub(crate) fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        self.by_id.read().get(id).cloned()
+    }
+
+    pub(crate) fn get_or_insert(&self, id: &TenantId, new: impl FnOnce() -> Tenant) -> Arc<Tenant> {
+        self.by_id.write().entry(id.clone()).or_insert_with(|| Arc::new(new())).clone()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
+        self.by_id.read().values().cloned().collect()
+    }
+}
+
+/// Applies what the log has made durable.
+pub(crate) struct HeadSink {
+    shared: Arc<Shared>,
+    /// Everything that comes is at or behind this place in the log.
+    position: Mutex<LogPosition>,
+}
+
+impl HeadSink {
+    pub(crate) fn new(shared: Arc<Shared>, position: LogPosition) -> Self {
+        Self { shared, position: Mutex::new(position) }
+    }
+}
+
+impl WalSink for HeadSink {
+    fn labels(&self, tenant: &TenantId, series: u32, visit: &mut dyn FnMut(&str, &str)) {
+        if let Some(tenant) = self.shared.tenants.get(tenant) {
+            tenant.head.visit_labels(series, visit);
+        }
+    }
+
+    fn apply(&self, batches: Vec<LogBatch>, position: LogPosition) {
+        let before = std::mem::replace(&mut *self.position.lock(), position);
+        for batch in batches {
+            if let Some(tenant) = self.shared.tenants.get(&batch.tenant) {
+                tenant.head.apply(&batch, before);
+                tenant.head.settled(true);
+            }
+        }
+    }
+
+    fn abandon(&self, batches: Vec<LogBatch>) {
+        for batch in batches {
+            if let Some(tenant) = self.shared.tenants.get(&batch.tenant) {
+                tenant.head.settled(false);
+            }
+        }
+    }
+}
+
+impl CommitLog for Wal {
+    fn submit(&self, batch: LogBatch) -> Result<Pending, StoreError> {
+        let ticket = Wal::submit(self, batch)?;
+        Ok(Box::new(move || Ok(ticket.wait()?)))
+    }
+}

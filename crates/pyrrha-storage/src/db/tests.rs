@@ -1,0 +1,177 @@
+//! The database on disks that are real and disks that forget.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pyrrha_encoding::chunk::decode_floats;
+use pyrrha_encoding::{FloatColumn, SeriesSamples, Want, decode_series};
+use pyrrha_env::{OsDisk, SystemClock};
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, Value};
+use pyrrha_model::{Exemplar, Histogram, Labels, Matcher, Metadata, MetricType, Span, TimeRange, stale_nan};
+
+use super::*;
+
+type Samples = BTreeMap<Labels, Vec<(i64, u64)>>;
+
+fn open(dir: &Path) -> Result<Db, StorageError> {
+    Db::open(StorageConfig::new(dir), Arc::new(OsDisk), Arc::new(SystemClock::new()))
+}
+
+fn labels(i: usize) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
+}
+
+pub(super) fn append(db: &Db, tenant: &TenantId, samples: &[(usize, i64, f64)]) {
+    let mut appender = db.appender(tenant).expect("an appender");
+    for &(i, t, v) in samples {
+        let series = appender.resolve(None, &labels(i)).expect("a series");
+        appender.append(series, 0, t, v).expect("admitted");
+    }
+    appender.commit().expect("a commit");
+}
+
+pub(super) fn read(db: &Db, tenant: &TenantId) -> Samples {
+    let mut ctx = QueryContext::unlimited();
+    ctx.tenant = tenant.clone();
+    let mut set = db
+        .queryable()
+        .select(&ctx, &[Matcher::equal("__name__", "m")], TimeRange::ALL, &SelectHints::default())
+        .expect("a select");
+    let (mut batch, mut found) = (SeriesBatch::default(), Samples::new());
+    while set.next_batch(7, &mut batch).expect("a batch") {
+        for entry in &batch.series {
+            let mut decoded = SeriesSamples::default();
+            decode_series(entry, TimeRange::ALL, Want::default(), &mut decoded).expect("chunks");
+            let (floats, histograms) = (decoded.floats, decoded.histograms);
+            let floats = floats.times.iter().copied().zip(floats.values.iter().map(|v| v.to_bits()));
+            let sums = histograms.values.iter().map(|h| h.sum.to_bits());
+            let histograms = histograms.times.iter().copied().zip(sums);
+            let mut samples: Vec<(i64, u64)> = floats.chain(histograms).collect();
+            samples.sort_by_key(|s| s.0);
+            found.insert(batch.resolve(&ctx.symbols, entry), samples);
+        }
+    }
+    found
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (a, b) = (TenantId::anonymous(), TenantId::new("b").expect("a tenant"));
+    let db = open(dir.path()).expect("opens");
+    for t in 0..300 {
+        append(&db, &a, &[(0, t * 15_000, t as f64), (1, t * 15_000, f64::NAN)]);
+        append(&db, &b, &[(0, t * 15_000, -1.0)]);
+        if t % 50 == 0 {
+            db.maintain().expect("maintains");
+        }
+    }
+    let before = (read(&db, &a), read(&db, &b));
+    assert_eq!(before.0.values().map(Vec::len).collect::<Vec<_>>(), [300, 300]);
+    drop(db);
+    let db = open(dir.path()).expect("opens again");
+    assert_eq!((read(&db, &a), read(&db, &b)), before);
+    append(&db, &a, &[(0, 300 * 15_000, 1.0)]);
+    assert_eq!(read(&db, &a)[&labels(0)].len(), 301);
+}
+
+#[test]
+fn a_second_process_another_version_and_a_foreign_directory_are_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let db = open(dir.path()).expect("opens");
+    let error = open(dir.path()).expect_err("in use");
+    assert!(matches!(error, StorageError::InUse { .. }), "{error}");
+    db.close().expect("closes");
+    assert_eq!(db.appender(&TenantId::anonymous()).err().map(|e| e.kind()), Some(ErrorKind::Unavailable));
+    drop(db);
+    std::fs::write(dir.path().join("VERSION"), "7\n").expect("write");
+    let error = open(dir.path()).expect_err("another version");
+    assert!(error.to_string().contains(r#"format version "7", this build reads "1""#), "{error}");
+    std::fs::remove_file(dir.path().join("VERSION")).expect("remove");
+    let error = open(dir.path()).expect_err("a foreign directory");
+    assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("write");
+    let error = open(&file).expect_err("not a directory");
+    assert!(error.to_string().starts_with("cannot create data directory path="), "{error}");
+}
+
+#[test]
+fn histograms_exemplars_and_metadata_survive_a_restart() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let db = open(dir.path()).expect("opens");
+    let histogram = |n: u64| {
+        Value::Histogram(Box::new(Histogram {
+            count: n,
+            sum: n as f64,
+            positive_spans: vec![Span { offset: 0, length: 1 }],
+            positive_buckets: vec![n as i64],
+            ..Histogram::default()
+        }))
+    };
+    for n in 0..200u64 {
+        let t = n as i64 * 60_000;
+        let mut appender = db.appender(&tenant).expect("an appender");
+        let series = appender.resolve(None, &labels(0)).expect("a series");
+        let mixed = appender.resolve(None, &labels(1)).expect("a series");
+        appender.append_histogram(series, 0, t, histogram(n)).expect("admitted");
+        // Kinds alternate within one batch: what is stored follows time.
+        appender.append(mixed, 0, t, 1.0).expect("admitted");
+        appender.append_histogram(mixed, 0, t + 1, histogram(1)).expect("admitted");
+        appender.append(mixed, 0, t + 2, 2.0).expect("admitted");
+        let exemplar = Exemplar { labels: Labels::from_pairs([("trace", "x")]), value: 1.0, timestamp: t };
+        appender.append_exemplar(series, exemplar.clone()).expect("admitted");
+        assert!(appender.append_exemplar(series, exemplar).is_err());
+        appender.append_metadata("m", Metadata { metric_type: MetricType::Histogram, ..Metadata::default() });
+        appender.commit().expect("a commit");
+    }
+    append(&db, &tenant, &[(0, 200 * 60_000, stale_nan())]);
+    let check = |db: &Db| {
+        let found = read(db, &tenant);
+        assert_eq!(found[&labels(0)].len(), 201);
+        assert_eq!(found[&labels(0)][200].1, stale_nan().to_bits(), "a stale float ends the histograms");
+        assert_eq!(found[&labels(1)].len(), 600);
+        let ctx = QueryContext::unlimited();
+        let exemplars = db.queryable().exemplars(&ctx, &[], TimeRange::new(0, 600_000)).expect("exemplars");
+        assert_eq!(exemplars.len(), 1);
+        assert_eq!(exemplars[0].exemplars.len(), 11);
+        assert_eq!(db.queryable().metadata(&ctx, Some("m")).expect("metadata").len(), 1);
+    };
+    check(&db);
+    drop(db);
+    let db = open(dir.path()).expect("opens again");
+    check(&db);
+    append(&db, &tenant, &[(0, 201 * 60_000, stale_nan())]);
+    assert_eq!(read(&db, &tenant)[&labels(0)].len(), 202);
+}
+
+#[test]
+fn start_timestamps_are_kept_where_the_option_is_on() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let config = StorageConfig { start_timestamps: true, ..StorageConfig::new(dir.path()) };
+    let open = || Db::open(config.clone(), Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens");
+    let db = open();
+    for t in 1..250i64 {
+        let mut appender = db.appender(&tenant).expect("an appender");
+        let series = appender.resolve(None, &labels(0)).expect("a series");
+        appender.append(series, t / 100 * 1000, t * 1000, t as f64).expect("admitted");
+        appender.commit().expect("a commit");
+    }
+    let check = |db: &Db| {
+        let ctx = QueryContext::unlimited();
+        let mut set =
+            db.queryable().select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("a select");
+        let (mut batch, mut floats) = (SeriesBatch::default(), FloatColumn::default());
+        assert!(set.next_batch(7, &mut batch).expect("a batch"));
+        for chunk in &batch.series[0].chunks {
+            decode_floats(chunk.encoding, &chunk.bytes, TimeRange::ALL, &mut floats, true).expect("a chunk");
+        }
+        assert_eq!(floats.times.len(), 249);
+        assert!(floats.times.iter().zip(&floats.starts).all(|(t, s)| *s == t / 1000 / 100 * 1000));
+    };
+    check(&db);
+    drop(db);
+    check(&open());
+}

@@ -1,0 +1,262 @@
+//! The head of one tenant: what is in the log and not yet in a block, readable and appendable.
+//!
+//! ```text
+//! appender ──admission lock──► log ──fdatasync──► apply ──write lock──► hot lines, slabs ─► sealed chunks ─► files
+//!     └─► directory: labels, postings                                      └── select: a snapshot of 12 bytes a series
+//! ```
+//!
+//! Locks, in the order in which they are taken: admission, directory, order, data. Nothing waits
+//! for the log or the disk while it holds one of the last three.
+
+#![allow(dead_code, reason = "what cuts and checkpoints will use")]
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use pyrrha_env::{Clock, Disk};
+use pyrrha_model::contract::Refused;
+use pyrrha_model::{Labels, TenantId};
+
+use crate::config::StorageConfig;
+use crate::db::HeadStats;
+use crate::metrics::Metrics;
+use crate::wal::{LogBatch, LogPosition};
+use admission::Admission;
+use data::{Appended, ChunkRules, HeadData};
+use directory::Directory;
+use exemplars::{ExemplarRing, MetadataMap};
+use order::LabelOrder;
+
+mod admission;
+mod appender;
+mod chunk_store;
+mod data;
+mod directory;
+mod exemplars;
+mod keys;
+mod order;
+mod paged;
+mod sealed;
+mod select;
+mod side;
+mod slab;
+mod validate;
+
+pub(crate) use appender::{CommitLog, HeadAppender, Pending};
+pub(crate) use select::HeadView;
+
+/// The head of one tenant.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) tenant: TenantId,
+    pub(crate) config: Arc<StorageConfig>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    admission: Arc<Mutex<Admission>>,
+    directory: RwLock<Directory>,
+    order: Mutex<Arc<LabelOrder>>,
+    data: RwLock<HeadData>,
+    extras: RwLock<Extras>,
+    /// Batches between submission and apply or abandon.
+    in_flight: AtomicUsize,
+    /// A batch was abandoned: admitted samples are reset once nothing is in flight.
+    draining: AtomicBool,
+}
+
+/// What a head has besides samples.
+#[derive(Debug, Default)]
+struct Extras {
+    exemplars: ExemplarRing,
+    metadata: MetadataMap,
+}
+
+impl Head {
+    /// An empty head.
+    pub(crate) fn new(
+        tenant: TenantId,
+        config: Arc<StorageConfig>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let rules = ChunkRules {
+            range_ms: config.block_range_ms.max(1),
+            samples: config.samples_per_chunk.max(2),
+            start_timestamps: config.start_timestamps,
+        };
+        Self {
+            tenant,
+            config,
+            clock,
+            metrics,
+            admission: Arc::default(),
+            directory: RwLock::default(),
+            order: Mutex::default(),
+            data: RwLock::new(HeadData::new(rules)),
+            extras: RwLock::default(),
+            in_flight: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The series of `labels`, and whether it is new.
+    fn find_or_create(&self, admission: &mut Admission, labels: &Labels) -> Result<(u32, bool), Refused> {
+        self.series_of(admission, labels, self.config.max_series_per_tenant)
+    }
+
+    /// The same under a limit of series (0: none).
+    fn series_of(
+        &self,
+        admission: &mut Admission,
+        labels: &Labels,
+        limit: usize,
+    ) -> Result<(u32, bool), Refused> {
+        let (hash, found) = {
+            let directory = self.directory.read();
+            let hash = directory.hash(labels);
+            (hash, directory.find(hash, labels))
+        };
+        if let Some(series) = found {
+            return Ok((series, false));
+        }
+        let mut directory = self.directory.write();
+        if limit > 0 && directory.len() >= limit {
+            return Err(Refused::Limit(format!("per-tenant series limit reached: limit={limit}")));
+        }
+        let series = directory.create(hash, labels);
+        drop(directory);
+        let len = series as usize + 1;
+        admission.newest.grow(len);
+        let mut data = self.data.write();
+        data.hot.grow(len);
+        drop(data);
+        self.metrics.series_created.add(1);
+        Ok((series, true))
+    }
+
+    /// Visits the labels of a series.
+    pub(crate) fn visit_labels(&self, series: u32, visit: &mut dyn FnMut(&str, &str)) {
+        self.directory.read().pairs(series).for_each(|(name, value)| visit(name, value));
+    }
+
+    /// Makes a durable batch visible.
+    pub(crate) fn apply(&self, batch: &LogBatch, position: LogPosition) {
+        let appended = self.append(batch, position);
+        self.metrics.samples.add(appended.floats);
+        self.metrics.histograms.add(appended.histograms);
+        self.metrics.starts_dropped.add(appended.starts_dropped);
+        self.metrics.exemplars.add(batch.exemplars.len() as u64);
+    }
+
+    fn append(&self, batch: &LogBatch, position: LogPosition) -> Appended {
+        if !batch.exemplars.is_empty() || !batch.metadata.is_empty() {
+            let mut extras = self.extras.write();
+            for (series, exemplar) in &batch.exemplars {
+                extras.exemplars.push(*series, exemplar.clone(), self.config.max_exemplars_per_tenant);
+            }
+            extras.metadata.extend(batch.metadata.iter().cloned());
+        }
+        let mut data = self.data.write();
+        let before = data.chunks_sealed;
+        let appended = data.append_batch(batch, position);
+        self.metrics.chunks_sealed.add(data.chunks_sealed - before);
+        appended
+    }
+
+    /// Ends a batch that was submitted, applied or not.
+    pub(crate) fn settled(&self, applied: bool) {
+        if !applied {
+            self.metrics.batches_abandoned.add(1);
+            self.draining.store(true, Ordering::Release);
+        }
+        let last = self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.draining.load(Ordering::Acquire) {
+            let mut admission = self.admission.lock();
+            // A batch may have been submitted since; then the last of those does this.
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                self.reset_admission(&mut admission);
+                self.draining.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    /// Makes what is admitted equal to what is applied.
+    fn reset_admission(&self, admission: &mut Admission) {
+        {
+            let extras = self.extras.read();
+            admission.exemplars.reset(&extras.exemplars);
+            admission.metadata.clone_from(&extras.metadata);
+        }
+        let data = self.data.read();
+        admission.histograms = data.histogram_series();
+        let len = data.hot.len();
+        admission.newest.grow(len);
+        admission.newest_time = None;
+        for series in 0..len {
+            let newest = data.hot[series].newest;
+            admission.newest[series] = newest;
+            if newest.t != i64::MIN {
+                admission.newest_time = admission.newest_time.max(Some(newest.t));
+            }
+        }
+    }
+
+    /// Finds or creates a series that the log defines.
+    pub(crate) fn recover_series(&self, labels: &Labels) -> u32 {
+        let mut admission = self.admission.lock();
+        self.series_of(&mut admission, labels, 0).map_or(u32::MAX, |(series, _)| series)
+    }
+
+    /// Applies a batch of the log. Samples that the head or a block has already are left out.
+    pub(crate) fn recover(&self, batch: &LogBatch, position: LogPosition) {
+        let appended = self.append(batch, position);
+        let new = appended.floats + appended.histograms;
+        self.metrics.replayed.add(new);
+        self.metrics.replay_skipped.add(batch.samples() as u64 - new);
+    }
+
+    /// Ends recovery.
+    pub(crate) fn recovered(&self) {
+        self.reset_admission(&mut self.admission.lock());
+    }
+
+    /// Moves sealed chunks from memory to files in `dir`; `all` includes pages that are not full.
+    pub(crate) fn write_chunks(&self, disk: &dyn Disk, dir: &Path, all: bool) -> io::Result<()> {
+        // Looking first keeps the committer from waiting when there is nothing to do.
+        let unwritten = self.data.write().store.unwritten(all);
+        for unwritten in unwritten {
+            let written = unwritten.write(disk, dir)?;
+            self.data.write().store.written(written);
+        }
+        Ok(())
+    }
+
+    /// Adds the sizes of this head.
+    pub(crate) fn add_stats(&self, stats: &mut HeadStats) {
+        let (memory, files) = self.bytes();
+        let data = self.data.read();
+        stats.chunks += data.sealed.len() as u64;
+        for info in data.ranges.values() {
+            let (min, max) = stats.times.unwrap_or((info.min_time, info.max_time));
+            stats.times = Some((min.min(info.min_time), max.max(info.max_time)));
+        }
+        drop(data);
+        stats.series += self.directory.read().len() as u64;
+        stats.memory_bytes += memory as u64;
+        stats.file_bytes += files as u64;
+    }
+
+    /// Bytes on the heap, about, and bytes in mapped files.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        let admission = self.admission.lock();
+        let admitted = admission.keys.bytes() + admission.newest.bytes();
+        drop(admission);
+        let (memory, files) = self.data.read().bytes();
+        (admitted + memory + self.directory.read().bytes(), files)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! One batch into a head: look up, admit, log, wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::{ArcMutexGuard, RawMutex};
+use pyrrha_model::contract::{AppendStats, Appender, Refused, SeriesKey, Value};
+use pyrrha_model::{ErrorKind, Exemplar, Labels, Metadata, SeriesRef, StoreError, Timestamp, is_stale_nan};
+
+use super::admission::{Admission, Admitted, HistogramKind, Limits, Newest};
+use super::{Head, validate};
+use crate::wal::{LogBatch, LogHistogram};
+
+/// Where batches go to become durable. `submit` queues; the returned closure waits.
+pub(crate) trait CommitLog: Send + Sync + std::fmt::Debug {
+    /// Queues a batch. Called under the tenant's admission lock: the order of calls is the order
+    /// in the log.
+    fn submit(&self, batch: LogBatch) -> Result<Pending, StoreError>;
+}
+
+fn is_stale(value: &Value) -> bool {
+    match value {
+        Value::Float(v) => is_stale_nan(*v),
+        Value::Histogram(h) => h.is_stale(),
+        Value::FloatHistogram(h) => h.is_stale(),
+    }
+}
+
+/// Waits until a batch is durable and applied.
+pub(crate) type Pending = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
+
+/// An open batch. Holds the tenant's admission lock.
+pub(crate) struct HeadAppender {
+    head: Arc<Head>,
+    log: Arc<dyn CommitLog>,
+    admission: ArcMutexGuard<RawMutex, Admission>,
+    limits: Limits,
+    batch: LogBatch,
+    /// What the newest samples were before this batch, to be put back if it is dropped.
+    undo: Vec<(u32, Newest)>,
+    exemplar_undo: Vec<(u32, Option<Exemplar>)>,
+    metadata_undo: Vec<(String, Option<Metadata>)>,
+    stats: AppendStats,
+    submitted: bool,
+}
+
+impl HeadAppender {
+    /// Opens a batch. Waits for the batch that is open.
+    pub(crate) fn open(head: Arc<Head>, log: Arc<dyn CommitLog>) -> Result<Self, StoreError> {
+        let admission = head.admission.lock_arc();
+        if head.draining.load(Ordering::Acquire) {
+            return Err(StoreError::new(
+                ErrorKind::Unavailable,
+                "a log write failed and writes behind it are being settled, try again",
+            ));
+        }
+        let now = head.clock.now_ms();
+        let limits = Limits {
+            latest: now.saturating_add(head.config.future_limit_ms),
+            window: head.config.out_of_order_window_ms,
+            now,
+        };
+        let batch = LogBatch::new(head.tenant.clone());
+        Ok(Self {
+            head,
+            log,
+            admission,
+            limits,
+            batch,
+            undo: Vec::new(),
+            exemplar_undo: Vec::new(),
+            metadata_undo: Vec::new(),
+            stats: AppendStats::default(),
+            submitted: false,
+        })
+    }
+
+    fn refuse(&self, refused: Refused) -> Refused {
+        self.head.metrics.count_refused(&refused);
+        refused
+    }
+
+    fn index(&self, series: SeriesRef) -> Result<u32, Refused> {
+        u32::try_from(series.0)
+            .ok()
+            .filter(|&s| (s as usize) < self.admission.newest.len())
+            .ok_or_else(|| Refused::InvalidLabels(format!("unknown series reference {}", series.0)))
+    }
+
+    /// Whether the sample has to be logged. A repetition of a sample that still waits for the log
+    /// is logged too: the batch it repeats may fail.
+    fn admit(&mut self, series: u32, t: Timestamp, value: u64) -> Result<bool, Refused> {
+        let before = self.admission.newest[series as usize];
+        match self.admission.admit(series, t, value, &self.limits) {
+            Ok(Admitted::New) => {
+                self.undo.push((series, before));
+                Ok(true)
+            }
+            Ok(Admitted::Repeated) => {
+                self.head.metrics.repeated.add(1);
+                Ok(self.head.in_flight.load(Ordering::Acquire) > 0)
+            }
+            Err(refused) => Err(self.refuse(refused)),
+        }
+    }
+
+    fn roll_back(&mut self) {
+        for (series, before) in self.undo.drain(..).rev() {
+            self.admission.newest[series as usize] = before;
+        }
+        for (series, before) in self.exemplar_undo.drain(..).rev() {
+            self.admission.exemplars.restore(series, before);
+        }
+        for (metric, before) in self.metadata_undo.drain(..).rev() {
+            match before {
+                Some(before) => drop(self.admission.metadata.insert(metric, before)),
+                None => drop(self.admission.metadata.remove(&metric)),
+            }
+        }
+    }
+}
+
+impl Appender for HeadAppender {
+    fn lookup(&mut self, keys: &[SeriesKey], found: &mut Vec<Option<SeriesRef>>) {
+        found.clear();
+        let table = &self.admission.keys;
+        found.extend(keys.iter().map(|&key| table.get(key).map(|series| SeriesRef(series.into()))));
+    }
+
+    fn resolve(&mut self, key: Option<SeriesKey>, labels: &Labels) -> Result<SeriesRef, Refused> {
+        let resolved = self.head.find_or_create(&mut self.admission, labels);
+        let (series, created) = resolved.map_err(|r| self.refuse(r))?;
+        if let Some(key) = key {
+            self.admission.keys.insert(key, series);
+        }
+        self.stats.new_series += u64::from(created);
+        Ok(SeriesRef(series.into()))
+    }
+
+    fn append(&mut self, series: SeriesRef, start: Timestamp, t: Timestamp, v: f64) -> Result<(), Refused> {
+        if is_stale_nan(v) && !self.admission.histograms.is_empty() {
+            let stale = self.index(series).ok().and_then(|s| self.admission.stale_value(s));
+            if let Some(stale) = stale {
+                return self.append_histogram(series, start, t, stale);
+            }
+        }
+        let series = self.index(series)?;
+        if self.admit(series, t, v.to_bits())? {
+            if start != 0 && self.batch.starts.is_empty() {
+                self.batch.starts.resize(self.batch.refs.len(), 0);
+            }
+            if start != 0 || !self.batch.starts.is_empty() {
+                self.batch.starts.push(start);
+            }
+            self.batch.refs.push(series);
+            self.batch.times.push(t);
+            self.batch.values.push(v);
+            if !self.admission.histograms.is_empty() {
+                self.admission.histograms.remove(&series);
+            }
+        }
+        self.stats.samples += 1;
+        Ok(())
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        start: Timestamp,
+        t: Timestamp,
+        value: Value,
+    ) -> Result<(), Refused> {
+        let kind = match value {
+            Value::Float(v) => return self.append(series, start, t, v),
+            Value::Histogram(_) => HistogramKind::Integer,
+            Value::FloatHistogram(_) => HistogramKind::Float,
+        };
+        let series = self.index(series)?;
+        if !is_stale(&value) {
+            validate::check(&value).map_err(|text| self.refuse(Refused::InvalidHistogram(text)))?;
+        }
+        if self.admit(series, t, validate::fingerprint(&value))? {
+            self.batch.histograms.push(LogHistogram { series, t, start, value });
+            self.admission.histograms.insert(series, kind);
+        }
+        self.stats.histograms += 1;
+        Ok(())
+    }
+
+    fn append_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) -> Result<(), Refused> {
+        let series = self.index(series)?;
+        let before = self.admission.exemplars.admit(series, &exemplar).map_err(|r| self.refuse(r))?;
+        self.exemplar_undo.push((series, before));
+        self.batch.exemplars.push((series, exemplar));
+        self.stats.exemplars += 1;
+        Ok(())
+    }
+
+    fn append_metadata(&mut self, metric: &str, metadata: Metadata) {
+        // Senders repeat it with every request; only what is new is logged.
+        if self.admission.metadata.get(metric) != Some(&metadata) {
+            let before = self.admission.metadata.insert(metric.to_owned(), metadata.clone());
+            self.metadata_undo.push((metric.to_owned(), before));
+            self.batch.metadata.push((metric.to_owned(), metadata));
+        }
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<AppendStats, StoreError> {
+        let stats = self.stats;
+        if self.batch.is_empty() {
+            self.submitted = true;
+            return Ok(stats);
+        }
+        let tenant = self.head.tenant.clone();
+        let batch = std::mem::replace(&mut self.batch, LogBatch::new(tenant));
+        self.head.in_flight.fetch_add(1, Ordering::AcqRel);
+        let pending = match self.log.submit(batch) {
+            Ok(pending) => pending,
+            Err(error) => {
+                self.head.in_flight.fetch_sub(1, Ordering::AcqRel);
+                return Err(error);
+            }
+        };
+        self.submitted = true;
+        // The lock goes before the wait, so that other batches join the same group.
+        drop(self);
+        pending()?;
+        Ok(stats)
+    }
+}
+
+impl Drop for HeadAppender {
+    fn drop(&mut self) {
+        if !self.submitted {
+            self.roll_back();
+        }
+    }
+}

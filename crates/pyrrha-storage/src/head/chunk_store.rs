@@ -1,0 +1,334 @@
+//! Sealed chunks of a head: appended to pages in memory, moved to files of their own and read from
+//! there through memory maps, so that only open chunks take anonymous memory.
+//!
+//! Format of the files: docs/format/head.md.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pyrrha_env::{Disk, DiskFile};
+use pyrrha_model::{ChunkEncoding, Timestamp};
+
+/// First bytes of a head chunk file: magic and version.
+pub(crate) const FILE_HEADER: [u8; 8] = *b"PYHC\0\0\0\x01";
+/// Bytes before a chunk in its record: length, encoding, three zeros, CRC-32C.
+pub(crate) const RECORD_HEADER: usize = 12;
+const PAGE: usize = 64 << 10;
+const FILE_LIMIT: u32 = 128 << 20;
+const ALLOCATE_STEP: u64 = 4 << 20;
+
+/// Where a sealed chunk is: segment number, offset of its bytes, their length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    pub(crate) segment: u32,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+/// The chunks of one range, in one file.
+#[derive(Debug)]
+struct Segment {
+    range_start: Timestamp,
+    /// The file's content as far as it is written.
+    mapped: Bytes,
+    /// Full pages with their offsets that are not in the file yet.
+    pages: Vec<(u32, Bytes)>,
+    /// The page being filled.
+    page: Vec<u8>,
+    page_offset: u32,
+    file: Option<Arc<SegmentFile>>,
+}
+
+/// An open head chunk file.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+}
+
+/// Bytes of a segment that wait for its file.
+pub(crate) struct Unwritten {
+    segment: u32,
+    range_start: Timestamp,
+    file: Option<Arc<SegmentFile>>,
+    from: u32,
+    pages: Vec<(u32, Bytes)>,
+}
+
+/// A segment's file after a write.
+pub(crate) struct Written {
+    segment: u32,
+    file: Arc<SegmentFile>,
+    mapped: Bytes,
+}
+
+/// All sealed chunks of a head.
+#[derive(Debug, Default)]
+pub(crate) struct ChunkStore {
+    segments: BTreeMap<u32, Segment>,
+    next: u32,
+    /// The segment that takes the chunks of a range.
+    open: BTreeMap<Timestamp, u32>,
+}
+
+/// A chunk could not be read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Damaged;
+
+impl ChunkStore {
+    /// Stores a chunk of the range that starts at `range_start`.
+    pub(crate) fn append(&mut self, range_start: Timestamp, encoding: ChunkEncoding, chunk: &[u8]) -> Place {
+        let number = self.segment_for(range_start, chunk.len());
+        let segment = self.segments.get_mut(&number).expect("segment_for returns a segment that exists");
+        if segment.page.len() + chunk.len() + RECORD_HEADER > PAGE {
+            segment.close_page();
+        }
+        let head = [encoding as u8, 0, 0, 0];
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head), chunk);
+        segment.page.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
+        segment.page.extend_from_slice(&head);
+        segment.page.extend_from_slice(&crc.to_le_bytes());
+        let offset = segment.page_offset + segment.page.len() as u32;
+        segment.page.extend_from_slice(chunk);
+        Place { segment: number, offset, len: chunk.len() as u32 }
+    }
+
+    fn segment_for(&mut self, range_start: Timestamp, len: usize) -> u32 {
+        if let Some(&number) = self.open.get(&range_start)
+            && self.segments.get(&number).is_some_and(|s| (s.end() as usize) + len < FILE_LIMIT as usize)
+        {
+            return number;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.open.insert(range_start, number);
+        self.segments.insert(number, Segment::new(range_start));
+        number
+    }
+
+    /// Adds a file that an earlier run wrote, under its number.
+    pub(crate) fn adopt(&mut self, number: u32, range_start: Timestamp, mapped: Bytes) {
+        let mut segment = Segment::new(range_start);
+        segment.page.clear();
+        segment.page_offset = u32::try_from(mapped.len()).unwrap_or(u32::MAX);
+        segment.mapped = mapped;
+        self.segments.insert(number, segment);
+        self.next = self.next.max(number + 1);
+    }
+
+    /// Numbers from here on are free.
+    pub(crate) fn reserve_numbers(&mut self, next: u32) {
+        self.next = self.next.max(next);
+    }
+
+    /// The bytes of a chunk, verified.
+    pub(crate) fn read(&self, place: Place, encoding: ChunkEncoding) -> Result<Bytes, Damaged> {
+        let segment = self.segments.get(&place.segment).ok_or(Damaged)?;
+        let record = segment.record(place).ok_or(Damaged)?;
+        let (head, chunk) = record.split_at_checked(RECORD_HEADER).ok_or(Damaged)?;
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head[4..8]), chunk);
+        if head[..4] != place.len.to_le_bytes()
+            || head[4] != encoding as u8
+            || head[8..12] != crc.to_le_bytes()
+        {
+            return Err(Damaged);
+        }
+        Ok(record.slice(RECORD_HEADER..))
+    }
+
+    /// What files have to take; `all` includes pages that are not full.
+    pub(crate) fn unwritten(&mut self, all: bool) -> Vec<Unwritten> {
+        let mut found = Vec::new();
+        for (&number, segment) in &mut self.segments {
+            if all && !segment.page.is_empty() && segment.end() > segment.mapped.len() as u32 {
+                segment.close_page();
+            }
+            if !segment.pages.is_empty() {
+                found.push(Unwritten {
+                    segment: number,
+                    range_start: segment.range_start,
+                    file: segment.file.clone(),
+                    from: segment.mapped.len() as u32,
+                    pages: segment.pages.clone(),
+                });
+            }
+        }
+        found
+    }
+
+    /// Takes over what was written: chunks are read from the file from now on.
+    pub(crate) fn written(&mut self, written: Written) {
+        if let Some(segment) = self.segments.get_mut(&written.segment) {
+            let end = written.mapped.len() as u32;
+            segment.pages.retain(|(offset, _)| *offset >= end);
+            segment.mapped = written.mapped;
+            segment.file = Some(written.file);
+        }
+    }
+
+    /// Files with their segment numbers, to be synced.
+    pub(crate) fn files(&self) -> Vec<Arc<SegmentFile>> {
+        self.segments.values().filter_map(|s| s.file.clone()).collect()
+    }
+
+    /// Segments as (number, start of their range, bytes in the file).
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, Timestamp, u32)> + '_ {
+        self.segments.iter().map(|(&n, s)| (n, s.range_start, s.mapped.len() as u32))
+    }
+
+    /// Forgets the segments of ranges for which `gone` is true, and returns their numbers and
+    /// range starts: their files can be removed.
+    pub(crate) fn remove(&mut self, gone: impl Fn(Timestamp) -> bool) -> Vec<(u32, Timestamp)> {
+        self.open.retain(|&start, _| !gone(start));
+        let dead: Vec<(u32, Timestamp)> = self
+            .segments
+            .iter()
+            .filter(|(_, s)| gone(s.range_start))
+            .map(|(&n, s)| (n, s.range_start))
+            .collect();
+        dead.iter().for_each(|(number, _)| drop(self.segments.remove(number)));
+        dead
+    }
+
+    /// Bytes in anonymous memory, and bytes in files.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        self.segments.values().fold((0, 0), |(memory, files), s| {
+            let pages: usize = s.pages.iter().map(|(_, p)| p.len()).sum();
+            (memory + pages + s.page.capacity(), files + s.mapped.len())
+        })
+    }
+}
+
+impl Segment {
+    fn new(range_start: Timestamp) -> Self {
+        Self {
+            range_start,
+            mapped: Bytes::new(),
+            pages: Vec::new(),
+            page: FILE_HEADER.to_vec(),
+            page_offset: 0,
+            file: None,
+        }
+    }
+
+    fn end(&self) -> u32 {
+        self.page_offset + self.page.len() as u32
+    }
+
+    fn close_page(&mut self) {
+        if !self.page.is_empty() {
+            let page = Bytes::from(std::mem::take(&mut self.page).into_boxed_slice());
+            let offset = self.page_offset;
+            self.page_offset += page.len() as u32;
+            self.pages.push((offset, page));
+        }
+    }
+
+    /// The record of a chunk with its header.
+    fn record(&self, place: Place) -> Option<Bytes> {
+        let start = (place.offset as usize).checked_sub(RECORD_HEADER)?;
+        let end = (place.offset as usize).checked_add(place.len as usize)?;
+        if end <= self.mapped.len() {
+            return Some(self.mapped.slice(start..end));
+        }
+        if start >= self.page_offset as usize {
+            let at = start - self.page_offset as usize;
+            return self.page.get(at..at + (end - start)).map(Bytes::copy_from_slice);
+        }
+        let after = self.pages.partition_point(|(offset, _)| *offset as usize <= start);
+        let (offset, page) = self.pages.get(after.checked_sub(1)?)?;
+        let at = start - *offset as usize;
+        (at + (end - start) <= page.len()).then(|| page.slice(at..at + (end - start)))
+    }
+}
+
+impl SegmentFile {
+    /// Makes its content durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl Unwritten {
+    /// Writes the pages, creating the file in `dir` if there is none yet.
+    pub(crate) fn write(self, disk: &dyn Disk, dir: &Path) -> io::Result<Written> {
+        let file = match self.file {
+            Some(file) => file,
+            None => {
+                let path = dir.join(file_name(self.segment, self.range_start));
+                let file = disk.create_new(&path)?;
+                Arc::new(SegmentFile { path, file })
+            }
+        };
+        let (mut at, from) = (u64::from(self.from), u64::from(self.from));
+        let total: u64 = self.pages.iter().map(|(_, p)| p.len() as u64).sum();
+        let len = file.file.len()?;
+        if len < from + total {
+            file.file.allocate((from + total).next_multiple_of(ALLOCATE_STEP))?;
+        }
+        for (offset, page) in &self.pages {
+            debug_assert_eq!(u64::from(*offset), at);
+            file.file.write_at(at, page)?;
+            at += page.len() as u64;
+        }
+        let mapped = disk.map(&file.path)?;
+        let end = usize::try_from(at).map_err(io::Error::other)?;
+        if mapped.len() < end {
+            return Err(io::Error::other("head chunk file is shorter than what was written to it"));
+        }
+        Ok(Written { segment: self.segment, file, mapped: mapped.slice(..end) })
+    }
+}
+
+/// Name of a head chunk file.
+pub(crate) fn file_name(segment: u32, range_start: Timestamp) -> String {
+    format!("{segment:08}-{range_start}.chunks")
+}
+
+/// Segment number and range start of a head chunk file's name.
+pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Timestamp)> {
+    let (segment, start) = name.strip_suffix(".chunks")?.split_once('-')?;
+    Some((segment.parse().ok()?, start.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use pyrrha_env::OsDisk;
+
+    use super::*;
+
+    #[test]
+    fn chunks_read_back_from_page_and_file_and_damage_is_seen() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut store = ChunkStore::default();
+        let chunk = |i: usize| vec![i as u8; 10 + i % 500];
+        let mut places = Vec::new();
+        for i in 0..3000 {
+            let start = if i % 2 == 0 { 0 } else { -7200 };
+            places.push(store.append(start, ChunkEncoding::Xor, &chunk(i)));
+            if i % 1000 == 999 {
+                for unwritten in store.unwritten(i == 1999) {
+                    let written = unwritten.write(&OsDisk, dir.path()).expect("write");
+                    store.written(written);
+                }
+            }
+        }
+        for (i, &place) in places.iter().enumerate() {
+            assert_eq!(store.read(place, ChunkEncoding::Xor).as_deref(), Ok(&chunk(i)[..]), "chunk {i}");
+        }
+        assert_eq!(store.read(places[0], ChunkEncoding::Histogram), Err(Damaged));
+        let off = Place { offset: places[5].offset + 1, ..places[5] };
+        assert_eq!(store.read(off, ChunkEncoding::Xor), Err(Damaged));
+        let file = store.files()[0].clone();
+        let at = u64::from(places[0].offset);
+        file.file.write_at(at, &[99]).expect("write");
+        assert_eq!(store.read(places[0], ChunkEncoding::Xor), Err(Damaged));
+        assert_eq!(store.remove(|start| start == 0).len(), 1);
+        assert_eq!(store.read(places[2], ChunkEncoding::Xor), Err(Damaged));
+        assert!(store.read(places[1], ChunkEncoding::Xor).is_ok());
+        assert_eq!(parse_file_name(&file_name(3, -7200)), Some((3, -7200)));
+    }
+}

@@ -1,0 +1,458 @@
+//! Reading a head: snapshots of series, batches made from them, label queries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pyrrha_index::{RoaringBitmap, label_names, label_values, postings_for_matchers};
+use pyrrha_model::contract::{
+    ChunkRef, Exemplars, MemoryBudget, QueryContext, SelectHints, SeriesBatch, SeriesEntry, SeriesSet,
+    Timestamps,
+};
+use pyrrha_model::{
+    ChunkEncoding, ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, SymbolId, TimeRange,
+};
+use smallvec::SmallVec;
+
+use super::Head;
+use super::admission::is_cut;
+use super::chunk_store::Damaged;
+use super::data::{HeadData, Hot, Open};
+use super::directory::Directory;
+use super::sealed::{NONE, Sealed};
+
+/// How many series are looked at between two looks at the cancel flag.
+const CHECK_EVERY: usize = 4096;
+
+/// What a query may read of a head: all but the ranges that it reads from blocks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeadView {
+    /// Ranges to leave out, sorted and disjoint; whole block ranges.
+    pub(crate) cut: Arc<[TimeRange]>,
+    /// Held by readers, so that what they may read stays.
+    pub(crate) pin: Arc<()>,
+}
+
+/// What a series had when the query began.
+#[derive(Debug, Clone, Copy)]
+struct Snapshot {
+    series: u32,
+    /// Its newest sealed chunk.
+    tail: u32,
+    /// Samples of the chunk that was open.
+    open: u16,
+}
+
+/// Memory reserved for as long as this lives.
+#[derive(Debug)]
+struct Reserved {
+    budget: MemoryBudget,
+    bytes: usize,
+}
+
+impl Reserved {
+    fn new(budget: &MemoryBudget, bytes: usize) -> Result<Self, StoreError> {
+        budget.reserve(bytes)?;
+        Ok(Self { budget: budget.clone(), bytes })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+impl Head {
+    /// The series that satisfy all matchers and have chunks in `range`, sorted by labels.
+    pub(crate) fn select(
+        self: &Arc<Self>,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        hints: &SelectHints,
+        view: HeadView,
+    ) -> Result<Box<dyn SeriesSet>, StoreError> {
+        let sorted = self.matching(ctx, matchers, hints.shard)?;
+        let reserved = Reserved::new(&ctx.budget, sorted.len() * size_of::<Snapshot>())?;
+        let snapshots = self.snapshot(ctx, &sorted, range, &view, hints.limit)?;
+        Ok(Box::new(HeadSet {
+            head: self.clone(),
+            ctx: ctx.clone(),
+            range,
+            view,
+            labels: LabelTranslation::new(hints),
+            snapshots,
+            next: 0,
+            batch: None,
+            _reserved: reserved,
+        }))
+    }
+
+    /// References of the series that satisfy all matchers, sorted by labels.
+    fn matching(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        shard: Option<(u32, u32)>,
+    ) -> Result<Vec<u32>, StoreError> {
+        let directory = self.directory.read();
+        let mut set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
+        if let Some((index, count)) = shard {
+            set = shard_of(&directory, &set, index, count.max(1));
+        }
+        let _reserved = Reserved::new(&ctx.budget, set.len() as usize * 8)?;
+        let order = {
+            let mut order = self.order.lock();
+            *order = order.refreshed(&directory);
+            order.clone()
+        };
+        Ok(order.sort(&directory, &set))
+    }
+
+    fn snapshot(
+        &self,
+        ctx: &QueryContext,
+        sorted: &[u32],
+        range: TimeRange,
+        view: &HeadView,
+        limit: usize,
+    ) -> Result<Vec<Snapshot>, StoreError> {
+        let mut snapshots =
+            Vec::with_capacity(if limit == 0 { sorted.len() } else { limit.min(sorted.len()) });
+        let data = self.data.read();
+        for (i, &series) in sorted.iter().enumerate() {
+            if i % CHECK_EVERY == 0 {
+                ctx.cancel.check()?;
+            }
+            snapshots.extend(data.snapshot(series, range, view));
+            if limit > 0 && snapshots.len() == limit {
+                break;
+            }
+        }
+        Ok(snapshots)
+    }
+
+    /// See [`pyrrha_model::contract::Queryable::label_names`].
+    pub(crate) fn label_names(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(label_names(&self.directory.read().index(), matchers, limit, &ctx.cancel)?)
+    }
+
+    /// See [`pyrrha_model::contract::Queryable::label_values`].
+    pub(crate) fn label_values(
+        &self,
+        ctx: &QueryContext,
+        name: &str,
+        matchers: &[Matcher],
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(label_values(&self.directory.read().index(), name, matchers, limit, &ctx.cancel)?)
+    }
+
+    /// Label sets of the series that satisfy all matchers and have data in `range`, sorted.
+    pub(crate) fn series(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: usize,
+        view: &HeadView,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let sorted = self.matching(ctx, matchers, None)?;
+        let snapshots = self.snapshot(ctx, &sorted, range, view, limit)?;
+        let directory = self.directory.read();
+        Ok(snapshots.iter().map(|s| directory.labels(s.series)).collect())
+    }
+}
+
+impl Head {
+    /// Exemplars in `range` of the series that satisfy all matchers, by labels.
+    pub(crate) fn exemplars(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Exemplars>, StoreError> {
+        let extras = self.extras.read();
+        if extras.exemplars.len() == 0 {
+            return Ok(Vec::new());
+        }
+        let directory = self.directory.read();
+        let set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
+        let mut found: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
+        for (series, exemplar) in extras.exemplars.iter() {
+            if range.contains(exemplar.timestamp) && set.contains(*series) {
+                found.entry(*series).or_default().push(exemplar.clone());
+            }
+        }
+        let mut found: Vec<Exemplars> = found
+            .into_iter()
+            .map(|(series, exemplars)| Exemplars { series: directory.labels(series), exemplars })
+            .collect();
+        found.sort_by(|a, b| a.series.cmp(&b.series));
+        Ok(found)
+    }
+
+    /// Metadata of one metric family, or of all.
+    pub(crate) fn metadata(&self, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+        let extras = self.extras.read();
+        match metric {
+            Some(metric) => {
+                let found = extras.metadata.get(metric).map(|m| (metric.to_owned(), vec![m.clone()]));
+                found.into_iter().collect()
+            }
+            None => extras.metadata.iter().map(|(name, m)| (name.clone(), vec![m.clone()])).collect(),
+        }
+    }
+}
+
+fn shard_of(directory: &Directory, set: &RoaringBitmap, index: u32, count: u32) -> RoaringBitmap {
+    // The hash is that of the labels and the same in every source, so that a series is in the same
+    // shard wherever it is read.
+    let in_shard = |&s: &u32| directory.labels(s).prometheus_hash() % u64::from(count) == u64::from(index);
+    set.iter().filter(in_shard).collect()
+}
+
+impl HeadData {
+    fn snapshot(&self, series: u32, range: TimeRange, view: &HeadView) -> Option<Snapshot> {
+        let hot = self.hot.get(series as usize)?;
+        if hot.newest.t < range.start {
+            return None;
+        }
+        let open_visible = hot.open != Open::None && !is_cut(&view.cut, hot.open_start());
+        let tail = self.visible_tail(hot, view);
+        let overlaps = open_visible && hot.open_start() <= range.end
+            || self.sealed_from(tail, view).any(|s| s.range().overlaps(&range));
+        let open = if open_visible { self.open_count(hot) } else { 0 };
+        overlaps.then_some(Snapshot { series, tail, open })
+    }
+
+    /// Sealed chunks from the newest to the oldest that `view` shows.
+    fn sealed_from<'a>(&'a self, tail: u32, view: &'a HeadView) -> impl Iterator<Item = &'a Sealed> {
+        let mut index = tail;
+        std::iter::from_fn(move || {
+            if index == NONE {
+                return None;
+            }
+            let sealed = self.sealed.get(index);
+            index = sealed.before;
+            (!is_cut(&view.cut, sealed.min_time)).then_some(sealed)
+        })
+    }
+
+    /// The newest sealed chunk of a series that `view` shows.
+    fn visible_tail(&self, hot: &Hot, view: &HeadView) -> u32 {
+        if hot.tail != NONE && is_cut(&view.cut, self.sealed.get(hot.tail).min_time) {
+            NONE
+        } else {
+            hot.tail
+        }
+    }
+
+    /// The chunks of a snapshot in `range`, oldest first. Ranges of damaged ones go to `damaged`.
+    fn chunks_of(
+        &self,
+        snapshot: &Snapshot,
+        range: TimeRange,
+        view: &HeadView,
+        chunks: &mut SmallVec<[ChunkRef; 4]>,
+        damaged: &mut Vec<TimeRange>,
+    ) {
+        let hot = &self.hot[snapshot.series as usize];
+        if snapshot.open > 0 {
+            match self.once_open(hot, snapshot, range, view) {
+                Ok(chunk) => chunks.extend(chunk),
+                Err(lost) => damaged.push(lost),
+            }
+        }
+        for sealed in self.sealed_from(snapshot.tail, view) {
+            if sealed.max_time() < range.start {
+                break;
+            }
+            if sealed.min_time > range.end {
+                continue;
+            }
+            match self.store.read(sealed.place, sealed.encoding()) {
+                Ok(bytes) => chunks.push(chunk_ref(sealed.range(), sealed.encoding(), bytes)),
+                Err(Damaged) => damaged.push(sealed.range()),
+            }
+        }
+        chunks.reverse();
+    }
+
+    /// The chunk that was open when the snapshot was taken, with the samples that it had then.
+    fn once_open(
+        &self,
+        hot: &Hot,
+        snapshot: &Snapshot,
+        range: TimeRange,
+        view: &HeadView,
+    ) -> Result<Option<ChunkRef>, TimeRange> {
+        let tail = self.visible_tail(hot, view);
+        if tail == snapshot.tail {
+            let open = TimeRange::new(hot.open_start(), hot.newest.t);
+            if hot.open == Open::None || !open.overlaps(&range) {
+                return Ok(None);
+            }
+            let chunk = self.open_chunk(hot, snapshot.open);
+            return Ok(chunk.map(|(encoding, bytes)| chunk_ref(open, encoding, bytes)));
+        }
+        // It has been sealed since: it is the chunk right after the snapshot's tail.
+        let (mut index, mut found) = (tail, None);
+        while index != NONE && index != snapshot.tail {
+            let sealed = self.sealed.get(index);
+            if is_cut(&view.cut, sealed.min_time) {
+                break;
+            }
+            found = Some(sealed);
+            index = sealed.before;
+        }
+        let Some(sealed) = found.filter(|s| s.range().overlaps(&range)) else { return Ok(None) };
+        let bytes = self.sealed_prefix(sealed, snapshot.open).map_err(|Damaged| sealed.range())?;
+        Ok(Some(chunk_ref(sealed.range(), sealed.encoding(), bytes)))
+    }
+}
+
+fn chunk_ref(range: TimeRange, encoding: ChunkEncoding, bytes: Bytes) -> ChunkRef {
+    ChunkRef { min_time: range.start, max_time: range.end, encoding, timestamps: Timestamps::Own, bytes }
+}
+
+/// Symbol ids of the head as symbol ids of the query, and which labels the query needs.
+struct LabelTranslation {
+    hints: SelectHints,
+    /// By head symbol; [`u32::MAX`]: not translated yet.
+    known: Vec<u32>,
+    /// By shape: positions of the labels that the query needs, with their names.
+    shapes: Vec<Option<Vec<(u32, SymbolId)>>>,
+    reserved: Option<Reserved>,
+}
+
+impl LabelTranslation {
+    fn new(hints: &SelectHints) -> Self {
+        Self { hints: hints.clone(), known: Vec::new(), shapes: Vec::new(), reserved: None }
+    }
+
+    fn prepare(&mut self, ctx: &QueryContext, directory: &Directory) -> Result<(), StoreError> {
+        let bound = directory.symbols.id_bound();
+        if self.known.len() < bound {
+            let held = self.reserved.as_ref().map_or(0, |r| r.bytes / 4);
+            if held < bound {
+                self.reserved = None;
+                self.reserved = Some(Reserved::new(&ctx.budget, bound * 4)?);
+            }
+            self.known.resize(bound, u32::MAX);
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        ctx: &QueryContext,
+        directory: &Directory,
+        series: u32,
+        labels: &mut Vec<(SymbolId, SymbolId)>,
+    ) {
+        let (_, values) = directory.ids(series);
+        if values.is_empty() {
+            return;
+        }
+        let shape = directory.shape_of(series) as usize;
+        if self.shapes.len() <= shape {
+            self.shapes.resize_with(shape + 1, || None);
+        }
+        let needed = match &mut self.shapes[shape] {
+            Some(needed) => needed,
+            empty => empty.insert(needed_labels(&self.hints, ctx, directory, shape as u32)),
+        };
+        for &(position, name) in needed.iter() {
+            let value = values[position as usize];
+            let known = &mut self.known[value as usize];
+            if *known == u32::MAX {
+                *known = ctx.symbols.intern(directory.symbols.get(value)).0;
+            }
+            labels.push((name, SymbolId(*known)));
+        }
+    }
+}
+
+fn needed_labels(
+    hints: &SelectHints,
+    ctx: &QueryContext,
+    directory: &Directory,
+    shape: u32,
+) -> Vec<(u32, SymbolId)> {
+    let names = directory.names(shape).iter().map(|&id| directory.symbols.get(id));
+    (0..)
+        .zip(names)
+        .filter(|(_, name)| hints.projection.as_ref().is_none_or(|p| p.needs(name)))
+        .map(|(position, name)| (position, ctx.symbols.intern(name)))
+        .collect()
+}
+
+/// Series of a head, batch by batch. No lock is held between batches.
+struct HeadSet {
+    head: Arc<Head>,
+    ctx: QueryContext,
+    range: TimeRange,
+    view: HeadView,
+    labels: LabelTranslation,
+    snapshots: Vec<Snapshot>,
+    next: usize,
+    /// Memory of the chunks of the batch that was given out last.
+    batch: Option<Reserved>,
+    _reserved: Reserved,
+}
+
+impl SeriesSet for HeadSet {
+    fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
+        batch.clear();
+        self.batch = None;
+        self.ctx.cancel.check()?;
+        let end = self.snapshots.len().min(self.next.saturating_add(max.max(1)));
+        let first = std::mem::replace(&mut self.next, end);
+        let snapshots = &self.snapshots[first..end];
+        if snapshots.is_empty() {
+            return Ok(false);
+        }
+        let directory = self.head.directory.read();
+        self.labels.prepare(&self.ctx, &directory)?;
+        for snapshot in snapshots {
+            let start = batch.labels.len() as u32;
+            self.labels.push(&self.ctx, &directory, snapshot.series, &mut batch.labels);
+            let labels = start..batch.labels.len() as u32;
+            batch.series.push(SeriesEntry { labels, ..SeriesEntry::default() });
+        }
+        drop(directory);
+        if self.labels.hints.function != "series" {
+            self.fill_chunks(first, batch)?;
+        }
+        let bytes = batch.series.iter().flat_map(|s| &s.chunks).map(|c| c.bytes.len()).sum();
+        self.batch = Some(Reserved::new(&self.ctx.budget, bytes)?);
+        Ok(true)
+    }
+}
+
+impl HeadSet {
+    fn fill_chunks(&self, first: usize, batch: &mut SeriesBatch) -> Result<(), StoreError> {
+        let data = self.head.data.read();
+        let mut damaged = Vec::new();
+        for (snapshot, entry) in self.snapshots[first..].iter().zip(&mut batch.series) {
+            data.chunks_of(snapshot, self.range, &self.view, &mut entry.chunks, &mut damaged);
+        }
+        let Some(first) = damaged.first() else { return Ok(()) };
+        self.head.metrics.chunks_damaged.add(damaged.len() as u64);
+        if !self.ctx.partial_response {
+            let text = format!("head chunk is damaged start={} end={}", first.start, first.end);
+            return Err(StoreError::new(ErrorKind::Corrupt, text));
+        }
+        damaged
+            .iter()
+            .for_each(|&lost| self.ctx.notices.gap(lost, "a chunk of the head failed its checksum"));
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! What the database counts: plain atomics that the server publishes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyrrha_model::contract::Refused;
+
+/// A monotone counter.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Reasons for which samples are refused, in the order of [`Metrics::refused`].
+pub const REFUSAL_REASONS: [&str; 9] = [
+    "out_of_order",
+    "too_old",
+    "too_far_in_future",
+    "duplicate",
+    "invalid_histogram",
+    "out_of_order_exemplar",
+    "duplicate_exemplar",
+    "invalid_labels",
+    "limit",
+];
+
+/// Counters of the database, over all tenants.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Float samples stored.
+    pub samples: Counter,
+    /// Histogram samples stored.
+    pub histograms: Counter,
+    /// Exemplars stored.
+    pub exemplars: Counter,
+    /// Samples that repeated the stored one and were taken without storing them again.
+    pub repeated: Counter,
+    /// Start timestamps dropped because the option to store them is off.
+    pub starts_dropped: Counter,
+    /// Series created.
+    pub series_created: Counter,
+    /// Series that left the head.
+    pub series_removed: Counter,
+    /// Chunks sealed.
+    pub chunks_sealed: Counter,
+    /// Head chunks whose checksum did not match.
+    pub chunks_damaged: Counter,
+    /// Logged samples that replay found in the head or in a block already.
+    pub replay_skipped: Counter,
+    /// Logged samples that replay brought back.
+    pub replayed: Counter,
+    /// Batches whose log write failed.
+    pub batches_abandoned: Counter,
+    /// Blocks cut from heads.
+    pub blocks_cut: Counter,
+    /// Cuts that failed and are tried again.
+    pub cuts_failed: Counter,
+    /// Checkpoints written.
+    pub checkpoints: Counter,
+    /// Checkpoints that failed and are tried again.
+    pub checkpoints_failed: Counter,
+    refused: [Counter; REFUSAL_REASONS.len()],
+}
+
+impl Metrics {
+    /// Counts a refusal.
+    pub fn count_refused(&self, refused: &Refused) {
+        if let Some(i) = REFUSAL_REASONS.iter().position(|r| *r == refused.reason()) {
+            self.refused[i].add(1);
+        }
+    }
+
+    /// Refusals by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        REFUSAL_REASONS.into_iter().zip(self.refused.iter().map(Counter::get))
+    }
+}
