@@ -20,11 +20,64 @@ impl ChunkBuffer for Vec<u8> {
     }
 }
 
-/// Up to 256 bits, more than any float sample takes in any encoding.
-#[derive(Debug, Default)]
+/// Up to 248 bits, more than any float sample takes in any encoding, placed as they will lie in the
+/// chunk's bytes.
+#[derive(Debug)]
 pub(super) struct SampleBits {
+    /// The current word, left-aligned; bits before the sample and behind it are zero.
+    acc: u64,
+    /// How many bits of it are used.
+    used: u32,
     words: [u64; 4],
-    len: u32,
+    /// How many words are full.
+    full: usize,
+    /// Where in the chunk the sample begins, in bits.
+    start: u32,
+}
+
+impl SampleBits {
+    /// For a sample behind the first `start` bits of a chunk.
+    #[inline]
+    pub(super) fn new(start: u32) -> Self {
+        Self { acc: 0, used: start % 8, words: [0; 4], full: 0, start }
+    }
+
+    /// Writes the bits to the chunk; gives their end. The rest of the last byte becomes zero.
+    #[inline]
+    pub(super) fn write(mut self, buffer: &mut impl ChunkBuffer) -> u32 {
+        self.words[self.full] = self.acc;
+        let start = self.start / 8;
+        let end = start * 8 + self.full as u32 * 64 + self.used;
+        let target = &mut buffer.grow(end.div_ceil(8) as usize)[start as usize..end.div_ceil(8) as usize];
+        let before = self.start % 8;
+        if before > 0
+            && let Some(byte) = target.first()
+        {
+            self.words[0] |= u64::from(byte & !(0xff >> before)) << 56;
+        }
+        for (word, piece) in self.words.iter().zip(target.chunks_mut(8)) {
+            copy_start(piece, word.to_be_bytes());
+        }
+        end
+    }
+}
+
+/// Copies the first bytes; two overlapping moves cost less than a call or a loop.
+#[inline]
+fn copy_start(target: &mut [u8], bytes: [u8; 8]) {
+    match target.len() {
+        8 => target.copy_from_slice(&bytes),
+        n @ 4..8 => {
+            target[..4].copy_from_slice(&bytes[..4]);
+            target[n - 4..].copy_from_slice(&bytes[n - 4..n]);
+        }
+        n @ 2..4 => {
+            target[..2].copy_from_slice(&bytes[..2]);
+            target[n - 1] = bytes[n - 1];
+        }
+        1 => target[0] = bytes[0],
+        _ => {}
+    }
 }
 
 impl BitSink for SampleBits {
@@ -34,39 +87,17 @@ impl BitSink for SampleBits {
             return;
         }
         let value = value & (u64::MAX >> (64 - bits));
-        let (word, used) = ((self.len / 64) as usize, self.len % 64);
-        let free = 64 - used;
-        if bits <= free {
-            self.words[word] |= value << (free - bits);
-        } else {
-            self.words[word] |= value >> (bits - free);
-            self.words[word + 1] = value << (64 - (bits - free));
+        let free = 64 - self.used;
+        if bits < free {
+            self.acc |= value << (free - bits);
+            self.used += bits;
+            return;
         }
-        self.len += bits;
-    }
-}
-
-impl SampleBits {
-    /// Writes the bits behind the first `*at` bits of a chunk and moves `at` to their end. The
-    /// rest of the last byte becomes zero.
-    #[inline]
-    pub(super) fn write(&self, buffer: &mut impl ChunkBuffer, at: &mut u32) {
-        let (start, used) = ((*at / 8) as usize, *at % 8);
-        *at += self.len;
-        let end = at.div_ceil(8) as usize;
-        let target = &mut buffer.grow(end)[start..end];
-        let mut carry = match target.first() {
-            Some(byte) if used > 0 => u64::from(byte & !(0xff >> used)) << 56,
-            _ => 0,
-        };
-        for (word, piece) in self.words.iter().chain(&[0]).zip(target.chunks_mut(8)) {
-            let bytes = (carry | word >> used).to_be_bytes();
-            // Two shifts, so that `used == 0` shifts everything out.
-            carry = word << 1 << (63 - used);
-            for (to, from) in piece.iter_mut().zip(bytes) {
-                *to = from;
-            }
-        }
+        let rest = bits - free;
+        self.words[self.full] = self.acc | value >> rest;
+        self.full += 1;
+        self.acc = if rest == 0 { 0 } else { value << (64 - rest) };
+        self.used = rest;
     }
 }
 

@@ -25,22 +25,36 @@ impl Window {
             && xor.trailing_zeros() >= u32::from(self.trailing)
     }
 
-    /// Writes the bits of `xor` inside the window.
+    /// Writes the `control_len` (at most 3) bits of `control`, then those of `xor` in the window.
     #[inline]
-    pub(super) fn put(self, sink: &mut impl BitSink, xor: u64) {
-        sink.put(xor >> self.trailing, 64 - u32::from(self.leading) - u32::from(self.trailing));
+    pub(super) fn put(self, sink: &mut impl BitSink, control: u64, control_len: u32, xor: u64) {
+        let bits = 64 - u32::from(self.leading) - u32::from(self.trailing);
+        let value = xor >> self.trailing;
+        if bits + control_len <= 64 {
+            sink.put(control << bits | value, bits + control_len);
+        } else {
+            sink.put(control, control_len);
+            sink.put(value, bits);
+        }
     }
 
-    /// Makes the window that of `xor` (not zero); writes it and the bits inside it.
+    /// Makes the window that of `xor` (not zero); writes control bits, the window, and the bits in
+    /// it.
     #[inline]
-    pub(super) fn put_new(&mut self, sink: &mut impl BitSink, xor: u64) {
+    pub(super) fn put_new(&mut self, sink: &mut impl BitSink, control: u64, control_len: u32, xor: u64) {
         let leading = xor.leading_zeros().min(MAX_LEADING);
         let trailing = xor.trailing_zeros();
         (self.leading, self.trailing) = (leading as u8, trailing as u8);
         // 64 meaningful bits do not fit six bits and are written as 0.
-        let significant = 64 - leading - trailing;
-        sink.put(u64::from(leading << 6 | significant & 63), 11);
-        self.put(sink, xor);
+        let bits = 64 - leading - trailing;
+        let head = control << 11 | u64::from(leading << 6 | bits & 63);
+        let value = xor >> trailing;
+        if bits + control_len + 11 <= 64 {
+            sink.put(head << bits | value, bits + control_len + 11);
+        } else {
+            sink.put(head, control_len + 11);
+            sink.put(value, bits);
+        }
     }
 
     /// XOR's value coding: `0` equal, `10` bits in the window, `11` a new window and bits.
@@ -49,11 +63,9 @@ impl Window {
         if xor == 0 {
             sink.put(0, 1);
         } else if self.fits(xor) {
-            sink.put(0b10, 2);
-            self.put(sink, xor);
+            self.put(sink, 0b10, 2, xor);
         } else {
-            sink.put(0b11, 2);
-            self.put_new(sink, xor);
+            self.put_new(sink, 0b11, 2, xor);
         }
     }
 }
@@ -114,13 +126,25 @@ impl ReadWindow {
     #[inline(always)]
     pub(super) fn read_xor(&mut self, r: &mut BitReader<'_>) -> Result<u64, DecodeError> {
         let word = r.peek();
-        match word >> 62 {
-            0b10 => self.read(r, word, 2),
-            0b11 => self.read_new(r, word, 2),
-            _ => {
-                r.skip(1);
-                Ok(0)
-            }
+        self.read_xor_in(r, word, 0)
+    }
+
+    /// As [`read_xor`](Self::read_xor), behind `before` bits of the peeked word.
+    #[inline(always)]
+    pub(super) fn read_xor_in(
+        &mut self,
+        r: &mut BitReader<'_>,
+        word: u64,
+        before: u32,
+    ) -> Result<u64, DecodeError> {
+        let control = word << before;
+        if control >> 63 == 0 {
+            r.skip(before + 1);
+            Ok(0)
+        } else if control >> 62 == 0b10 {
+            self.read(r, word, before + 2)
+        } else {
+            self.read_new(r, word, before + 2)
         }
     }
 }

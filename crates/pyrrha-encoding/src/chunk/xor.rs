@@ -57,19 +57,19 @@ impl XorAppender {
     /// Appends a sample. Times ascend; a chunk holds at most 65,535 samples.
     #[inline]
     pub fn append(&mut self, buffer: &mut impl ChunkBuffer, time: Timestamp, value: f64) {
-        let mut bits = SampleBits::default();
+        let mut bits = SampleBits::new(self.bits);
         if self.count == 0 {
             bits.put(0, 16);
         }
         self.put(&mut bits, time, value);
-        bits.write(buffer, &mut self.bits);
+        self.bits = bits.write(buffer);
     }
 
     /// Appends a sample to a chunk whose times are in a shared column:
     /// `u16 n | f64 v0 | {xor(v)}*`. A chunk takes either kind of sample, not both.
     #[inline]
     pub fn append_value(&mut self, buffer: &mut impl ChunkBuffer, value: f64) {
-        let mut bits = SampleBits::default();
+        let mut bits = SampleBits::new(self.bits);
         let value = value.to_bits();
         if self.count == 0 {
             bits.put(0, 16);
@@ -79,7 +79,7 @@ impl XorAppender {
         }
         self.value = value;
         self.count += 1;
-        bits.write(buffer, &mut self.bits);
+        self.bits = bits.write(buffer);
     }
 
     /// Writes a sample, without the chunk's header.
@@ -170,30 +170,21 @@ fn put_dod(sink: &mut impl BitSink, dod: i64) {
     }
 }
 
+/// Reads a delta of delta that is not 0 from the peeked word.
 #[inline(always)]
-fn read_dod(r: &mut BitReader<'_>) -> i64 {
-    let word = r.peek();
-    match word >> 60 {
-        0b0000..=0b0111 => {
-            r.skip(1);
-            0
-        }
-        0b1000..=0b1011 => {
-            r.skip(16);
-            sign(word << 2 >> 50, 14)
-        }
-        0b1100..=0b1101 => {
-            r.skip(20);
-            sign(word << 3 >> 47, 17)
-        }
-        0b1110 => {
-            r.skip(24);
-            sign(word << 4 >> 44, 20)
-        }
-        _ => {
-            r.skip(4);
-            r.read(64) as i64
-        }
+fn read_dod(r: &mut BitReader<'_>, word: u64) -> i64 {
+    if word >> 62 == 0b10 {
+        r.skip(16);
+        sign(word << 2 >> 50, 14)
+    } else if word >> 61 == 0b110 {
+        r.skip(20);
+        sign(word << 3 >> 47, 17)
+    } else if word >> 60 == 0b1110 {
+        r.skip(24);
+        sign(word << 4 >> 44, 20)
+    } else {
+        r.skip(4);
+        r.read(64) as i64
     }
 }
 
@@ -238,13 +229,20 @@ impl<'a> Cursor<'a> {
         if self.index == self.count {
             return Ok(false);
         }
-        if self.index == 1 {
-            self.delta = self.r.uvarint()?;
+        if self.index > 1 {
+            let word = self.r.peek();
+            if word >> 63 == 0 {
+                // The same step in time: its bit and those of the value fit one word, mostly.
+                self.value ^= self.window.read_xor_in(&mut self.r, word, 1)?;
+            } else {
+                self.delta = self.delta.wrapping_add(read_dod(&mut self.r, word) as u64);
+                self.value ^= self.window.read_xor(&mut self.r)?;
+            }
         } else {
-            self.delta = self.delta.wrapping_add(read_dod(&mut self.r) as u64);
+            self.delta = self.r.uvarint()?;
+            self.value ^= self.window.read_xor(&mut self.r)?;
         }
         self.time = self.time.wrapping_add(self.delta as i64);
-        self.value ^= self.window.read_xor(&mut self.r)?;
         self.r.check("xor chunk")?;
         self.index += 1;
         Ok(true)

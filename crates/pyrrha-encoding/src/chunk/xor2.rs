@@ -63,12 +63,12 @@ impl Xor2Appender {
     /// samples.
     #[inline]
     pub fn append(&mut self, buffer: &mut impl ChunkBuffer, start: Timestamp, time: Timestamp, value: f64) {
-        let mut bits = SampleBits::default();
+        let mut bits = SampleBits::new(self.bits);
         if self.count == 0 {
             bits.put(0, 24);
         }
         let header_changed = self.put(&mut bits, start, time, value);
-        bits.write(buffer, &mut self.bits);
+        self.bits = bits.write(buffer);
         if header_changed && let Some(byte) = buffer.grow(START_HEADER + 1).get_mut(START_HEADER) {
             *byte = self.starts.header;
         }
@@ -123,11 +123,9 @@ impl Xor2Appender {
                 sink.put(0, 1);
             } else {
                 if self.window.fits(xor) {
-                    sink.put(0b100, 3);
-                    self.window.put(sink, xor);
+                    self.window.put(sink, 0b100, 3, xor);
                 } else {
-                    sink.put(0b101, 3);
-                    self.window.put_new(sink, xor);
+                    self.window.put_new(sink, 0b101, 3, xor);
                 }
                 self.value = value;
             }
@@ -155,11 +153,9 @@ impl Xor2Appender {
             return sink.put(0, 1);
         }
         if self.window.fits(xor) {
-            sink.put(0b10, 2);
-            self.window.put(sink, xor);
+            self.window.put(sink, 0b10, 2, xor);
         } else {
-            sink.put(0b110, 3);
-            self.window.put_new(sink, xor);
+            self.window.put_new(sink, 0b110, 3, xor);
         }
         self.value = value;
     }
@@ -247,11 +243,11 @@ impl<'a> Cursor<'a> {
             return Ok(false);
         }
         let before = self.time;
-        if self.index == 1 {
+        if self.index > 1 {
+            self.read_joint()?;
+        } else {
             self.delta = self.r.uvarint()?;
             self.read_value()?;
-        } else {
-            self.read_joint()?;
         }
         self.time = before.wrapping_add(self.delta as i64);
         self.starts.read(&mut self.r, self.index, before);
@@ -263,38 +259,33 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn read_joint(&mut self) -> Result<(), DecodeError> {
         let word = self.r.peek();
-        let dod = match word.leading_ones() {
-            0 => {
-                self.r.skip(1);
-                self.stale = false;
-                return Ok(());
-            }
-            1 => {
-                self.stale = false;
-                self.value ^= if word << 2 >> 63 == 0 {
-                    self.window.read(&mut self.r, word, 3)?
-                } else {
-                    self.window.read_new(&mut self.r, word, 3)?
-                };
-                return Ok(());
-            }
-            2 => {
-                self.r.skip(16);
-                (word << 3) as i64 >> 51
-            }
-            3 => {
-                self.r.skip(24);
-                (word << 4) as i64 >> 44
-            }
-            4 => {
-                self.r.skip(5);
-                self.r.read(64) as i64
-            }
-            _ => {
-                self.r.skip(5);
+        if word >> 63 == 0 {
+            self.r.skip(1);
+            self.stale = false;
+            return Ok(());
+        }
+        if word >> 62 == 0b10 {
+            self.stale = false;
+            self.value ^= if word << 2 >> 63 == 0 {
+                self.window.read(&mut self.r, word, 3)?
+            } else {
+                self.window.read_new(&mut self.r, word, 3)?
+            };
+            return Ok(());
+        }
+        let dod = if word >> 61 == 0b110 {
+            self.r.skip(16);
+            (word << 3) as i64 >> 51
+        } else if word >> 60 == 0b1110 {
+            self.r.skip(24);
+            (word << 4) as i64 >> 44
+        } else {
+            self.r.skip(5);
+            if word >> 59 == 0b11111 {
                 self.stale = true;
                 return Ok(());
             }
+            self.r.read(64) as i64
         };
         self.delta = self.delta.wrapping_add(dod as u64);
         self.read_value()
@@ -304,14 +295,15 @@ impl<'a> Cursor<'a> {
     fn read_value(&mut self) -> Result<(), DecodeError> {
         let word = self.r.peek();
         self.stale = false;
-        match word >> 61 {
-            0b000..=0b011 => self.r.skip(1),
-            0b100..=0b101 => self.value ^= self.window.read(&mut self.r, word, 2)?,
-            0b110 => self.value ^= self.window.read_new(&mut self.r, word, 3)?,
-            _ => {
-                self.r.skip(3);
-                self.stale = true;
-            }
+        if word >> 63 == 0 {
+            self.r.skip(1);
+        } else if word >> 62 == 0b10 {
+            self.value ^= self.window.read(&mut self.r, word, 2)?;
+        } else if word >> 61 == 0b110 {
+            self.value ^= self.window.read_new(&mut self.r, word, 3)?;
+        } else {
+            self.r.skip(3);
+            self.stale = true;
         }
         Ok(())
     }

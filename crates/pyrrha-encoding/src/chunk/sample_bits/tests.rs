@@ -8,16 +8,16 @@ use crate::bits::BitWriter;
 proptest! {
     #[test]
     fn as_one_long_stream(samples in proptest::collection::vec(
-        proptest::collection::vec((any::<u64>(), 0u32..=64), 0..4), 0..50,
+        proptest::collection::vec((any::<u64>(), 0u32..=62), 0..5), 0..50,
     )) {
         let (mut stream, mut buffer, mut at) = (BitWriter::new(), vec![0xffu8; 7], 0);
         for fields in samples {
-            let mut bits = SampleBits::default();
+            let mut bits = SampleBits::new(at);
             for (value, n) in fields {
                 stream.put(value, n);
                 bits.put(value, n);
             }
-            bits.write(&mut buffer, &mut at);
+            at = bits.write(&mut buffer);
             prop_assert_eq!(at as usize, stream.bit_len());
         }
         let expected = stream.finish();
