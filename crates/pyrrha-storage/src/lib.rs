@@ -6,6 +6,7 @@ mod db;
 mod durable;
 mod error;
 mod head;
+pub mod manifest;
 pub mod metrics;
 mod query;
 pub mod wal;
