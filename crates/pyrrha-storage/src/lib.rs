@@ -1,6 +1,7 @@
 //! Write log, head, blocks, block merge, the per-tenant database.
 
 pub mod block;
+pub mod compact;
 pub mod config;
 mod db;
 mod durable;

@@ -1,0 +1,68 @@
+//! Compaction on disk: several blocks become one, in bounded memory.
+//!
+//! ```text
+//! blocks ─► plan: which, by range ─► merge: series by series ─► BlockWriter ─► one block, one level up
+//! ```
+//!
+//! Owns what is merged and how. Does not own when, nor making the result the tenant's: that is one
+//! commit of the manifest, after which the inputs may be removed. A crash before it leaves the
+//! inputs, a crash after it the output.
+
+mod chunks;
+mod merge;
+mod plan;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pyrrha_env::Disk;
+use pyrrha_model::contract::{QueryContext, Queryable, SelectHints};
+use pyrrha_model::{StoreError, TimeRange};
+
+use crate::block::{Block, BlockId, BlockMeta, BlockWriter};
+use merge::SeriesMerge;
+
+pub use plan::{CompactionRanges, plan};
+
+/// Merges `inputs` into the block `output` under `home`. Chunks that overlap nothing are copied as
+/// they are; where blocks overlap each sample is kept once, and of different values for one time
+/// the one from the block with the older id. Deleted intervals are gone from the output.
+///
+/// Gives the output's meta, or `None`, and no block, if nothing is left. The context's budget
+/// bounds memory (one series of each input, and the symbols), its flag stops the work.
+pub fn compact(
+    disk: &Arc<dyn Disk>,
+    home: &Path,
+    output: BlockId,
+    inputs: &[Block],
+    ctx: &QueryContext,
+) -> Result<Option<BlockMeta>, StoreError> {
+    // Ids sort by the time of their making: of conflicting samples the first acknowledged wins.
+    let mut inputs: Vec<&Block> = inputs.iter().collect();
+    inputs.sort_by_key(|block| block.meta().ulid);
+    let mut sets = Vec::with_capacity(inputs.len());
+    for block in &inputs {
+        sets.push(block.select(ctx, &[], TimeRange::ALL, &SelectHints::default())?);
+    }
+    let mut merge = SeriesMerge::new(sets, ctx)?;
+    let mut writer = BlockWriter::create(disk.clone(), &home.join(output.to_string()))?;
+    let (mut chunks, mut written) = (Vec::new(), 0u64);
+    while let Some((labels, entry)) = merge.next_series()? {
+        ctx.cancel.check()?;
+        chunks.clear();
+        chunks::resolve(&entry, &mut chunks).map_err(|source| {
+            let message = format!("chunk cannot be merged: series={labels} output={output}");
+            StoreError::caused(pyrrha_model::ErrorKind::Corrupt, message, source)
+        })?;
+        writer.add_series(&labels, &chunks)?;
+        written += u64::from(!chunks.is_empty());
+    }
+    if written == 0 {
+        return Ok(None);
+    }
+    let parents: Vec<BlockMeta> = inputs.iter().map(|block| block.meta().clone()).collect();
+    Ok(Some(writer.finish(BlockMeta::of_compaction(output, &parents))?))
+}
+
+#[cfg(test)]
+mod tests;
