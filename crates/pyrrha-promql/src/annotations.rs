@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pyrrha_model::Timestamp;
-use pyrrha_model::go_fmt::quote;
+use pyrrha_model::go_fmt::{General, quote};
 
 use crate::ast::{AggregateOp, BinaryOp, Pos};
 
@@ -157,11 +157,11 @@ impl fmt::Display for Annotation {
             Note::InvalidRatio(got, capped) => write!(
                 f,
                 "ratio value should be between -1 and 1, got {}, capping to {}",
-                general(*got),
-                general(*capped)
+                General(*got),
+                General(*capped)
             ),
             Note::InvalidQuantile(got) => {
-                write!(f, "quantile value should be between 0 and 1, got {}", general(*got))
+                write!(f, "quantile value should be between 0 and 1, got {}", General(*got))
             }
             Note::BadBucketLabel(le) => {
                 write!(f, "bucket label \"le\" is missing or has a malformed value of {}{about}", quote(le))
@@ -237,38 +237,8 @@ impl fmt::Display for Annotation {
     }
 }
 
-/// `%g`
-fn general(value: f64) -> String {
-    match value {
-        v if v == f64::INFINITY => "+Inf".to_owned(),
-        v if v == f64::NEG_INFINITY => "-Inf".to_owned(),
-        v if v != 0.0 && v.is_finite() && !(1e-4..1e21).contains(&v.abs()) => exponent(&format!("{v:e}")),
-        v => format!("{v}"),
-    }
-}
-
-/// `%.2g`
-fn two_digits(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return general(value);
-    }
-    let text = format!("{value:.1e}");
-    let rounded: f64 = text.parse().unwrap_or(value);
-    if (1e-4..100.0).contains(&rounded.abs()) {
-        return general(rounded);
-    }
-    exponent(&text.replacen(".0e", "e", 1))
-}
-
-/// Rust's `1e-7` as C's and Go's `1e-07`.
-fn exponent(text: &str) -> String {
-    let Some((digits, power)) = text.split_once('e') else { return text.to_owned() };
-    let (sign, power) = match power.strip_prefix('-') {
-        Some(power) => ('-', power),
-        None => ('+', power),
-    };
-    format!("{digits}e{sign}{power:0>2}")
-}
+/// Most warnings, and most infos, that the API shows.
+pub const API_LIMIT: usize = 10;
 
 /// All annotations of a query, one per text.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -321,6 +291,19 @@ impl Annotations {
         self.texts(query, false)
     }
 
+    /// Warnings and infos as the API shows them: at most [`API_LIMIT`] of each, then how many more
+    /// there are.
+    pub fn for_api(&self, query: &str) -> (Vec<String>, Vec<String>) {
+        let limit = |mut texts: Vec<String>, kind: &str| {
+            if let Some(omitted) = texts.len().checked_sub(API_LIMIT).filter(|n| *n > 0) {
+                texts.truncate(API_LIMIT);
+                texts.push(format!("{omitted} more {kind} annotations omitted"));
+            }
+            texts
+        };
+        (limit(self.warnings(query), "warning"), limit(self.infos(query), "info"))
+    }
+
     fn texts(&self, query: &str, warnings: bool) -> Vec<String> {
         self.by_text
             .iter()
@@ -356,10 +339,10 @@ impl Entry {
         match &self.annotation.note {
             Note::StartTimeOverlap if self.occurrences > 1 => format!(" ({} occurrences)", self.occurrences),
             Note::ForcedMonotonicity(m) => format!(
-                ", from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
-                general(m.min_bucket),
-                general(m.max_bucket),
-                two_digits(m.max_diff),
+                ", from buckets {} to {}, with a max diff of {:.2}, over {} samples from {} to {}",
+                General(m.min_bucket),
+                General(m.max_bucket),
+                General(m.max_diff),
                 m.samples,
                 rfc3339(m.min_time),
                 rfc3339(m.max_time)

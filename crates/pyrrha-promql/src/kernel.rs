@@ -115,12 +115,13 @@ pub struct KernelNotes<'a> {
     labels: Option<LabelIds>,
     seen: Vec<(usize, Note)>,
     found: Vec<Annotation>,
+    failure: Option<QueryError>,
 }
 
 impl<'a> KernelNotes<'a> {
     /// Notes for a call whose arguments stand at `args`.
     pub fn new(symbols: &'a SymbolTable, args: &'a [Pos]) -> Self {
-        Self { symbols, args, labels: None, seen: Vec::new(), found: Vec::new() }
+        Self { symbols, args, labels: None, seen: Vec::new(), found: Vec::new(), failure: None }
     }
 
     /// The series that the next notes are about. The engine calls it for range, map and series
@@ -147,6 +148,17 @@ impl<'a> KernelNotes<'a> {
     /// Labels of the series that the notes are about.
     pub fn labels(&self) -> Option<&LabelIds> {
         self.labels.as_ref()
+    }
+
+    /// Makes the query fail. The first failure counts.
+    #[cold]
+    pub fn fail(&mut self, error: QueryError) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// Why the query has to fail, if it has to.
+    pub fn take_failure(&mut self) -> Option<QueryError> {
+        self.failure.take()
     }
 
     /// The notes, in the order added.
