@@ -3,7 +3,9 @@
 mod aggregate;
 pub mod bits;
 pub mod chunk;
+pub mod column;
 pub mod crc;
+mod decimal;
 mod error;
 mod merge;
 mod samples;
