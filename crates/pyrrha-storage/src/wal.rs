@@ -11,7 +11,6 @@
 
 mod batch;
 pub mod checkpoint;
-mod columns;
 mod committer;
 mod damage;
 mod definitions;

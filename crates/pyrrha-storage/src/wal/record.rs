@@ -2,6 +2,10 @@
 //! (`docs/format/wal.md`).
 
 use pyrrha_encoding::DecodeError;
+use pyrrha_encoding::column::{
+    MAX_COLUMN, decode_times, decode_u32_column, decode_values, encode_times, encode_u32_column,
+    encode_values,
+};
 use pyrrha_encoding::varint::{
     put_uvarint, put_varint, take_array, take_count, take_length_prefixed, take_u8, take_uvarint,
     take_uvarint32, take_varint,
@@ -9,7 +13,6 @@ use pyrrha_encoding::varint::{
 use pyrrha_model::labels::Label;
 use pyrrha_model::{Exemplar, Labels, Metadata, MetricType, TenantId};
 
-use super::columns;
 use super::definitions::NewDefinitions;
 use super::histogram::{put_histograms, take_histograms};
 use super::{LogBatch, WalError};
@@ -46,7 +49,7 @@ impl RecordEncoder {
         put_section(out, SERIES, &definitions.series, true);
         self.section(out, FLOATS, false, |body| put_floats(body, batch));
         if batch.starts.iter().any(|&s| s != 0) {
-            self.section(out, STARTS, true, |body| columns::put_times(body, &batch.starts));
+            self.section(out, STARTS, true, |body| encode_times(&batch.starts, body));
         }
         if !batch.histograms.is_empty() {
             self.section(out, HISTOGRAMS, true, |body| put_histograms(body, &batch.histograms));
@@ -71,9 +74,9 @@ fn put_floats(body: &mut Vec<u8>, batch: &LogBatch) {
         return;
     }
     put_uvarint(body, batch.refs.len() as u64);
-    columns::put_refs(body, &batch.refs);
-    columns::put_times(body, &batch.times);
-    columns::put_values(body, &batch.values);
+    encode_u32_column(&batch.refs, body);
+    encode_times(&batch.times, body);
+    encode_values(&batch.values, body);
 }
 
 /// Appends `tag | uvarint length | body`, nothing for an empty body.
@@ -179,12 +182,12 @@ pub(super) fn decode_batch(
     if !sections.floats.is_empty() {
         let mut input = sections.floats.body(buffer)?;
         let count = take_uvarint32(&mut input)? as usize;
-        batch.refs = columns::take_refs(&mut input, count)?;
-        batch.times = columns::take_times(&mut input, count)?;
-        batch.values = columns::take_values(&mut input, count)?;
+        decode_u32_column(&mut input, count, &mut batch.refs)?;
+        decode_times(&mut input, count, &mut batch.times)?;
+        decode_values(&mut input, count, &mut batch.values)?;
     }
     if !sections.starts.is_empty() {
-        batch.starts = columns::take_times(&mut sections.starts.body(buffer)?, batch.refs.len())?;
+        decode_times(&mut sections.starts.body(buffer)?, batch.refs.len(), &mut batch.starts)?;
     }
     if !sections.histograms.is_empty() {
         batch.histograms = take_histograms(sections.histograms.body(buffer)?)?;
@@ -285,12 +288,15 @@ fn type_of(byte: u8) -> MetricType {
     }
 }
 
-/// Fails for a batch whose columns differ in length.
+/// Fails for a batch whose columns differ in length or are too long.
 pub(super) fn check_columns(batch: &LogBatch) -> Result<(), WalError> {
     let n = batch.refs.len();
     let starts = batch.starts.is_empty() || batch.starts.len() == n;
     if batch.times.len() != n || batch.values.len() != n || !starts {
         return Err(WalError::BadBatch("its columns differ in length"));
+    }
+    if n > MAX_COLUMN {
+        return Err(WalError::BadBatch("it has more than 16 M samples"));
     }
     Ok(())
 }
