@@ -45,16 +45,21 @@ impl SampleBits {
     /// Writes the bits to the chunk; gives their end. The rest of the last byte becomes zero.
     #[inline]
     pub(super) fn write(mut self, buffer: &mut impl ChunkBuffer) -> u32 {
-        self.words[self.full] = self.acc;
         let start = self.start / 8;
         let end = start * 8 + self.full as u32 * 64 + self.used;
-        let target = &mut buffer.grow(end.div_ceil(8) as usize)[start as usize..end.div_ceil(8) as usize];
+        let end_byte = end.div_ceil(8) as usize;
+        let target = &mut buffer.grow(end_byte)[start as usize..end_byte];
         let before = self.start % 8;
-        if before > 0
-            && let Some(byte) = target.first()
-        {
-            self.words[0] |= u64::from(byte & !(0xff >> before)) << 56;
+        let kept = match target.first() {
+            Some(byte) if before > 0 => u64::from(byte & !(0xff >> before)) << 56,
+            _ => 0,
+        };
+        if self.full == 0 {
+            copy_start(target, (self.acc | kept).to_be_bytes());
+            return end;
         }
+        self.words[self.full] = self.acc;
+        self.words[0] |= kept;
         for (word, piece) in self.words.iter().zip(target.chunks_mut(8)) {
             copy_start(piece, word.to_be_bytes());
         }
