@@ -12,7 +12,7 @@ mod string;
 mod tests;
 pub(crate) mod token;
 
-pub(crate) use string::unquote;
+pub use string::unquote;
 pub(crate) use token::{BoundWord, Keyword, Token, TokenKind};
 
 use crate::ast::BinaryOp;

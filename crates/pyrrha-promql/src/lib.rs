@@ -23,4 +23,5 @@ pub use engine::{
 };
 pub use error::QueryError;
 pub use features::Features;
+pub use lexer::unquote;
 pub use parser::{ParseError, parse};
