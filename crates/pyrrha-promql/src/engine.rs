@@ -157,6 +157,9 @@ pub struct Engine {
     options: EngineOptions,
 }
 
+#[cfg(test)]
+mod tests;
+
 impl Engine {
     /// An engine with these settings.
     pub fn new(options: EngineOptions) -> Self {

@@ -5,16 +5,26 @@
 //!   256 series a batch, batches on all threads, folded in order
 //! ```
 
-#![allow(dead_code, reason = "vector operators follow")]
-
+mod aggregate;
+mod binary;
 mod call;
+mod names;
+mod natural;
+mod operator;
+mod pipeline;
 mod result;
+mod samples;
 mod scalar;
+mod select;
+mod stages;
 mod table;
+mod whole;
+mod window;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use pyrrha_model::SymbolId;
 use pyrrha_model::contract::{QueryContext, Queryable};
 
 use crate::annotations::{Annotation, Annotations};
@@ -24,9 +34,7 @@ use crate::error::QueryError;
 use crate::plan::{Kind, Node};
 use crate::value::Steps;
 
-#[allow(unused_imports, reason = "vector operators follow")]
 pub(crate) use scalar::{arithmetic, compare, mismatch, scalar_binary};
-#[allow(unused_imports, reason = "vector operators follow")]
 pub(crate) use table::{Charge, Table};
 
 /// The evaluation of one query.
@@ -37,6 +45,8 @@ pub(crate) struct Exec<'a> {
     /// ms
     pub(crate) lookback: i64,
     pub(crate) range_query: bool,
+    /// `__name__`, `__type__`, `__unit__`.
+    pub(crate) name_labels: [SymbolId; 3],
     notes: Mutex<Annotations>,
     held: AtomicUsize,
     peak: AtomicUsize,
@@ -59,6 +69,7 @@ impl<'a> Exec<'a> {
             options,
             lookback,
             range_query,
+            name_labels: names::name_labels(&ctx.symbols),
             notes: Mutex::default(),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
@@ -96,6 +107,17 @@ impl<'a> Exec<'a> {
     /// Adds annotations, in the order of evaluation.
     pub(crate) fn annotate(&self, notes: impl IntoIterator<Item = Annotation>) {
         self.notes.lock().extend(notes);
+    }
+
+    /// Counts samples that a selector brought to steps.
+    pub(crate) fn count_samples(&self, samples: usize) {
+        self.total.fetch_add(samples as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a series read from the store, and its samples.
+    pub(crate) fn count_series(&self, samples: usize) {
+        self.series.fetch_add(1, Ordering::Relaxed);
+        self.read.fetch_add(samples as u64, Ordering::Relaxed);
     }
 
     /// Counts samples as held, or fails by the limit.

@@ -1,17 +1,20 @@
 //! Which kernel computes which function. One module per family below `functions/`.
-//!
-//! Counting, extremes, sums and rates over ranges slide inside the engine and are not listed here.
 
 mod date;
+pub(crate) mod float_sum;
 mod histogram;
 mod info;
 mod math;
-mod over_time;
+pub(crate) mod over_time;
+pub(crate) mod rate;
 mod relabel;
+pub(crate) mod slide;
+mod totals;
 
 use crate::ast::RangeMode;
 use crate::function::FunctionId;
 use crate::kernel::{InfoKernel, InstantKernel, RangeKernel};
+use slide::Slide;
 
 /// The kernel of a range-vector function, for ranges of that mode.
 pub fn range_kernel(function: FunctionId, mode: RangeMode) -> Option<RangeKernel> {
@@ -20,6 +23,21 @@ pub fn range_kernel(function: FunctionId, mode: RangeMode) -> Option<RangeKernel
         return None;
     }
     Some(match function {
+        F::Rate => rate::rate,
+        F::Increase => rate::increase,
+        F::Delta => rate::delta,
+        F::Irate => rate::irate,
+        F::Idelta => rate::idelta,
+        F::Resets => rate::resets,
+        F::Changes => rate::changes,
+        F::SumOverTime => totals::sum,
+        F::AvgOverTime => totals::avg,
+        F::MinOverTime => totals::min,
+        F::MaxOverTime => totals::max,
+        F::CountOverTime => totals::count,
+        F::FirstOverTime => totals::first,
+        F::LastOverTime => totals::last,
+        F::PresentOverTime | F::AbsentOverTime => totals::present,
         F::QuantileOverTime => over_time::quantile_over_time,
         F::MadOverTime => over_time::mad_over_time,
         F::StddevOverTime => over_time::stddev_over_time,
@@ -31,6 +49,29 @@ pub fn range_kernel(function: FunctionId, mode: RangeMode) -> Option<RangeKernel
         F::TsOfMinOverTime => over_time::ts_of_min_over_time,
         F::TsOfFirstOverTime => over_time::ts_of_first_over_time,
         F::TsOfLastOverTime => over_time::ts_of_last_over_time,
+        _ => return None,
+    })
+}
+
+/// How a function slides over series that hold floats only, if it does.
+pub(crate) fn slide(function: FunctionId) -> Option<Slide> {
+    use FunctionId as F;
+    Some(match function {
+        F::Rate => Slide::Rate,
+        F::Increase => Slide::Increase,
+        F::Delta => Slide::Delta,
+        F::Irate => Slide::Irate,
+        F::Idelta => Slide::Idelta,
+        F::Resets => Slide::Resets,
+        F::Changes => Slide::Changes,
+        F::SumOverTime => Slide::Sum,
+        F::AvgOverTime => Slide::Avg,
+        F::MinOverTime => Slide::Min,
+        F::MaxOverTime => Slide::Max,
+        F::CountOverTime => Slide::Count,
+        F::FirstOverTime => Slide::First,
+        F::LastOverTime => Slide::Last,
+        F::PresentOverTime | F::AbsentOverTime => Slide::Present,
         _ => return None,
     })
 }

@@ -1,8 +1,6 @@
 //! The logical plan: what the tree means once the bounds of the query are known. Durations,
 //! `@` and `offset` are numbers here, parentheses and `start()` and the like are gone.
 
-#![allow(dead_code, reason = "vector operators follow")]
-
 mod build;
 mod duration;
 

@@ -1,11 +1,19 @@
 //! From tables to the values that a caller sees.
 
+use std::cmp::Ordering;
+
+use pyrrha_model::Labels;
+
+use crate::ast::AggregateOp;
 use crate::engine::{MatrixSeries, QueryValue, VectorSample};
 use crate::error::QueryError;
-use crate::exec::{Exec, mismatch};
-use crate::plan::Node;
+use crate::exec::natural::natural_order;
+use crate::exec::samples::Samples;
+use crate::exec::select::Times;
+use crate::exec::{Charge, Exec, Table, mismatch};
+use crate::function::FunctionId;
+use crate::plan::{Call, Kind, Node, Selector};
 use crate::value::{Series, Steps};
-use pyrrha_model::Labels;
 
 impl<'a> Exec<'a> {
     pub(crate) fn scalar_result(&'a self, plan: &'a Node, steps: Steps) -> Result<QueryValue, QueryError> {
@@ -18,13 +26,109 @@ impl<'a> Exec<'a> {
     }
 
     pub(crate) fn vector_result(&'a self, plan: &'a Node, steps: Steps) -> Result<QueryValue, QueryError> {
-        let table = self.vector(plan, steps)?;
-        let series = table.series;
-        Ok(if self.range_query { self.matrix(&series, steps) } else { self.instant_vector(&series, steps) })
+        if self.range_query {
+            let mut table = self.drop_marked_names(self.vector(plan, steps)?)?;
+            self.sort_by_labels(&mut table.series);
+            return Ok(self.matrix(&table.series, steps));
+        }
+        let table = match &plan.kind {
+            Kind::Aggregate(node) if matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk) => {
+                let mut picked = self.pick(node, steps)?;
+                let keys: Vec<_> = picked
+                    .groups
+                    .iter()
+                    .zip(&picked.table.series)
+                    .map(|(g, s)| (*g, s.column.float(0).unwrap_or(f64::NAN)))
+                    .collect();
+                let down = node.op == AggregateOp::Topk;
+                let mut order: Vec<usize> = (0..keys.len()).collect();
+                order.sort_by(|&a, &b| {
+                    keys[a].0.cmp(&keys[b].0).then_with(|| by_value(keys[a].1, keys[b].1, down))
+                });
+                picked.table.series = order.iter().map(|i| picked.table.series[*i].clone()).collect();
+                picked.table
+            }
+            Kind::Call(call) => {
+                let mut table = self.vector(plan, steps)?;
+                self.sort_result(call, &mut table);
+                table
+            }
+            _ => self.vector(plan, steps)?,
+        };
+        let table = self.drop_marked_names(table)?;
+        Ok(self.instant_vector(&table.series, steps))
     }
 
-    pub(crate) fn matrix_result(&'a self, plan: &'a Node, _steps: Steps) -> Result<QueryValue, QueryError> {
-        Err(mismatch(plan.ty))
+    fn sort_result(&self, call: &Call, table: &mut Table<'_>) {
+        let value = |s: &Series| s.column.float(0).unwrap_or(f64::NAN);
+        match call.id() {
+            FunctionId::Sort => table.series.sort_by(|a, b| by_value(value(a), value(b), false)),
+            FunctionId::SortDesc => table.series.sort_by(|a, b| by_value(value(a), value(b), true)),
+            FunctionId::SortByLabel | FunctionId::SortByLabelDesc => {
+                let names: Vec<_> = call
+                    .args
+                    .iter()
+                    .filter_map(|a| match &a.kind {
+                        Kind::Text(name) => Some(self.ctx.symbols.intern(name)),
+                        _ => None,
+                    })
+                    .collect();
+                let texts = self.ctx.symbols.snapshot();
+                let order = |a: &Series, b: &Series| {
+                    let text = |s: &Series, n| texts[s.labels.get(n).0 as usize].clone();
+                    names
+                        .iter()
+                        .map(|n| natural_order(&text(a, *n), &text(b, *n)))
+                        .find(|o| *o != Ordering::Equal)
+                        .unwrap_or_else(|| a.labels.compare(&b.labels, &texts))
+                };
+                let down = call.id() == FunctionId::SortByLabelDesc;
+                table.series.sort_by(|a, b| if down { order(b, a) } else { order(a, b) });
+            }
+            _ => {}
+        }
+    }
+
+    /// A range vector as the result of an instant query.
+    pub(crate) fn matrix_result(&'a self, plan: &'a Node, steps: Steps) -> Result<QueryValue, QueryError> {
+        match &plan.kind {
+            Kind::Matrix(selector) => self.raw_matrix(selector, steps),
+            Kind::Subquery(subquery) => {
+                let times = Times::new(steps, subquery.at, subquery.offset);
+                let inner = self.subquery_steps(subquery, times.span(subquery.range, 0))?;
+                if inner.count == 0 {
+                    return Ok(QueryValue::Matrix(Vec::new()));
+                }
+                let mut table = self.drop_marked_names(self.vector(&subquery.expr, inner)?)?;
+                self.sort_by_labels(&mut table.series);
+                Ok(self.matrix(&table.series, inner))
+            }
+            _ => Err(mismatch(plan.ty)),
+        }
+    }
+
+    /// The samples themselves.
+    fn raw_matrix(&'a self, selector: &'a Selector, steps: Steps) -> Result<QueryValue, QueryError> {
+        let times = Times::new(steps, selector.at, selector.offset);
+        let span = times.span(selector.range, 0);
+        let mut out = Vec::new();
+        let mut charge = Charge::new(self);
+        self.each_series(selector, span, steps, |samples, labels| {
+            let clean = samples.without_stale();
+            let Samples { floats, histograms } = clean.as_ref().unwrap_or(samples);
+            charge.grow(floats.times.len() * 16 + histograms.times.len() * 16, samples.len())?;
+            self.count_samples(samples.len());
+            let series = MatrixSeries {
+                labels: labels.resolve(&self.ctx.symbols),
+                floats: floats.times.iter().copied().zip(floats.values.iter().copied()).collect(),
+                histograms: histograms.times.iter().copied().zip(histograms.values.iter().cloned()).collect(),
+            };
+            if !series.floats.is_empty() || !series.histograms.is_empty() {
+                out.push(series);
+            }
+            Ok(())
+        })?;
+        Ok(QueryValue::Matrix(out))
     }
 
     fn instant_vector(&self, series: &[Series], steps: Steps) -> QueryValue {
@@ -51,4 +155,12 @@ impl<'a> Exec<'a> {
         };
         QueryValue::Matrix(series.iter().filter(|s| !s.column.is_empty()).map(resolve).collect())
     }
+}
+
+/// NaN last in both directions.
+fn by_value(a: f64, b: f64, down: bool) -> Ordering {
+    a.is_nan().cmp(&b.is_nan()).then_with(|| {
+        let order = a.partial_cmp(&b).unwrap_or(Ordering::Equal);
+        if down { order.reverse() } else { order }
+    })
 }

@@ -51,25 +51,29 @@ impl<'a> Table<'a> {
         Self { series: Vec::new(), charge: Charge::new(exec) }
     }
 
+    /// Adds a series.
+    pub(crate) fn push(&mut self, series: Series) -> Result<(), QueryError> {
+        let (bytes, samples) = footprint(std::slice::from_ref(&series));
+        self.charge.grow(bytes, samples)?;
+        self.series.push(series);
+        Ok(())
+    }
+
     /// A table of series that are charged now.
     pub(crate) fn charged(exec: &'a Exec<'a>, series: Vec<Series>) -> Result<Self, QueryError> {
         let mut charge = Charge::new(exec);
-        let (bytes, samples) = size_of(&series);
+        let (bytes, samples) = footprint(&series);
         charge.grow(bytes, samples)?;
         Ok(Self { series, charge })
     }
 }
 
 /// Bytes and samples of some series.
-pub(crate) fn size_of(series: &[Series]) -> (usize, usize) {
+fn footprint(series: &[Series]) -> (usize, usize) {
     series.iter().fold((0, 0), |(bytes, samples), s| {
         (
-            bytes + size_of_one::<Series>() + s.labels.pairs().len() * 8 + 16 + s.column.bytes(),
+            bytes + size_of::<Series>() + s.labels.pairs().len() * 8 + 16 + s.column.bytes(),
             samples + s.column.weight(),
         )
     })
-}
-
-const fn size_of_one<T>() -> usize {
-    std::mem::size_of::<T>()
 }

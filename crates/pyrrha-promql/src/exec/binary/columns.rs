@@ -1,0 +1,93 @@
+//! An operator between two columns.
+
+use crate::annotations::Annotation;
+use crate::ast::{BinaryOp, Pos};
+use crate::exec::operator::{Element, element};
+use crate::exec::{arithmetic, compare};
+use crate::value::{Bits, Column};
+
+/// What is computed for each pair of samples.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Elements {
+    pub(super) op: BinaryOp,
+    pub(super) return_bool: bool,
+    /// Whether the first column is the right operand.
+    pub(super) swapped: bool,
+    pub(super) pos: Pos,
+}
+
+impl Elements {
+    /// The result at steps where both columns hold something (of those of `only`), and these steps.
+    pub(super) fn columns(
+        &self,
+        many: &Column,
+        one: &Column,
+        only: Option<&Bits>,
+        notes: &mut Vec<Annotation>,
+    ) -> (Column, Bits) {
+        let mut met = many.presence();
+        met.intersect(&one.presence());
+        if let Some(only) = only {
+            met.intersect(only);
+        }
+        let (lhs, rhs) = if self.swapped { (one, many) } else { (many, one) };
+        let trims = matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        let column = if lhs.histograms().is_empty() && rhs.histograms().is_empty() && !trims {
+            self.floats(lhs, rhs, &met)
+        } else {
+            self.mixed(lhs, rhs, &met, notes)
+        };
+        (column, met)
+    }
+
+    fn floats(&self, lhs: &Column, rhs: &Column, met: &Bits) -> Column {
+        let (a, b) = (lhs.floats().0, rhs.floats().0);
+        if self.op.is_comparison() {
+            return self.compared(a, b, met);
+        }
+        let each = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| f(*a, *b)).collect::<Vec<_>>();
+        // Values where nothing is present are computed too: cheaper than asking.
+        let values: Vec<f64> = match self.op {
+            BinaryOp::Add => a.iter().zip(b).map(|(a, b)| a + b).collect(),
+            BinaryOp::Sub => a.iter().zip(b).map(|(a, b)| a - b).collect(),
+            BinaryOp::Mul => a.iter().zip(b).map(|(a, b)| a * b).collect(),
+            BinaryOp::Div => a.iter().zip(b).map(|(a, b)| a / b).collect(),
+            op => each(&|a, b| arithmetic(op, a, b).unwrap_or(f64::NAN)),
+        };
+        let mut column = Column::dense(values);
+        column.retain(met);
+        column
+    }
+
+    fn compared(&self, a: &[f64], b: &[f64], met: &Bits) -> Column {
+        let mut column = Column::new(a.len());
+        for step in met.iter() {
+            let holds = compare(self.op, a[step], b[step]);
+            if self.return_bool {
+                column.set_float(step, f64::from(u8::from(holds)));
+            } else if holds {
+                column.set_float(step, a[step]);
+            }
+        }
+        column
+    }
+
+    fn mixed(&self, lhs: &Column, rhs: &Column, met: &Bits, notes: &mut Vec<Annotation>) -> Column {
+        let mut column = Column::new(lhs.steps());
+        for step in met.iter() {
+            let (Some(a), Some(b)) = (lhs.get(step), rhs.get(step)) else { continue };
+            let Element { value, keep } = element(self.op, &a, &b, self.pos, notes);
+            match (keep, self.return_bool) {
+                (Some(keep), true) => column.set_float(step, f64::from(u8::from(keep))),
+                (Some(true), false) => column.set(step, a),
+                (Some(false), false) => {}
+                (None, _) => {
+                    if let Some(value) = value {
+                        column.set(step, value);
+                    }
+                }
+            }
+        }
+        column
+    }
+}

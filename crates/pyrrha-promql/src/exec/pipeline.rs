@@ -1,0 +1,432 @@
+//! Streams of series: a source, stages that change one series at a time, and a fold that takes
+//! them. Batches run on all threads and are folded in order, so that no result depends on threads.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+use pyrrha_model::contract::{SeriesBatch, SeriesEntry, SeriesSet};
+use pyrrha_model::{StoreError, TimeRange};
+
+use crate::annotations::Annotation;
+use crate::error::QueryError;
+use crate::exec::{Charge, Exec, Table, samples::Samples};
+use crate::labels::LabelIds;
+use crate::plan::Selector;
+use crate::value::{Series, Steps};
+
+/// Series per batch. Sums fold in batches of this size, whatever the number of threads (decision 28).
+pub(crate) const BATCH: usize = 256;
+
+/// Turns the samples of one stored series into a column.
+pub(crate) trait Head: Sync {
+    /// What it needs of each sample.
+    fn want(&self) -> Want;
+
+    /// Times outside of which samples do not matter.
+    fn range(&self) -> TimeRange;
+
+    /// The series' column, or nothing.
+    fn series(
+        &self,
+        samples: &Samples,
+        labels: LabelIds,
+        work: &mut Work<'_>,
+    ) -> Result<Option<Series>, QueryError>;
+}
+
+/// Changes one series.
+pub(crate) trait Stage: Sync {
+    /// The changed series, or nothing.
+    fn apply(&self, series: Series, notes: &mut Vec<Annotation>) -> Result<Option<Series>, QueryError>;
+}
+
+/// What one thread keeps between series.
+pub(crate) struct Work<'a> {
+    decoded: SeriesSamples,
+    samples: Samples,
+    /// Annotations of the current batch.
+    pub(crate) notes: Vec<Annotation>,
+    charge: Charge<'a>,
+    charged: usize,
+}
+
+/// Where series come from.
+pub(crate) enum Source<'a> {
+    Store(Box<dyn SeriesSet>, Box<dyn Head + 'a>),
+    Table(Table<'a>),
+}
+
+/// A stream of series, not yet run.
+pub(crate) struct Pipeline<'a> {
+    pub(crate) source: Source<'a>,
+    pub(crate) stages: Vec<Box<dyn Stage + 'a>>,
+    /// What the stages may do to labels.
+    pub(crate) names: Names,
+}
+
+/// Whether label sets may have become equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Names {
+    /// Labels are unique.
+    Unique,
+    /// Names were dropped: equal sets merge where no step has both.
+    Dropped,
+    /// Names were dropped by a range function: equal sets are an error.
+    DroppedByRange,
+}
+
+impl<'a> Pipeline<'a> {
+    pub(crate) fn table(table: Table<'a>) -> Self {
+        Self { source: Source::Table(table), stages: Vec::new(), names: Names::Unique }
+    }
+
+    /// Adds a stage. `names`: what it does to labels.
+    pub(crate) fn with(mut self, stage: impl Stage + 'a, names: Names) -> Self {
+        self.stages.push(Box::new(stage));
+        self.names = self.names.max(names);
+        self
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(exec: &'a Exec<'a>) -> Self {
+        Self {
+            decoded: SeriesSamples::default(),
+            samples: Samples::default(),
+            notes: Vec::new(),
+            charge: Charge::new(exec),
+            charged: 0,
+        }
+    }
+
+    /// Decodes a series into `samples`.
+    fn decode(
+        &mut self,
+        exec: &Exec<'_>,
+        batch: &SeriesBatch,
+        entry: &SeriesEntry,
+        range: TimeRange,
+        want: Want,
+    ) -> Result<(), QueryError> {
+        exec.check()?;
+        decode_series(entry, range, want, &mut self.decoded).map_err(|e| {
+            let labels = batch.resolve(&exec.ctx.symbols, entry);
+            QueryError::Store(StoreError::caused(e.kind(), format!("series={labels}"), e))
+        })?;
+        self.samples.take(&mut self.decoded);
+        let bytes = self.samples.bytes();
+        if bytes > self.charged {
+            self.charge.grow(bytes - self.charged, 0)?;
+            self.charged = bytes;
+        }
+        exec.count_series(self.samples.len());
+        Ok(())
+    }
+}
+
+/// What takes the series of a stream: `begin` a part per batch, `add` series to it, `fold` parts
+/// in order.
+pub(crate) trait Fold: Sync {
+    type Part: Send;
+    type Total: Send;
+
+    fn begin(&self) -> Result<Self::Part, QueryError>;
+    fn add(
+        &self,
+        part: &mut Self::Part,
+        series: Series,
+        notes: &mut Vec<Annotation>,
+    ) -> Result<(), QueryError>;
+    fn fold(&self, total: &mut Self::Total, part: Self::Part) -> Result<(), QueryError>;
+}
+
+impl<'a> Exec<'a> {
+    /// Runs a stream into `total`.
+    pub(crate) fn run<F: Fold>(
+        &'a self,
+        pipeline: Pipeline<'a>,
+        fold: &F,
+        total: &mut F::Total,
+    ) -> Result<(), QueryError> {
+        let stages = pipeline.stages.as_slice();
+        match pipeline.source {
+            Source::Table(table) => self.run_table(table, stages, fold, total),
+            Source::Store(mut set, head) => {
+                let mut batch = SeriesBatch::default();
+                if !set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
+                    return Ok(());
+                }
+                let run = Run { exec: self, head: &*head, stages, fold };
+                if self.options.threads > 1 && batch.series.len() >= BATCH {
+                    run.parallel(set, batch, total)
+                } else {
+                    run.serial(&mut *set, batch, total)
+                }
+            }
+        }
+    }
+
+    fn run_table<F: Fold>(
+        &'a self,
+        table: Table<'a>,
+        stages: &[Box<dyn Stage + 'a>],
+        fold: &F,
+        total: &mut F::Total,
+    ) -> Result<(), QueryError> {
+        let Table { series, charge } = table;
+        let mut notes = Vec::new();
+        let mut series = series.into_iter().peekable();
+        while series.peek().is_some() {
+            let mut part = fold.begin()?;
+            for series in series.by_ref().take(BATCH) {
+                self.check()?;
+                if let Some(series) = apply(stages, series, &mut notes)? {
+                    fold.add(&mut part, series, &mut notes)?;
+                }
+            }
+            self.annotate(notes.drain(..));
+            fold.fold(total, part)?;
+        }
+        drop(charge);
+        Ok(())
+    }
+
+    /// Runs a stream into a table, and looks after label sets that became equal.
+    pub(crate) fn collect(&'a self, pipeline: Pipeline<'a>) -> Result<Table<'a>, QueryError> {
+        let names = pipeline.names;
+        if let (Source::Table(_), true) = (&pipeline.source, pipeline.stages.is_empty())
+            && let Source::Table(table) = pipeline.source
+        {
+            return Ok(table);
+        }
+        let mut table = Table::empty(self);
+        self.run(pipeline, &Collect(self), &mut table)?;
+        self.unify(table, names)
+    }
+
+    /// Calls `each` with the samples of every series of a selector, in order.
+    pub(crate) fn each_series(
+        &'a self,
+        selector: &Selector,
+        range: TimeRange,
+        steps: Steps,
+        mut each: impl FnMut(&Samples, LabelIds) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let mut set = self.open_set(selector, range, steps)?;
+        let (mut batch, mut work) = (SeriesBatch::default(), Work::new(self));
+        while set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
+            for entry in &batch.series {
+                work.decode(self, &batch, entry, range, Want::default())?;
+                each(&work.samples, LabelIds::from_sorted(batch.labels_of(entry)))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        self.ctx.cancel.check().map_err(QueryError::Stopped)
+    }
+}
+
+/// Collects series into a table.
+struct Collect<'a>(&'a Exec<'a>);
+
+impl<'a> Fold for Collect<'a> {
+    type Part = Table<'a>;
+    type Total = Table<'a>;
+
+    fn begin(&self) -> Result<Table<'a>, QueryError> {
+        Ok(Table::empty(self.0))
+    }
+
+    fn add(&self, part: &mut Table<'a>, series: Series, _: &mut Vec<Annotation>) -> Result<(), QueryError> {
+        part.push(series)
+    }
+
+    fn fold(&self, total: &mut Table<'a>, part: Table<'a>) -> Result<(), QueryError> {
+        total.charge.absorb(part.charge);
+        total.series.extend(part.series);
+        Ok(())
+    }
+}
+
+fn apply<'a>(
+    stages: &[Box<dyn Stage + 'a>],
+    mut series: Series,
+    notes: &mut Vec<Annotation>,
+) -> Result<Option<Series>, QueryError> {
+    for stage in stages {
+        match stage.apply(series, notes)? {
+            Some(changed) => series = changed,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(series))
+}
+
+/// The work on the batches of a store.
+struct Run<'r, 'a, F> {
+    exec: &'a Exec<'a>,
+    head: &'r (dyn Head + 'a),
+    stages: &'r [Box<dyn Stage + 'a>],
+    fold: &'r F,
+}
+
+/// Parts that came before their turn.
+struct Order<'t, F: Fold> {
+    next: usize,
+    waiting: BTreeMap<usize, Done<F>>,
+    total: &'t mut F::Total,
+    failed: Option<QueryError>,
+}
+
+type Done<F> = Result<(<F as Fold>::Part, Vec<Annotation>), QueryError>;
+
+/// The set, and the index of its next batch; `None` at the end.
+struct Pull {
+    set: Box<dyn SeriesSet>,
+    next: Option<usize>,
+}
+
+impl<'a, F: Fold> Run<'_, 'a, F> {
+    fn serial(
+        &self,
+        set: &mut dyn SeriesSet,
+        mut batch: SeriesBatch,
+        total: &mut F::Total,
+    ) -> Result<(), QueryError> {
+        let mut work = Work::new(self.exec);
+        loop {
+            let (part, notes) = self.batch(&batch, &mut work)?;
+            self.exec.annotate(notes);
+            self.fold.fold(total, part)?;
+            if !set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn parallel(
+        &self,
+        set: Box<dyn SeriesSet>,
+        first: SeriesBatch,
+        total: &mut F::Total,
+    ) -> Result<(), QueryError> {
+        let threads = self.exec.options.threads;
+        let pull = Mutex::new(Pull { set, next: Some(1) });
+        let order = Mutex::new(Order::<F> { next: 0, waiting: BTreeMap::new(), total, failed: None });
+        let (turn, stop) = (Condvar::new(), AtomicBool::new(false));
+        let worker = |first: Option<SeriesBatch>| {
+            let mut work = Work::new(self.exec);
+            let mut batch = SeriesBatch::default();
+            let mut given = first;
+            loop {
+                let index = match given.take() {
+                    Some(first) => {
+                        batch = first;
+                        0
+                    }
+                    None => match next(&pull, &stop, &mut batch) {
+                        Some(Ok(index)) => index,
+                        Some(Err((index, error))) => {
+                            self.hand_over(index, Err(error), &order, &turn, &stop);
+                            return;
+                        }
+                        None => return,
+                    },
+                };
+                let done = self.batch(&batch, &mut work);
+                self.hand_over(index, done, &order, &turn, &stop);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|| worker(None));
+            }
+            worker(Some(first));
+        });
+        match order.into_inner().failed {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Folds a part when its turn comes; waits when it is far ahead, so that few parts are held.
+    fn hand_over(
+        &self,
+        index: usize,
+        done: Done<F>,
+        order: &Mutex<Order<'_, F>>,
+        turn: &Condvar,
+        stop: &AtomicBool,
+    ) {
+        let mut order = order.lock();
+        // The thread that holds batch `next` never waits here, so that the others get on.
+        while index > order.next + 2 * self.exec.options.threads && !stop.load(Ordering::Relaxed) {
+            turn.wait(&mut order);
+        }
+        order.waiting.insert(index, done);
+        let order = &mut *order;
+        while order.failed.is_none()
+            && let Some(done) = order.waiting.remove(&order.next)
+        {
+            order.next += 1;
+            let folded = done.and_then(|(part, notes)| {
+                self.exec.annotate(notes);
+                self.fold.fold(order.total, part)
+            });
+            if let Err(error) = folded {
+                order.failed = Some(error);
+                order.waiting.clear();
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        turn.notify_all();
+    }
+
+    fn batch(&self, batch: &SeriesBatch, work: &mut Work<'a>) -> Done<F> {
+        let mut part = self.fold.begin()?;
+        for entry in &batch.series {
+            work.decode(self.exec, batch, entry, self.head.range(), self.head.want())?;
+            let samples = std::mem::take(&mut work.samples);
+            let labels = LabelIds::from_sorted(batch.labels_of(entry));
+            let series = self.head.series(&samples, labels, work);
+            work.samples = samples;
+            if let Some(series) = series?
+                && let Some(series) = apply(self.stages, series, &mut work.notes)?
+            {
+                self.fold.add(&mut part, series, &mut work.notes)?;
+            }
+        }
+        Ok((part, std::mem::take(&mut work.notes)))
+    }
+}
+
+/// The next batch of the set and its index; an error takes the place of a batch.
+fn next(
+    pull: &Mutex<Pull>,
+    stop: &AtomicBool,
+    batch: &mut SeriesBatch,
+) -> Option<Result<usize, (usize, QueryError)>> {
+    if stop.load(Ordering::Relaxed) {
+        return None;
+    }
+    let mut pull = pull.lock();
+    let index = pull.next?;
+    match pull.set.next_batch(BATCH, batch) {
+        Ok(true) => {
+            pull.next = Some(index + 1);
+            Some(Ok(index))
+        }
+        Ok(false) => {
+            pull.next = None;
+            None
+        }
+        Err(error) => {
+            pull.next = None;
+            Some(Err((index, QueryError::from_store(error))))
+        }
+    }
+}

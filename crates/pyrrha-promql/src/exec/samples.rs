@@ -1,0 +1,113 @@
+//! Samples of one series as operators read them: histograms are shared, staleness is known.
+
+use std::sync::Arc;
+
+use pyrrha_encoding::{FloatColumn, SeriesSamples};
+use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp, is_stale_nan};
+
+use crate::kernel::{FloatSlice, HistogramSlice};
+use crate::value::{Column, Steps, histogram_weight};
+
+/// The samples of one series; see [`SeriesSamples`].
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    pub(crate) floats: FloatColumn,
+    pub(crate) histograms: Histograms,
+}
+
+/// Histograms by time.
+#[derive(Debug, Default)]
+pub(crate) struct Histograms {
+    pub(crate) times: Vec<Timestamp>,
+    pub(crate) values: Vec<Arc<FloatHistogram>>,
+    pub(crate) starts: Vec<Timestamp>,
+}
+
+impl Samples {
+    /// Takes over what was decoded.
+    pub(crate) fn take(&mut self, decoded: &mut SeriesSamples) {
+        std::mem::swap(&mut self.floats, &mut decoded.floats);
+        std::mem::swap(&mut self.histograms.times, &mut decoded.histograms.times);
+        std::mem::swap(&mut self.histograms.starts, &mut decoded.histograms.starts);
+        self.histograms.values.clear();
+        self.histograms.values.extend(decoded.histograms.values.drain(..).map(Arc::new));
+        decoded.clear();
+    }
+
+    /// Number of samples.
+    pub(crate) fn len(&self) -> usize {
+        self.floats.times.len() + self.histograms.times.len()
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let floats =
+            self.floats.times.capacity() + self.floats.values.capacity() + self.floats.starts.capacity();
+        floats * 8 + self.histograms.values.iter().map(|h| histogram_weight(h) * 16 + 24).sum::<usize>()
+    }
+
+    /// Removes stale markers: what range selectors do.
+    pub(crate) fn without_stale(&self) -> Option<Samples> {
+        let stale = self.floats.values.iter().any(|v| is_stale_nan(*v))
+            || self.histograms.values.iter().any(|h| h.is_stale());
+        if !stale {
+            return None;
+        }
+        let mut out = Samples::default();
+        let FloatColumn { times, values, starts } = &self.floats;
+        for i in (0..times.len()).filter(|&i| !is_stale_nan(values[i])) {
+            out.floats.times.push(times[i]);
+            out.floats.values.push(values[i]);
+            out.floats.starts.extend(starts.get(i));
+        }
+        let Histograms { times, values, starts } = &self.histograms;
+        for i in (0..times.len()).filter(|&i| !values[i].is_stale()) {
+            out.histograms.times.push(times[i]);
+            out.histograms.values.push(values[i].clone());
+            out.histograms.starts.extend(starts.get(i));
+        }
+        Some(out)
+    }
+
+    /// Floats `range` as a kernel sees them.
+    #[inline]
+    pub(crate) fn float_slice(&self, range: std::ops::Range<usize>) -> FloatSlice<'_> {
+        let starts = if self.floats.starts.is_empty() { &[][..] } else { &self.floats.starts[range.clone()] };
+        FloatSlice { times: &self.floats.times[range.clone()], values: &self.floats.values[range], starts }
+    }
+
+    /// Histograms `range` as a kernel sees them.
+    #[inline]
+    pub(crate) fn histogram_slice(&self, range: std::ops::Range<usize>) -> HistogramSlice<'_> {
+        let starts =
+            if self.histograms.starts.is_empty() { &[][..] } else { &self.histograms.starts[range.clone()] };
+        HistogramSlice {
+            times: &self.histograms.times[range.clone()],
+            values: &self.histograms.values[range],
+            starts,
+        }
+    }
+}
+
+impl Samples {
+    /// The values of a column as samples at the times of its steps. What histograms say about
+    /// resets holds between neighbours of the original series only, so it is forgotten.
+    pub(crate) fn from_column(column: &Column, steps: Steps) -> Self {
+        let mut out = Self::default();
+        let (floats, present) = column.floats();
+        for i in present.iter() {
+            out.floats.times.push(steps.time(i));
+            out.floats.values.push(floats[i]);
+        }
+        for (i, h) in column.histograms() {
+            out.histograms.times.push(steps.time(*i as usize));
+            let known = matches!(h.counter_reset_hint, CounterResetHint::Reset | CounterResetHint::NotReset);
+            out.histograms.values.push(if known {
+                Arc::new(FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..(**h).clone() })
+            } else {
+                h.clone()
+            });
+        }
+        out
+    }
+}

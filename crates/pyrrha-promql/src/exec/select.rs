@@ -1,0 +1,247 @@
+//! Selectors: opening a store, and instant lookups with lookback and staleness.
+
+use pyrrha_encoding::Want;
+use pyrrha_model::contract::{SelectHints, SeriesSet};
+use pyrrha_model::{TimeRange, Timestamp, is_stale_nan};
+
+use crate::ast::RangeMode;
+use crate::error::QueryError;
+use crate::exec::pipeline::{Head, Names, Pipeline, Source, Work};
+use crate::exec::{Exec, samples::Samples};
+use crate::kernel::InfoSeries;
+use crate::labels::LabelIds;
+use crate::plan::Selector;
+use crate::value::{Column, Sample, Series, Steps};
+
+/// The times that a selector looks at: one per step, moved by `@` and `offset`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    steps: Steps,
+    at: Option<Timestamp>,
+    offset: i64,
+}
+
+impl Times {
+    pub(crate) fn new(steps: Steps, at: Option<Timestamp>, offset: i64) -> Self {
+        Self { steps, at, offset }
+    }
+
+    /// The time looked at in step `i`.
+    #[inline]
+    pub(crate) fn at(&self, i: usize) -> Timestamp {
+        self.at.unwrap_or_else(|| self.steps.time(i)).saturating_sub(self.offset)
+    }
+
+    /// The times of all steps, widened by `before` (exclusive) and `after`.
+    pub(crate) fn span(&self, before: i64, after: i64) -> TimeRange {
+        let first = self.at(0).saturating_sub(before).saturating_add(1);
+        TimeRange::new(first, self.at(self.steps.count.saturating_sub(1)).saturating_add(after))
+    }
+}
+
+/// What an instant selector gives of the sample it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// Its value.
+    Value,
+    /// Its timestamp, seconds.
+    Timestamp,
+    /// Its start timestamp, seconds.
+    Start,
+}
+
+impl<'a> Exec<'a> {
+    /// Opens the store for a selector, as a stream.
+    pub(crate) fn open(
+        &'a self,
+        selector: &Selector,
+        range: TimeRange,
+        steps: Steps,
+        head: impl Head + 'a,
+    ) -> Result<Pipeline<'a>, QueryError> {
+        let set = self.open_set(selector, range, steps)?;
+        Ok(Pipeline { source: Source::Store(set, Box::new(head)), stages: Vec::new(), names: Names::Unique })
+    }
+
+    /// Opens the store for a selector.
+    pub(crate) fn open_set(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        steps: Steps,
+    ) -> Result<Box<dyn SeriesSet>, QueryError> {
+        let hints = SelectHints {
+            step_ms: if steps.count > 1 { steps.step } else { 0 },
+            range_ms: selector.range,
+            function: selector.above.to_owned(),
+            projection: None,
+            shard: None,
+            limit: 0,
+        };
+        self.store.select(self.ctx, &selector.matchers, range, &hints).map_err(QueryError::from_store)
+    }
+
+    /// An instant selector.
+    pub(crate) fn select(
+        &'a self,
+        selector: &Selector,
+        steps: Steps,
+        take: Take,
+    ) -> Result<Pipeline<'a>, QueryError> {
+        let times = Times::new(steps, selector.at, selector.offset);
+        let smoothed = selector.mode == RangeMode::Smoothed;
+        let range = times.span(self.lookback, if smoothed { self.lookback } else { 0 });
+        let head = Instant { exec: self, times, range, take, smoothed };
+        self.open(selector, range, steps, head)
+    }
+
+    /// An instant selector with the timestamps of the samples found.
+    pub(crate) fn select_with_times(
+        &'a self,
+        selector: &Selector,
+        steps: Steps,
+    ) -> Result<Vec<InfoSeries>, QueryError> {
+        let values = self.collect(self.select(selector, steps, Take::Value)?)?;
+        let times = self.collect(self.select(selector, steps, Take::Timestamp)?)?;
+        let milliseconds = |column: &Column| {
+            column.floats().0.iter().map(|seconds| (seconds * 1000.0).round() as Timestamp).collect()
+        };
+        // Both selections see the same series in the same order, unless the store grew in between.
+        let mut found = times.series.iter();
+        Ok(values
+            .series
+            .iter()
+            .filter_map(|s| {
+                let times = found.by_ref().find(|t| t.labels == s.labels)?;
+                Some(InfoSeries {
+                    labels: s.labels.clone(),
+                    column: s.column.clone(),
+                    times: milliseconds(&times.column),
+                })
+            })
+            .collect())
+    }
+}
+
+/// An instant selector's lookups.
+struct Instant<'a> {
+    exec: &'a Exec<'a>,
+    times: Times,
+    range: TimeRange,
+    take: Take,
+    smoothed: bool,
+}
+
+impl Head for Instant<'_> {
+    fn want(&self) -> Want {
+        Want { starts: self.take == Take::Start, histogram_stats_only: false }
+    }
+
+    fn range(&self) -> TimeRange {
+        self.range
+    }
+
+    fn series(
+        &self,
+        samples: &Samples,
+        labels: LabelIds,
+        _: &mut Work<'_>,
+    ) -> Result<Option<Series>, QueryError> {
+        let steps = self.times.steps.count;
+        let mut column = Column::new(steps);
+        if self.smoothed {
+            self.interpolate(samples, &mut column)?;
+        } else if self.take == Take::Value && samples.histograms.times.is_empty() {
+            self.floats(&samples.floats.times, &samples.floats.values, &mut column);
+        } else {
+            self.mixed(samples, &mut column);
+        }
+        self.exec.count_samples(column.len());
+        Ok((!column.is_empty()).then_some(Series { labels, drop_name: false, column }))
+    }
+}
+
+impl Instant<'_> {
+    /// The latest float of each step's `(t - lookback, t]`, unless it is a stale marker.
+    fn floats(&self, times: &[Timestamp], values: &[f64], column: &mut Column) {
+        let mut next = 0;
+        for step in 0..self.times.steps.count {
+            let t = self.times.at(step);
+            while next < times.len() && times[next] <= t {
+                next += 1;
+            }
+            if next == 0 {
+                continue;
+            }
+            let value = values[next - 1];
+            if times[next - 1] > t.saturating_sub(self.exec.lookback) && !is_stale_nan(value) {
+                column.set_float(step, value);
+            }
+        }
+    }
+
+    fn mixed(&self, samples: &Samples, column: &mut Column) {
+        let (floats, histograms) = (&samples.floats, &samples.histograms);
+        let (mut f, mut h) = (0, 0);
+        for step in 0..self.times.steps.count {
+            let t = self.times.at(step);
+            while f < floats.times.len() && floats.times[f] <= t {
+                f += 1;
+            }
+            while h < histograms.times.len() && histograms.times[h] <= t {
+                h += 1;
+            }
+            let float = f.checked_sub(1).map(|i| (floats.times[i], i));
+            let histogram = h.checked_sub(1).map(|i| (histograms.times[i], i));
+            let oldest = t.saturating_sub(self.exec.lookback);
+            let found = match (float, histogram) {
+                (Some((tf, i)), other) if other.is_none_or(|(th, _)| th < tf) => {
+                    let start = floats.starts.get(i).copied().unwrap_or(0);
+                    (tf > oldest && !is_stale_nan(floats.values[i]))
+                        .then(|| (tf, start, Sample::Float(floats.values[i])))
+                }
+                (_, Some((th, i))) => {
+                    let start = histograms.starts.get(i).copied().unwrap_or(0);
+                    (th > oldest && !histograms.values[i].is_stale())
+                        .then(|| (th, start, Sample::Histogram(histograms.values[i].clone())))
+                }
+                _ => None,
+            };
+            match (found, self.take) {
+                (None, _) => {}
+                (Some((_, _, value)), Take::Value) => column.set(step, value),
+                (Some((time, _, _)), Take::Timestamp) => column.set_float(step, time as f64 / 1000.0),
+                (Some((_, 0, _)), Take::Start) => {}
+                (Some((_, start, _)), Take::Start) => column.set_float(step, start as f64 / 1000.0),
+            }
+        }
+    }
+
+    /// `smoothed`: between the samples around the step, on a straight line.
+    fn interpolate(&self, samples: &Samples, column: &mut Column) -> Result<(), QueryError> {
+        if !samples.histograms.times.is_empty() {
+            return Err(QueryError::execution("smoothed modifier is not supported with histograms"));
+        }
+        let clean = samples.without_stale();
+        let floats = &clean.as_ref().unwrap_or(samples).floats;
+        let mut next = 0;
+        for step in 0..self.times.steps.count {
+            let t = self.times.at(step);
+            while next < floats.times.len() && floats.times[next] <= t {
+                next += 1;
+            }
+            let Some(before) = next.checked_sub(1) else { continue };
+            let (t0, v0) = (floats.times[before], floats.values[before]);
+            if t0 <= t.saturating_sub(self.exec.lookback) {
+                continue;
+            }
+            let after = floats.times.get(next).filter(|t1| **t1 <= t.saturating_add(self.exec.lookback));
+            let value = match after {
+                Some(&t1) if t0 < t => v0 + (floats.values[next] - v0) * (t - t0) as f64 / (t1 - t0) as f64,
+                _ => v0,
+            };
+            column.set_float(step, value);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Functions that look at all series of a vector at once.
+
+use pyrrha_model::{METRIC_NAME, MatchOp, Matcher};
+
+use crate::annotations::{Annotation, Note};
+use crate::ast::ValueType;
+use crate::error::QueryError;
+use crate::exec::call::unsupported;
+use crate::exec::{Exec, Table, mismatch};
+use crate::function::FunctionId;
+use crate::functions;
+use crate::kernel::{InfoSeries, InfoSource, InstantKernel, KernelArgs, KernelNotes, VectorKernel};
+use crate::labels::LabelIds;
+use crate::plan::{Call, Kind, Node, Selector};
+use crate::value::{Bits, Column, Series, Steps};
+
+impl<'a> Exec<'a> {
+    /// Evaluates a call whose result is held anyway; `None` for those that work series by series.
+    pub(super) fn table_call(
+        &'a self,
+        call: &'a Call,
+        steps: Steps,
+    ) -> Result<Option<Table<'a>>, QueryError> {
+        let vector = || call.arg(ValueType::Vector).ok_or_else(|| mismatch(ValueType::Vector));
+        Ok(Some(match call.id() {
+            FunctionId::Vector => {
+                let scalar = call.args.first().ok_or_else(|| mismatch(ValueType::Scalar))?;
+                let scalar = self.scalar(scalar, steps)?;
+                self.one_series(Column::dense((0..steps.count).map(|i| scalar.at(i)).collect()))?
+            }
+            FunctionId::Absent => {
+                let input = self.vector(vector()?, steps)?;
+                self.absent(vector()?, &input, steps)?
+            }
+            FunctionId::AbsentOverTime => {
+                let matrix = call.arg(ValueType::Matrix).ok_or_else(|| mismatch(ValueType::Matrix))?;
+                let input = self.collect(self.range_call(call, matrix, steps)?)?;
+                self.absent(matrix, &input, steps)?
+            }
+            FunctionId::Sort | FunctionId::SortDesc => {
+                let mut table = self.vector(vector()?, steps)?;
+                table.series.iter_mut().for_each(|s| s.column.histograms_mut().clear());
+                table.series.retain(|s| !s.column.is_empty());
+                self.note_sort(call);
+                table
+            }
+            FunctionId::SortByLabel | FunctionId::SortByLabelDesc => {
+                self.note_sort(call);
+                self.vector(vector()?, steps)?
+            }
+            FunctionId::Info => self.info(call, steps)?,
+            id => match functions::instant_kernel(id) {
+                Some(InstantKernel::Vector(kernel)) => self.vector_kernel(call, kernel, steps)?,
+                _ => return Ok(None),
+            },
+        }))
+    }
+
+    fn note_sort(&self, call: &Call) {
+        if self.range_query {
+            let pos = call.positions.first().copied().unwrap_or_default();
+            self.annotate([Annotation { note: Note::SortInRangeQuery, metric: "".into(), pos }]);
+        }
+    }
+
+    fn vector_kernel(
+        &'a self,
+        call: &'a Call,
+        kernel: VectorKernel,
+        steps: Steps,
+    ) -> Result<Table<'a>, QueryError> {
+        let (scalars, strings) = self.arguments(call, steps)?;
+        let vector = call.arg(ValueType::Vector).ok_or_else(|| mismatch(ValueType::Vector))?;
+        let input = self.vector(vector, steps)?;
+        let args = KernelArgs { scalars: &scalars, strings: &strings, ..self.kernel_args(steps) };
+        let mut notes = KernelNotes::new(&self.ctx.symbols, &call.positions);
+        let mut series = kernel(input.series, &args, &mut notes)?;
+        self.annotate(notes.take());
+        if !matches!(call.id(), FunctionId::LabelReplace | FunctionId::LabelJoin) {
+            series.iter_mut().for_each(|s| self.drop_name(s));
+        }
+        series.retain(|s| !s.column.is_empty());
+        self.merge_equal(Table::charged(self, series)?, false)
+    }
+
+    /// 1 at the steps where no series holds anything.
+    fn absent(&'a self, arg: &Node, input: &Table<'_>, steps: Steps) -> Result<Table<'a>, QueryError> {
+        let mut absent = Bits::all(steps.count);
+        input.series.iter().for_each(|s| absent.subtract(&s.column.presence()));
+        let mut column = Column::new(steps.count);
+        absent.iter().for_each(|i| column.set_float(i, 1.0));
+        if column.is_empty() {
+            return Ok(Table::empty(self));
+        }
+        let labels = arg.selector().map_or_else(LabelIds::empty, |s| self.matched_labels(&s.matchers));
+        Table::charged(self, vec![Series { labels, drop_name: false, column }])
+    }
+
+    /// The labels that matchers of the form `name="value"` fix; a name that occurs twice, or in
+    /// another matcher, is left out.
+    fn matched_labels(&self, matchers: &[Matcher]) -> LabelIds {
+        let symbols = &self.ctx.symbols;
+        let mut labels = LabelIds::empty();
+        let mut dropped: Vec<&str> = vec![METRIC_NAME];
+        for m in matchers.iter().filter(|m| m.name != METRIC_NAME) {
+            let name = symbols.intern(&m.name);
+            let known = labels.get(name) != pyrrha_model::SymbolId::EMPTY;
+            if m.op == MatchOp::Equal && !known && !dropped.contains(&m.name.as_str()) {
+                labels = labels.with(symbols, name, symbols.intern(&m.value));
+            } else {
+                labels = labels.without(&[name]);
+            }
+            dropped.push(&m.name);
+        }
+        labels
+    }
+
+    fn info(&'a self, call: &'a Call, steps: Steps) -> Result<Table<'a>, QueryError> {
+        let Some(kernel) = functions::info_kernel() else { return Err(unsupported(call)) };
+        let base = call.args.first().ok_or_else(|| mismatch(ValueType::Vector))?;
+        let input = self.vector(base, steps)?;
+        let matchers = match call.args.get(1).map(|a| &a.kind) {
+            Some(Kind::Select(selector)) => selector.matchers.as_slice(),
+            Some(_) => return Err(QueryError::execution("expected label selectors only")),
+            None => &[],
+        };
+        let lookup = Lookup { exec: self, like: base.first_selector(), steps };
+        let mut notes = KernelNotes::new(&self.ctx.symbols, &call.positions);
+        let series = kernel(input.series, matchers, &lookup, &self.kernel_args(steps), &mut notes)?;
+        self.annotate(notes.take());
+        self.merge_equal(Table::charged(self, series)?, false)
+    }
+}
+
+/// Looks up info series at the times of the first selector of `info()`.
+struct Lookup<'a> {
+    exec: &'a Exec<'a>,
+    like: Option<&'a Selector>,
+    steps: Steps,
+}
+
+impl InfoSource for Lookup<'_> {
+    fn select(&self, matchers: &[Matcher]) -> Result<Vec<InfoSeries>, QueryError> {
+        let selector = Selector {
+            matchers: matchers.to_vec(),
+            at: self.like.and_then(|s| s.at),
+            offset: self.like.map_or(0, |s| s.offset),
+            range: 0,
+            mode: Default::default(),
+            above: "info",
+        };
+        self.exec.select_with_times(&selector, self.steps)
+    }
+}

@@ -1,0 +1,203 @@
+//! Range windows over samples and subqueries.
+
+use std::ops::Range;
+
+use pyrrha_encoding::Want;
+use pyrrha_model::{TimeRange, Timestamp};
+
+use crate::annotations::Annotation;
+use crate::ast::{Pos, RangeMode};
+use crate::error::QueryError;
+use crate::exec::pipeline::{Head, Stage, Work};
+use crate::exec::select::Times;
+use crate::exec::{Exec, samples::Samples};
+use crate::functions::slide::Slide;
+use crate::kernel::{KernelArgs, KernelNotes, RangeKernel, Window};
+use crate::labels::LabelIds;
+use crate::value::{Column, ScalarColumn, Series, Steps};
+
+/// A range function over the windows of a series.
+pub(crate) struct Windows<'a> {
+    pub(crate) exec: &'a Exec<'a>,
+    pub(crate) steps: Steps,
+    pub(crate) times: Times,
+    /// ms
+    pub(crate) range: i64,
+    /// How far before the range and after its end samples are wanted, ms.
+    pub(crate) widen: (i64, i64),
+    pub(crate) kernel: RangeKernel,
+    /// A faster way for series that hold floats only.
+    pub(crate) slide: Option<Slide>,
+    pub(crate) scalars: Vec<ScalarColumn>,
+    pub(crate) positions: &'a [Pos],
+    pub(crate) keeps_name: bool,
+    /// Whether a result of floats has to look like a counter's.
+    pub(crate) counter_name: Option<usize>,
+}
+
+impl<'a> Windows<'a> {
+    /// How far around the range a mode looks.
+    pub(crate) fn widened(mode: RangeMode, lookback: i64) -> (i64, i64) {
+        match mode {
+            RangeMode::Classic => (0, 0),
+            RangeMode::Anchored => (lookback, 0),
+            RangeMode::Smoothed => (lookback, lookback),
+        }
+    }
+
+    /// Times that samples may have.
+    pub(crate) fn span(&self) -> TimeRange {
+        self.times.span(self.range.saturating_add(self.widen.0), self.widen.1)
+    }
+
+    fn args(&self) -> KernelArgs<'_> {
+        KernelArgs { scalars: &self.scalars, ..self.exec.kernel_args(self.steps) }
+    }
+
+    /// The function's column over the windows of a series without stale markers.
+    fn column(
+        &self,
+        samples: &Samples,
+        labels: &LabelIds,
+        notes: &mut Vec<Annotation>,
+    ) -> Result<Column, QueryError> {
+        let mut column = Column::new(self.steps.count);
+        let floats_only = samples.histograms.times.is_empty();
+        match self.slide {
+            Some(slide) if floats_only && samples.floats.starts.is_empty() => {
+                let mut points = 0;
+                slide.run(&samples.floats.times, &samples.floats.values, &mut column, |step, window| {
+                    let (start, end) = self.bounds(step);
+                    let window = advance(&samples.floats.times, window, start, end);
+                    points += window.len();
+                    (window, start, end)
+                });
+                self.exec.count_samples(points);
+            }
+            _ => self.by_window(samples, labels, &mut column, notes)?,
+        }
+        Ok(column)
+    }
+
+    fn by_window(
+        &self,
+        samples: &Samples,
+        labels: &LabelIds,
+        column: &mut Column,
+        notes: &mut Vec<Annotation>,
+    ) -> Result<(), QueryError> {
+        let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions);
+        found.about(Some(labels));
+        let mut args = self.args();
+        let (mut floats, mut histograms, mut points) = (0..0, 0..0, 0);
+        for step in 0..self.steps.count {
+            let (start, end) = self.bounds(step);
+            let (from, to) = (start.saturating_sub(self.widen.0), end.saturating_add(self.widen.1));
+            floats = advance(&samples.floats.times, floats, from, to);
+            histograms = advance(&samples.histograms.times, histograms, from, to);
+            points += floats.len() + histograms.len();
+            if floats.is_empty() && histograms.is_empty() {
+                continue;
+            }
+            let window = Window {
+                floats: samples.float_slice(floats.clone()),
+                histograms: samples.histogram_slice(histograms.clone()),
+                start,
+                end,
+                time: self.steps.time(step),
+            };
+            args.step = step;
+            if let Some(value) = (self.kernel)(&window, &args, &mut found) {
+                column.set(step, value);
+            }
+        }
+        self.exec.count_samples(points);
+        notes.append(&mut found.take());
+        found.take_failure().map_or(Ok(()), Err)
+    }
+
+    #[inline]
+    fn bounds(&self, step: usize) -> (Timestamp, Timestamp) {
+        let end = self.times.at(step);
+        (end.saturating_sub(self.range), end)
+    }
+
+    /// The finished series.
+    fn finish(
+        &self,
+        samples: &Samples,
+        mut series: Series,
+        notes: &mut Vec<Annotation>,
+    ) -> Result<Option<Series>, QueryError> {
+        series.column = self.column(samples, &series.labels, notes)?;
+        if series.column.is_empty() {
+            return Ok(None);
+        }
+        if let Some(arg) = self.counter_name
+            && !series.column.floats().1.is_empty()
+        {
+            self.exec.note_counter_name(&series.labels, self.positions.get(arg).copied(), notes);
+        }
+        if !self.keeps_name {
+            self.exec.drop_name(&mut series);
+        }
+        Ok(Some(series))
+    }
+}
+
+/// Moves a window forward to the samples in `(from, to]`. Steps ascend, or stay.
+#[inline]
+pub(crate) fn advance(
+    times: &[Timestamp],
+    window: Range<usize>,
+    from: Timestamp,
+    to: Timestamp,
+) -> Range<usize> {
+    let Range { mut start, mut end } = window;
+    while start < times.len() && times[start] <= from {
+        start += 1;
+    }
+    end = end.max(start);
+    while end < times.len() && times[end] <= to {
+        end += 1;
+    }
+    start..end
+}
+
+/// A range function over a range selector.
+pub(crate) struct RangeHead<'a>(pub(crate) Windows<'a>);
+
+impl Head for RangeHead<'_> {
+    fn want(&self) -> Want {
+        Want { starts: self.0.exec.options.features.use_start_timestamps, histogram_stats_only: false }
+    }
+
+    fn range(&self) -> TimeRange {
+        self.0.span()
+    }
+
+    fn series(
+        &self,
+        samples: &Samples,
+        labels: LabelIds,
+        work: &mut Work<'_>,
+    ) -> Result<Option<Series>, QueryError> {
+        let clean = samples.without_stale();
+        let series = Series { labels, drop_name: false, column: Column::default() };
+        self.0.finish(clean.as_ref().unwrap_or(samples), series, &mut work.notes)
+    }
+}
+
+/// A range function over the columns of a subquery.
+pub(crate) struct SubqueryStage<'a> {
+    pub(crate) windows: Windows<'a>,
+    /// The steps of the subquery's columns.
+    pub(crate) inner: Steps,
+}
+
+impl Stage for SubqueryStage<'_> {
+    fn apply(&self, mut series: Series, notes: &mut Vec<Annotation>) -> Result<Option<Series>, QueryError> {
+        let samples = Samples::from_column(&std::mem::take(&mut series.column), self.inner);
+        self.windows.finish(&samples, series, notes)
+    }
+}

@@ -1,0 +1,298 @@
+//! Counters and gauges over ranges: `rate`, `increase`, `delta`, `irate`, `idelta`, `resets`,
+//! `changes`, window by window.
+
+use std::sync::Arc;
+
+use pyrrha_model::histogram::{Combined, IncompatibleSchemas};
+use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp};
+
+use crate::annotations::{HistogramOperation, Note};
+use crate::kernel::{KernelArgs, KernelNotes, Window};
+use crate::value::Sample;
+
+/// A counter's first value and how far it rose.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counter {
+    pub(crate) first: f64,
+    pub(crate) increase: f64,
+}
+
+/// How a difference between samples is extended to the edges of its range.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extrapolation {
+    /// Start of the range, ms.
+    pub(crate) start: Timestamp,
+    /// End of the range, ms.
+    pub(crate) end: Timestamp,
+    /// Time of the first sample, ms.
+    pub(crate) first: Timestamp,
+    /// Time of the last sample, ms.
+    pub(crate) last: Timestamp,
+    pub(crate) samples: usize,
+    /// Set for counters, which start at zero.
+    pub(crate) counter: Option<Counter>,
+}
+
+impl Extrapolation {
+    /// What the difference is multiplied with. A sample further than 1.1 average intervals from an
+    /// edge extends by half an interval only; a counter not below zero.
+    #[inline]
+    pub(crate) fn factor(&self) -> f64 {
+        let mut to_start = (self.first - self.start) as f64 / 1000.0;
+        let mut to_end = (self.end - self.last) as f64 / 1000.0;
+        let sampled = (self.last - self.first) as f64 / 1000.0;
+        let interval = sampled / (self.samples - 1) as f64;
+        let threshold = interval * 1.1;
+        if to_start >= threshold {
+            to_start = interval / 2.0;
+        }
+        if let Some(Counter { first, increase }) = self.counter
+            && increase > 0.0
+            && first >= 0.0
+        {
+            to_start = to_start.min(sampled * (first / increase));
+        }
+        if to_end >= threshold {
+            to_end = interval / 2.0;
+        }
+        (sampled + to_start + to_end) / sampled
+    }
+}
+
+pub(crate) fn rate(w: &Window<'_>, args: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    extrapolated(w, args, notes, true, true)
+}
+
+pub(crate) fn increase(w: &Window<'_>, args: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    extrapolated(w, args, notes, true, false)
+}
+
+pub(crate) fn delta(w: &Window<'_>, args: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    extrapolated(w, args, notes, false, false)
+}
+
+fn extrapolated(
+    w: &Window<'_>,
+    _args: &KernelArgs<'_>,
+    notes: &mut KernelNotes<'_>,
+    is_counter: bool,
+    is_rate: bool,
+) -> Option<Sample> {
+    let (floats, histograms) = (&w.floats, &w.histograms);
+    if !floats.times.is_empty() && !histograms.times.is_empty() {
+        notes.add(0, Note::MixedFloatsHistograms);
+        return None;
+    }
+    let times = if floats.times.is_empty() { histograms.times } else { floats.times };
+    let (first, last) = (*times.first()?, *times.last()?);
+    if times.len() < 2 {
+        return None;
+    }
+    let factor = |counter| {
+        let extrapolation =
+            Extrapolation { start: w.start, end: w.end, first, last, samples: times.len(), counter };
+        let factor = extrapolation.factor();
+        if is_rate { factor / (w.range() as f64 / 1000.0) } else { factor }
+    };
+    if histograms.times.is_empty() {
+        let difference = float_difference(floats.values, is_counter);
+        let counter = is_counter.then(|| Counter { first: floats.values[0], increase: difference });
+        return Some(Sample::Float(difference * factor(counter)));
+    }
+    let mut difference = histogram_difference(histograms.values, is_counter, notes)?;
+    let counter =
+        is_counter.then(|| Counter { first: histograms.values[0].count, increase: difference.count });
+    difference.scale(factor(counter));
+    Some(Sample::Histogram(Arc::new(difference)))
+}
+
+fn float_difference(values: &[f64], is_counter: bool) -> f64 {
+    let mut difference = values[values.len() - 1] - values[0];
+    if is_counter {
+        for pair in values.windows(2) {
+            if pair[1] < pair[0] {
+                difference += pair[0];
+            }
+        }
+    }
+    difference
+}
+
+/// The last histogram less the first, plus what stood before each reset; a gauge. `None` where
+/// schemas have nothing in common.
+fn histogram_difference(
+    points: &[Arc<FloatHistogram>],
+    is_counter: bool,
+    notes: &mut KernelNotes<'_>,
+) -> Option<FloatHistogram> {
+    let (first, last) = (points.first()?, points.last()?);
+    let gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    if is_counter {
+        if points.iter().any(|h| gauge(h)) {
+            notes.add(0, Note::NativeNotCounter);
+        }
+    } else if !gauge(first) || !gauge(last) {
+        notes.add(0, Note::NativeNotGauge);
+    }
+    // A reset after the first sample takes it out of the calculation, its layout too.
+    let second = &points[1];
+    let empty;
+    let mut previous: &FloatHistogram = first;
+    if is_counter && second.is_reset_after(first) {
+        empty = FloatHistogram {
+            schema: second.schema,
+            zero_threshold: second.zero_threshold,
+            custom_values: second.custom_values.clone(),
+            ..FloatHistogram::default()
+        };
+        previous = &empty;
+    }
+    let custom = previous.uses_custom_buckets();
+    let between = if is_counter { &points[1..points.len() - 1] } else { &[] };
+    if last.uses_custom_buckets() != custom || between.iter().any(|h| h.uses_custom_buckets() != custom) {
+        notes.add(0, Note::MixedExponentialCustom);
+        return None;
+    }
+    let schema =
+        between.iter().map(|h| h.schema).fold(previous.schema.min(last.schema), |least, s| least.min(s));
+    let mut difference = if custom { (**last).clone() } else { last.to_schema(schema) };
+    // Conflicting hints are expected here: resets are what this is about.
+    let combined = difference.sub(previous);
+    report(combined, HistogramOperation::Subtraction, notes)?;
+    if is_counter {
+        for current in &points[1..] {
+            if current.is_reset_after(previous) {
+                let combined = difference.add(previous);
+                report(combined, HistogramOperation::Addition, notes)?;
+            }
+            previous = current;
+        }
+    }
+    difference.counter_reset_hint = CounterResetHint::Gauge;
+    difference.compact(0);
+    Some(difference)
+}
+
+fn report(
+    result: Result<Combined, IncompatibleSchemas>,
+    operation: HistogramOperation,
+    notes: &mut KernelNotes<'_>,
+) -> Option<()> {
+    match result {
+        Err(IncompatibleSchemas) => {
+            notes.add(0, Note::MixedExponentialCustom);
+            None
+        }
+        Ok(combined) => {
+            if combined.reconciled_bounds {
+                notes.add(0, Note::MismatchedCustomBuckets(operation));
+            }
+            Some(())
+        }
+    }
+}
+
+pub(crate) fn irate(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    last_two(w, notes, true)
+}
+
+pub(crate) fn idelta(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    last_two(w, notes, false)
+}
+
+fn last_two(w: &Window<'_>, notes: &mut KernelNotes<'_>, is_rate: bool) -> Option<Sample> {
+    let mut merged = merged(w).rev();
+    let (t1, newer) = merged.next()?;
+    let (t0, older) = merged.next()?;
+    let seconds = (t1 - t0) as f64 / 1000.0;
+    match (older, newer) {
+        (Value::Float(a), Value::Float(b)) => {
+            let difference = if is_rate && b < a { b } else { b - a };
+            Some(Sample::Float(if is_rate { difference / seconds } else { difference }))
+        }
+        (Value::Histogram(a), Value::Histogram(b)) => {
+            let gauges = [a, b].map(|h| h.counter_reset_hint == CounterResetHint::Gauge);
+            if is_rate && gauges.contains(&true) {
+                notes.add(0, Note::NativeNotCounter);
+            }
+            if !is_rate && gauges.contains(&false) {
+                notes.add(0, Note::NativeNotGauge);
+            }
+            let mut difference = b.clone();
+            if !is_rate || !b.is_reset_after(a) {
+                let combined = difference.sub(a);
+                report(combined, HistogramOperation::Subtraction, notes)?;
+            }
+            difference.counter_reset_hint = CounterResetHint::Gauge;
+            difference.compact(0);
+            if is_rate {
+                difference.divide(seconds);
+            }
+            Some(Sample::Histogram(Arc::new(difference)))
+        }
+        _ => {
+            notes.add(0, Note::MixedFloatsHistograms);
+            None
+        }
+    }
+}
+
+/// A sample of a window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
+    Float(f64),
+    Histogram(&'a FloatHistogram),
+}
+
+/// All samples of a window by time.
+pub(crate) fn merged<'a>(
+    w: &Window<'a>,
+) -> impl DoubleEndedIterator<Item = (Timestamp, Value<'a>)> + use<'a> {
+    let (floats, histograms) = (w.floats, w.histograms);
+    let (mut f, mut h) = (0..floats.times.len(), 0..histograms.times.len());
+    // Indices from the front and from the back; both sides take what comes next in time.
+    let mut order = Vec::with_capacity(f.len() + h.len());
+    loop {
+        let float_first = match (f.clone().next(), h.clone().next()) {
+            (None, None) => break,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some(i), Some(j)) => floats.times[i] < histograms.times[j],
+        };
+        if float_first {
+            order.extend(f.next().map(|i| (floats.times[i], Value::Float(floats.values[i]))));
+        } else {
+            order.extend(h.next().map(|j| (histograms.times[j], Value::Histogram(&histograms.values[j]))));
+        }
+    }
+    order.into_iter()
+}
+
+pub(crate) fn resets(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
+    Some(Sample::Float(count_pairs(w, |a, b| match (a, b) {
+        (Value::Float(a), Value::Float(b)) => b < a,
+        (Value::Histogram(a), Value::Histogram(b)) => b.is_reset_after(a),
+        _ => true,
+    })))
+}
+
+pub(crate) fn changes(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
+    Some(Sample::Float(count_pairs(w, |a, b| match (a, b) {
+        (Value::Float(a), Value::Float(b)) => b != a && !(a.is_nan() && b.is_nan()),
+        (Value::Histogram(a), Value::Histogram(b)) => !a.same_distribution(b),
+        _ => true,
+    })))
+}
+
+fn count_pairs(w: &Window<'_>, differ: impl Fn(Value<'_>, Value<'_>) -> bool) -> f64 {
+    let mut samples = merged(w).map(|(_, value)| value);
+    let Some(mut previous) = samples.next() else { return 0.0 };
+    let mut count = 0.0;
+    for current in samples {
+        if differ(previous, current) {
+            count += 1.0;
+        }
+        previous = current;
+    }
+    count
+}

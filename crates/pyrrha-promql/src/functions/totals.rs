@@ -1,0 +1,116 @@
+//! Sums, means, extremes and counts over ranges, window by window.
+
+use std::sync::Arc;
+
+use pyrrha_model::FloatHistogram;
+use pyrrha_model::histogram::{Combined, HistogramMean, IncompatibleSchemas, KahanHistogram};
+
+use crate::annotations::{HistogramOperation, Note};
+use crate::functions::float_sum::{Mean, Sum};
+use crate::kernel::{KernelArgs, KernelNotes, Window};
+use crate::value::Sample;
+
+pub(crate) fn sum(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    if mixed(w, notes) {
+        return None;
+    }
+    let Some((first, others)) = w.histograms.values.split_first() else {
+        let mut sum = Sum::default();
+        w.floats.values.iter().for_each(|v| sum.add(*v));
+        return Some(Sample::Float(sum.value()));
+    };
+    let mut total = KahanHistogram::new((**first).clone());
+    fold(others, notes, |h| total.add(h))?;
+    Some(finish(total.finish()))
+}
+
+pub(crate) fn avg(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    if mixed(w, notes) {
+        return None;
+    }
+    let Some((first, others)) = w.histograms.values.split_first() else {
+        let mut mean = Mean::default();
+        w.floats.values.iter().for_each(|v| mean.add(*v));
+        return Some(Sample::Float(mean.value()));
+    };
+    let mut total = HistogramMean::new((**first).clone());
+    fold(others, notes, |h| total.add(h))?;
+    Some(finish(total.finish()))
+}
+
+fn finish(mut h: FloatHistogram) -> Sample {
+    h.compact(0);
+    Sample::Histogram(Arc::new(h))
+}
+
+/// Whether the window holds floats and histograms, which have no sum.
+fn mixed(w: &Window<'_>, notes: &mut KernelNotes<'_>) -> bool {
+    let mixed = !w.floats.times.is_empty() && !w.histograms.times.is_empty();
+    if mixed {
+        notes.add(0, Note::MixedFloatsHistograms);
+    }
+    mixed
+}
+
+fn fold(
+    histograms: &[Arc<FloatHistogram>],
+    notes: &mut KernelNotes<'_>,
+    mut add: impl FnMut(&FloatHistogram) -> Result<Combined, IncompatibleSchemas>,
+) -> Option<()> {
+    let mut noteworthy = Combined::default();
+    for h in histograms {
+        match add(h) {
+            Ok(combined) => noteworthy = noteworthy.or(combined),
+            Err(IncompatibleSchemas) => {
+                notes.add(0, Note::MixedExponentialCustom);
+                return None;
+            }
+        }
+    }
+    if noteworthy.conflicting_resets {
+        notes.add(0, Note::CounterResetCollision(HistogramOperation::Aggregation));
+    }
+    if noteworthy.reconciled_bounds {
+        notes.add(0, Note::MismatchedCustomBuckets(HistogramOperation::Aggregation));
+    }
+    Some(())
+}
+
+pub(crate) fn min(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    extreme(w, notes, |known, new| known > new)
+}
+
+pub(crate) fn max(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    extreme(w, notes, |known, new| known < new)
+}
+
+fn extreme(w: &Window<'_>, notes: &mut KernelNotes<'_>, beaten: impl Fn(f64, f64) -> bool) -> Option<Sample> {
+    let (first, others) = w.floats.values.split_first()?;
+    if !w.histograms.times.is_empty() {
+        notes.add(0, Note::HistogramIgnoredInMixedRange);
+    }
+    let pick = |known: f64, new: &f64| if beaten(known, *new) || known.is_nan() { *new } else { known };
+    Some(Sample::Float(others.iter().fold(*first, pick)))
+}
+
+pub(crate) fn count(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
+    Some(Sample::Float((w.floats.times.len() + w.histograms.times.len()) as f64))
+}
+
+pub(crate) fn present(_: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
+    Some(Sample::Float(1.0))
+}
+
+pub(crate) fn first(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
+    match (w.floats.times.first(), w.histograms.times.first()) {
+        (Some(f), h) if h.is_none_or(|h| f < h) => w.floats.values.first().map(|v| Sample::Float(*v)),
+        _ => w.histograms.values.first().map(|h| Sample::Histogram(h.clone())),
+    }
+}
+
+pub(crate) fn last(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
+    match (w.floats.times.last(), w.histograms.times.last()) {
+        (Some(f), h) if h.is_none_or(|h| f > h) => w.floats.values.last().map(|v| Sample::Float(*v)),
+        _ => w.histograms.values.last().map(|h| Sample::Histogram(h.clone())),
+    }
+}
