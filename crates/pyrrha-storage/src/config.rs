@@ -26,6 +26,9 @@ pub struct StorageConfig {
     pub max_series_per_tenant: usize,
     /// Most exemplars that one tenant's ring in memory keeps.
     pub max_exemplars_per_tenant: usize,
+    /// A head range that newer data has passed is cut only after nothing came for it for so long:
+    /// whoever loads history may take its time.
+    pub quiet_before_cut: Duration,
     /// A head range is cut when nothing was appended to its tenant for so long.
     pub idle_cut_after: Duration,
     /// Longest time between two checkpoints while samples come in.
@@ -49,6 +52,7 @@ impl StorageConfig {
             start_timestamps: false,
             max_series_per_tenant: 0,
             max_exemplars_per_tenant: 100_000,
+            quiet_before_cut: Duration::from_secs(60),
             idle_cut_after: Duration::from_secs(30 * 60),
             checkpoint_every: Duration::from_secs(3 * 60),
             checkpoint_after_samples: 8_000_000,

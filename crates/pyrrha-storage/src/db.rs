@@ -4,6 +4,7 @@
 //! <data>/VERSION  LOCK  wal/  head/<tenant>/  bucket/<tenant>/<ULID>/
 //! ```
 
+mod cut;
 mod open;
 mod queryable;
 mod replay;
@@ -12,7 +13,9 @@ mod tenant;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk, DiskLock};
 use pyrrha_model::contract::{Appender, Ingest, Queryable};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
@@ -21,8 +24,8 @@ use crate::config::StorageConfig;
 use crate::error::StorageError;
 use crate::head::{CommitLog, HeadAppender};
 use crate::metrics::Metrics;
-use crate::wal::Wal;
-use sink::Tenants;
+use crate::wal::{LogPosition, Wal};
+use sink::{HeadSink, Tenants};
 
 /// An open data directory.
 #[derive(Debug)]
@@ -30,7 +33,10 @@ pub struct Db {
     shared: Arc<Shared>,
     wal: Arc<Wal>,
     log: Arc<dyn CommitLog>,
-    closed: std::sync::atomic::AtomicBool,
+    sink: Arc<HeadSink>,
+    /// The log has nothing before this.
+    truncated: Mutex<LogPosition>,
+    closed: AtomicBool,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -81,7 +87,7 @@ impl Db {
 
     /// Stops writes and makes restart quick. Further writes fail with `Unavailable`.
     pub fn close(&self) -> Result<(), StorageError> {
-        if self.closed.swap(true, std::sync::atomic::Ordering::AcqRel) {
+        if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.wal.stop();
@@ -92,8 +98,9 @@ impl Db {
     pub fn maintain(&self) -> Result<(), StorageError> {
         for tenant in self.shared.tenants.all() {
             self.shared.write_head_chunks(&tenant, false)?;
+            self.cut_ranges(&tenant);
         }
-        Ok(())
+        self.truncate_log()
     }
 }
 
@@ -107,7 +114,7 @@ impl Drop for Db {
 
 impl Ingest for Db {
     fn appender(&self, tenant: &TenantId) -> Result<Box<dyn Appender + '_>, StoreError> {
-        if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::new(ErrorKind::Unavailable, "database is closed"));
         }
         let tenant = self.shared.tenant(tenant)?;

@@ -8,8 +8,6 @@
 //! Locks, in the order in which they are taken: admission, directory, order, data. Nothing waits
 //! for the log or the disk while it holds one of the last three.
 
-#![allow(dead_code, reason = "what cuts and checkpoints will use")]
-
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +22,7 @@ use crate::config::StorageConfig;
 use crate::db::HeadStats;
 use crate::metrics::Metrics;
 use crate::wal::{LogBatch, LogPosition};
-use admission::Admission;
+use admission::{Admission, Newest, is_cut};
 use data::{Appended, ChunkRules, HeadData};
 use directory::Directory;
 use exemplars::{ExemplarRing, MetadataMap};
@@ -33,6 +31,7 @@ use order::LabelOrder;
 mod admission;
 mod appender;
 mod chunk_store;
+mod cut;
 mod data;
 mod directory;
 mod exemplars;
@@ -45,7 +44,9 @@ mod side;
 mod slab;
 mod validate;
 
+pub(crate) use admission::add_range;
 pub(crate) use appender::{CommitLog, HeadAppender, Pending};
+pub(crate) use chunk_store::parse_file_name;
 pub(crate) use select::HeadView;
 
 /// The head of one tenant.
@@ -71,6 +72,8 @@ pub(crate) struct Head {
 struct Extras {
     exemplars: ExemplarRing,
     metadata: MetadataMap,
+    /// The log has nothing of these before this place.
+    logged_from: Option<LogPosition>,
 }
 
 impl Head {
@@ -157,8 +160,10 @@ impl Head {
                 extras.exemplars.push(*series, exemplar.clone(), self.config.max_exemplars_per_tenant);
             }
             extras.metadata.extend(batch.metadata.iter().cloned());
+            extras.logged_from = Some(extras.logged_from.map_or(position, |from| from.min(position)));
         }
         let mut data = self.data.write();
+        data.now = self.clock.monotonic();
         let before = data.chunks_sealed;
         let appended = data.append_batch(batch, position);
         self.metrics.chunks_sealed.add(data.chunks_sealed - before);
@@ -210,15 +215,24 @@ impl Head {
     }
 
     /// Applies a batch of the log. Samples that the head or a block has already are left out.
-    pub(crate) fn recover(&self, batch: &LogBatch, position: LogPosition) {
+    pub(crate) fn recover(&self, batch: &mut LogBatch, position: LogPosition) {
+        {
+            let admission = self.admission.lock();
+            let gone = |t| is_cut(&admission.cut, t);
+            let floats = batch.refs.iter_mut().zip(&batch.times);
+            floats.filter(|(_, t)| gone(**t)).for_each(|(series, _)| *series = u32::MAX);
+            batch.histograms.retain(|h| !gone(h.t));
+        }
+        let samples = batch.samples() as u64;
         let appended = self.append(batch, position);
         let new = appended.floats + appended.histograms;
         self.metrics.replayed.add(new);
-        self.metrics.replay_skipped.add(batch.samples() as u64 - new);
+        self.metrics.replay_skipped.add(samples - new);
     }
 
     /// Ends recovery.
     pub(crate) fn recovered(&self) {
+        self.extras.write().exemplars.tidy();
         self.reset_admission(&mut self.admission.lock());
     }
 

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub batches_abandoned: Counter,
     /// Blocks cut from heads.
     pub blocks_cut: Counter,
+    /// Blocks that could not be opened.
+    pub blocks_damaged: Counter,
     /// Cuts that failed and are tried again.
     pub cuts_failed: Counter,
     /// Checkpoints written.

@@ -1,7 +1,12 @@
-//! Several sources of series as one.
+//! Several sources of series as one: a k-way merge by labels.
 
-use pyrrha_model::StoreError;
-use pyrrha_model::contract::{SeriesBatch, SeriesSet};
+use std::cmp::Ordering;
+
+use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
+use pyrrha_model::{StoreError, SymbolId, SymbolTable};
+
+/// Series that a source hands over at once.
+const SOURCE_BATCH: usize = 64;
 
 /// No series.
 pub(crate) struct EmptySet;
@@ -10,5 +15,176 @@ impl SeriesSet for EmptySet {
     fn next_batch(&mut self, _max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
         batch.clear();
         Ok(false)
+    }
+}
+
+/// The union of `sources`, which come with all their labels. Of chunks that overlap, those of
+/// earlier sources have precedence. At most `limit` series (0: all).
+pub(crate) fn merge(
+    ctx: &QueryContext,
+    mut sources: Vec<Box<dyn SeriesSet>>,
+    limit: usize,
+) -> Box<dyn SeriesSet> {
+    match (sources.len(), sources.pop()) {
+        (_, None) => Box::new(EmptySet),
+        (1, Some(only)) => only,
+        (_, Some(last)) => {
+            sources.push(last);
+            let sources = sources.into_iter().map(Source::new).collect();
+            Box::new(MergedSet {
+                ctx: ctx.clone(),
+                sources,
+                left: if limit == 0 { usize::MAX } else { limit },
+            })
+        }
+    }
+}
+
+/// A source with the batch that is being read.
+struct Source {
+    set: Box<dyn SeriesSet>,
+    batch: SeriesBatch,
+    next: usize,
+    done: bool,
+}
+
+impl Source {
+    fn new(set: Box<dyn SeriesSet>) -> Self {
+        Self { set, batch: SeriesBatch::default(), next: 0, done: false }
+    }
+
+    fn fill(&mut self) -> Result<(), StoreError> {
+        if !self.done && self.next == self.batch.series.len() {
+            self.next = 0;
+            self.done = !self.set.next_batch(SOURCE_BATCH, &mut self.batch)?;
+        }
+        Ok(())
+    }
+
+    fn labels(&self) -> Option<&[(SymbolId, SymbolId)]> {
+        self.batch.series.get(self.next).map(|entry| self.batch.labels_of(entry))
+    }
+}
+
+struct MergedSet {
+    ctx: QueryContext,
+    sources: Vec<Source>,
+    left: usize,
+}
+
+impl SeriesSet for MergedSet {
+    fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
+        batch.clear();
+        let max = max.max(1).min(self.left);
+        while batch.series.len() < max {
+            self.ctx.cancel.check()?;
+            self.sources.iter_mut().try_for_each(Source::fill)?;
+            let least = self
+                .sources
+                .iter()
+                .filter_map(Source::labels)
+                .min_by(|a, b| compare(&self.ctx.symbols, a, b))
+                .map(|labels| labels.to_vec());
+            let Some(labels) = least else { break };
+            self.take(&labels, batch);
+        }
+        self.left -= batch.series.len();
+        Ok(!batch.series.is_empty())
+    }
+}
+
+impl MergedSet {
+    /// Adds the series of these labels from all sources that have it.
+    fn take(&mut self, labels: &[(SymbolId, SymbolId)], batch: &mut SeriesBatch) {
+        let mut merged = SeriesEntry::default();
+        let mut sources = 0;
+        for source in self.sources.iter_mut().filter(|s| s.labels() == Some(labels)) {
+            let entry = std::mem::take(&mut source.batch.series[source.next]);
+            source.next += 1;
+            sources += 1;
+            merged.chunks.extend(entry.chunks);
+            merged.deleted.extend(entry.deleted);
+        }
+        if sources > 1 {
+            // Stable: equal start times stay in the order of the sources.
+            merged.chunks.sort_by_key(|chunk| chunk.min_time);
+        }
+        let start = batch.labels.len() as u32;
+        batch.labels.extend_from_slice(labels);
+        merged.labels = start..batch.labels.len() as u32;
+        batch.series.push(merged);
+    }
+}
+
+/// Prometheus' order of series, of labels as ids of one table.
+fn compare(symbols: &SymbolTable, a: &[(SymbolId, SymbolId)], b: &[(SymbolId, SymbolId)]) -> Ordering {
+    let differing = a.iter().zip(b).find(|(a, b)| a != b);
+    let Some((a_pair, b_pair)) = differing else { return a.len().cmp(&b.len()) };
+    let (a, b) = if a_pair.0 != b_pair.0 { (a_pair.0, b_pair.0) } else { (a_pair.1, b_pair.1) };
+    symbols.resolve(a).cmp(&symbols.resolve(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use pyrrha_model::contract::{ChunkRef, Timestamps};
+    use pyrrha_model::{ChunkEncoding, Labels};
+
+    use super::*;
+
+    struct ListSet(QueryContext, std::vec::IntoIter<(Labels, Vec<i64>)>);
+
+    impl SeriesSet for ListSet {
+        fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
+            batch.clear();
+            for (labels, times) in self.1.by_ref().take(max) {
+                let chunk = |t| ChunkRef {
+                    min_time: t,
+                    max_time: t,
+                    encoding: ChunkEncoding::Xor,
+                    timestamps: Timestamps::Own,
+                    bytes: Bytes::new(),
+                };
+                batch.push(&self.0.symbols, &labels, times.into_iter().map(chunk));
+            }
+            Ok(!batch.series.is_empty())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_merge_is_the_union_in_label_order(
+            sources in prop::collection::vec(
+                prop::collection::btree_map(
+                    prop::collection::btree_map("[ab]", "[a-z]{1,2}", 0..3), prop::collection::vec(0i64..9, 1..3), 0..200),
+                0..4),
+            max in 1usize..300,
+        ) {
+            let ctx = QueryContext::unlimited();
+            let mut expected: BTreeMap<Labels, Vec<i64>> = BTreeMap::new();
+            let mut sets: Vec<Box<dyn SeriesSet>> = Vec::new();
+            for source in sources {
+                let mut list: Vec<(Labels, Vec<i64>)> = source.into_iter()
+                    .map(|(pairs, mut times)| { times.sort(); (Labels::from_pairs(pairs), times) }).collect();
+                list.sort();
+                for (labels, times) in &list {
+                    expected.entry(labels.clone()).or_default().extend(times);
+                }
+                sets.push(Box::new(ListSet(ctx.clone(), list.into_iter())));
+            }
+            expected.values_mut().for_each(|times| times.sort());
+            let mut merged = merge(&ctx, sets, 0);
+            let (mut batch, mut found) = (SeriesBatch::default(), Vec::new());
+            while merged.next_batch(max, &mut batch).expect("a batch") {
+                for entry in &batch.series {
+                    let times: Vec<i64> = entry.chunks.iter().map(|c| c.min_time).collect();
+                    found.push((batch.resolve(&ctx.symbols, entry), times));
+                }
+            }
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        }
     }
 }

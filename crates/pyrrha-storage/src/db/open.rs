@@ -5,12 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk, DiskLock};
+use pyrrha_model::TenantId;
 
 use super::replay::Replayer;
 use super::sink::{HeadSink, Tenants};
 use super::{Db, Shared};
+use crate::block::remove_unfinished;
 use crate::config::StorageConfig;
+use crate::durable;
 use crate::error::StorageError;
 use crate::wal::{LogPosition, Wal};
 
@@ -27,8 +31,7 @@ impl Db {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
         let db = Self::open_detached(config, disk, clock)?;
-        let position = db.wal.position();
-        db.wal.start(Arc::new(HeadSink::new(db.shared.clone(), position)))?;
+        db.wal.start(db.sink.clone())?;
         Ok(db)
     }
 
@@ -40,8 +43,7 @@ impl Db {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
         let db = Self::open_detached(config, disk, clock)?;
-        let position = db.wal.position();
-        db.wal.attach(Arc::new(HeadSink::new(db.shared.clone(), position)));
+        db.wal.attach(db.sink.clone());
         Ok(db)
     }
 
@@ -61,6 +63,7 @@ impl Db {
             metrics: Arc::default(),
             tenants: Tenants::default(),
         });
+        shared.open_tenants()?;
         let from = LogPosition::default();
         let (wal, replay) = Wal::open(shared.config.wal.clone(), &dir.join("wal"), disk, clock, from)?;
         let wal = Arc::new(wal);
@@ -69,7 +72,38 @@ impl Db {
             replayer.take(entry)?;
         }
         replayer.finish();
-        Ok(Self { shared, log: wal.clone(), wal, closed: AtomicBool::new(false), _lock: lock })
+        let sink = Arc::new(HeadSink::new(shared.clone(), wal.position()));
+        Ok(Self {
+            shared,
+            log: wal.clone(),
+            wal,
+            sink,
+            truncated: Mutex::default(),
+            closed: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+}
+
+impl Shared {
+    /// Opens the tenants that have a directory.
+    fn open_tenants(&self) -> Result<(), StorageError> {
+        for part in ["head", "bucket"] {
+            let dir = self.config.dir.join(part);
+            durable::create_dir(&*self.disk, &dir).map_err(StorageError::io("create directory", &dir))?;
+            let entries = self.disk.list(&dir).map_err(StorageError::io("list directory", &dir))?;
+            for entry in entries.iter().filter(|e| e.is_dir) {
+                // Other names are not ours.
+                let Ok(tenant) = TenantId::new(&entry.name) else { continue };
+                let bucket = self.bucket_dir(&tenant);
+                if self.disk.exists(&bucket) {
+                    remove_unfinished(&*self.disk, &bucket)
+                        .map_err(StorageError::io("remove unfinished blocks", &bucket))?;
+                }
+                self.tenant(&tenant)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@ use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, SelectHints, Se
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::Shared;
-use crate::query::EmptySet;
+use crate::block::Block;
+use crate::query::{EmptySet, merge};
 
 /// Reads of the tenant that the query's context names.
 pub(crate) struct DbQueryable {
@@ -29,21 +30,37 @@ impl Queryable for DbQueryable {
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Box::new(EmptySet)) };
-        let view = tenant.view.read();
-        tenant.head.select(ctx, matchers, range, hints, view.head.clone())
+        let view = tenant.view.read().clone();
+        view.check_complete(ctx, range)?;
+        let blocks: Vec<&Block> = view.blocks.iter().filter(|b| b.meta().range().overlaps(&range)).collect();
+        if blocks.is_empty() {
+            return tenant.head.select(ctx, matchers, range, hints, view.head);
+        }
+        // Sources are merged by all their labels, and a limit counts what comes out of the merge.
+        let mut hints = hints.clone();
+        hints.projection = None;
+        let mut sources = Vec::with_capacity(blocks.len() + 1);
+        for block in blocks {
+            sources.push(block.select(ctx, matchers, range, &hints)?);
+        }
+        sources.push(tenant.head.select(ctx, matchers, range, &hints, view.head)?);
+        Ok(merge(ctx, sources, hints.limit))
     }
 
     fn label_names(
         &self,
         ctx: &QueryContext,
         matcher_sets: &[Vec<Matcher>],
-        _range: TimeRange,
+        range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
         let mut names = BTreeSet::new();
         for matchers in sets(matcher_sets) {
             names.extend(tenant.head.label_names(ctx, matchers, 0)?);
+        }
+        for block in tenant.blocks() {
+            names.extend(block.label_names(ctx, matcher_sets, range, 0)?);
         }
         Ok(limited(names, limit))
     }
@@ -53,13 +70,16 @@ impl Queryable for DbQueryable {
         ctx: &QueryContext,
         name: &str,
         matcher_sets: &[Vec<Matcher>],
-        _range: TimeRange,
+        range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
         let mut values = BTreeSet::new();
         for matchers in sets(matcher_sets) {
             values.extend(tenant.head.label_values(ctx, name, matchers, 0)?);
+        }
+        for block in tenant.blocks() {
+            values.extend(block.label_values(ctx, name, matcher_sets, range, 0)?);
         }
         Ok(limited(values, limit))
     }
@@ -73,9 +93,13 @@ impl Queryable for DbQueryable {
     ) -> Result<Vec<Labels>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
+        view.check_complete(ctx, range)?;
         let mut found = BTreeSet::new();
         for matchers in sets(matcher_sets) {
             found.extend(tenant.head.series(ctx, matchers, range, limit, &view.head)?);
+        }
+        for block in view.blocks.iter() {
+            found.extend(block.series(ctx, matcher_sets, range, limit)?);
         }
         Ok(limited(found, limit))
     }

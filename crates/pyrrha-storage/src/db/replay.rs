@@ -78,6 +78,6 @@ impl Replayed {
         batch.refs.iter_mut().for_each(head_ref);
         batch.histograms.iter_mut().for_each(|h| head_ref(&mut h.series));
         batch.exemplars.iter_mut().for_each(|(series, _)| head_ref(series));
-        self.tenant.head.recover(&batch, position);
+        self.tenant.head.recover(&mut batch, position);
     }
 }

@@ -15,6 +15,7 @@ use crate::wal::{LogBatch, LogPosition, Wal, WalSink};
 #[derive(Debug, Default)]
 pub(crate) struct Tenants {
     by_id: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
+    opening: Mutex<()>,
 }
 
 impl Tenants {
@@ -22,8 +23,19 @@ impl Tenants {
         self.by_id.read().get(id).cloned()
     }
 
-    pub(crate) fn get_or_insert(&self, id: &TenantId, new: impl FnOnce() -> Tenant) -> Arc<Tenant> {
-        self.by_id.write().entry(id.clone()).or_insert_with(|| Arc::new(new())).clone()
+    /// The tenant, or a new one. Opening it touches the disk, which others do not wait for.
+    pub(crate) fn get_or_open<E>(
+        &self,
+        id: &TenantId,
+        open: impl FnOnce() -> Result<Tenant, E>,
+    ) -> Result<Arc<Tenant>, E> {
+        let _one = self.opening.lock();
+        if let Some(tenant) = self.get(id) {
+            return Ok(tenant);
+        }
+        let tenant = Arc::new(open()?);
+        self.by_id.write().insert(id.clone(), tenant.clone());
+        Ok(tenant)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
@@ -32,6 +44,7 @@ impl Tenants {
 }
 
 /// Applies what the log has made durable.
+#[derive(Debug)]
 pub(crate) struct HeadSink {
     shared: Arc<Shared>,
     /// Everything that comes is at or behind this place in the log.
@@ -41,6 +54,11 @@ pub(crate) struct HeadSink {
 impl HeadSink {
     pub(crate) fn new(shared: Arc<Shared>, position: LogPosition) -> Self {
         Self { shared, position: Mutex::new(position) }
+    }
+
+    /// Everything that is not applied yet lies here or behind it.
+    pub(crate) fn position(&self) -> LogPosition {
+        *self.position.lock()
     }
 }
 
@@ -52,13 +70,14 @@ impl WalSink for HeadSink {
     }
 
     fn apply(&self, batches: Vec<LogBatch>, position: LogPosition) {
-        let before = std::mem::replace(&mut *self.position.lock(), position);
+        let before = self.position();
         for batch in batches {
             if let Some(tenant) = self.shared.tenants.get(&batch.tenant) {
                 tenant.head.apply(&batch, before);
                 tenant.head.settled(true);
             }
         }
+        *self.position.lock() = position;
     }
 
     fn abandon(&self, batches: Vec<LogBatch>) {

@@ -175,3 +175,114 @@ fn start_timestamps_are_kept_where_the_option_is_on() {
     drop(db);
     check(&open());
 }
+
+/// Settings under which one hour of data after a range is enough to cut it at once.
+fn cutting(dir: &Path) -> StorageConfig {
+    StorageConfig { quiet_before_cut: std::time::Duration::ZERO, ..StorageConfig::new(dir) }
+}
+
+fn open_cutting(dir: &Path) -> Db {
+    Db::open(cutting(dir), Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens")
+}
+
+#[test]
+fn a_passed_range_becomes_a_block_and_no_sample_is_lost_or_doubled() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let db = open_cutting(dir.path());
+    const MINUTE: i64 = 60_000;
+    let mut expected = Samples::new();
+    for t in 0..400 {
+        // Series 3 ends early, series 4 begins late.
+        let samples: Vec<(usize, i64, f64)> = (0..5)
+            .filter(|i| (*i != 3 || t < 60) && (*i != 4 || t > 200))
+            .map(|i| (i, t * MINUTE, (t * 10 + i as i64) as f64))
+            .collect();
+        append(&db, &tenant, &samples);
+        for (i, t, v) in samples {
+            expected.entry(labels(i)).or_default().push((t, v.to_bits()));
+        }
+        if t % 7 == 0 {
+            db.maintain().expect("maintains");
+            assert_eq!(read(&db, &tenant), expected, "after {t} minutes");
+        }
+    }
+    assert_eq!(db.metrics().blocks_cut.get(), 2);
+    assert_eq!(db.metrics().series_removed.get(), 1, "a series with nothing left has gone");
+    assert_eq!(db.head_stats().series, 4);
+    let mut appender = db.appender(&tenant).expect("an appender");
+    let series = appender.resolve(None, &labels(9)).expect("a series");
+    assert!(appender.append(series, 0, MINUTE, 1.0).is_err(), "a cut range takes no sample");
+    drop(appender);
+    drop(db);
+    let db = open_cutting(dir.path());
+    assert_eq!(read(&db, &tenant), expected);
+    assert!(db.metrics().replayed.get() < 5 * 400, "what is in blocks is not replayed into the head");
+    append(&db, &tenant, &[(3, 400 * MINUTE, 1.0)]);
+    expected.entry(labels(3)).or_default().push((400 * MINUTE, 1f64.to_bits()));
+    assert_eq!(read(&db, &tenant), expected);
+    let names = db.queryable().label_values(&QueryContext::unlimited(), "i", &[], TimeRange::ALL, 0);
+    assert_eq!(names.expect("values"), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_query_that_began_before_a_cut_reads_on_what_it_saw() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let db = open_cutting(dir.path());
+    for t in 0..300 {
+        append(&db, &tenant, &(0..10).map(|i| (i, t * 60_000, t as f64)).collect::<Vec<_>>());
+    }
+    let ctx = QueryContext::unlimited();
+    let mut before =
+        db.queryable().select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("a select");
+    db.maintain().expect("maintains");
+    assert!(db.metrics().blocks_cut.get() > 0);
+    let mut after =
+        db.queryable().select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("a select");
+    db.maintain().expect("maintains");
+    let count = |set: &mut Box<dyn pyrrha_model::contract::SeriesSet>| {
+        let (mut batch, mut samples) = (SeriesBatch::default(), SeriesSamples::default());
+        let mut found = Vec::new();
+        while set.next_batch(3, &mut batch).expect("a batch") {
+            for entry in &batch.series {
+                decode_series(entry, TimeRange::ALL, Want::default(), &mut samples).expect("chunks");
+                found.push(samples.floats.times.len());
+            }
+        }
+        found
+    };
+    assert_eq!(count(&mut before), [300; 10]);
+    drop(before);
+    db.maintain().expect("maintains");
+    assert_eq!(count(&mut after), [300; 10]);
+}
+
+#[test]
+fn an_unreadable_block_is_named_by_what_it_would_have_answered() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let db = open_cutting(dir.path());
+    for t in 0..300 {
+        append(&db, &tenant, &[(0, t * 60_000, t as f64)]);
+    }
+    db.maintain().expect("maintains");
+    drop(db);
+    let bucket = dir.path().join("bucket/anonymous");
+    let block = std::fs::read_dir(&bucket)
+        .expect("blocks")
+        .filter_map(Result::ok)
+        .find(|e| e.path().join("index").exists())
+        .expect("a block");
+    std::fs::write(block.path().join("index"), b"nonsense").expect("write");
+    let db = open_cutting(dir.path());
+    let mut ctx = QueryContext::unlimited();
+    let select = |ctx: &QueryContext, range| {
+        db.queryable().select(ctx, &[], range, &SelectHints::default()).map(|_| ()).map_err(|e| e.kind())
+    };
+    assert_eq!(select(&ctx, TimeRange::new(0, 1000)), Err(ErrorKind::Corrupt));
+    assert_eq!(select(&ctx, TimeRange::new(200 * 60_000, i64::MAX)), Ok(()));
+    ctx.partial_response = true;
+    assert_eq!(select(&ctx, TimeRange::new(0, 1000)), Ok(()));
+    assert_eq!(ctx.notices.gaps().len(), 1);
+}

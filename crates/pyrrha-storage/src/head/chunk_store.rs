@@ -3,6 +3,8 @@
 //!
 //! Format of the files: docs/format/head.md.
 
+#![allow(dead_code, reason = "checkpoints will use it all")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

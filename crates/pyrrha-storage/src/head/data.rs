@@ -2,6 +2,7 @@
 //! chunk store. One writer at a time, under the write lock of the whole.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
@@ -78,6 +79,8 @@ pub(crate) struct RangeInfo {
     pub(crate) logged_from: LogPosition,
     /// Samples appended by this run.
     pub(crate) samples: u64,
+    /// When the last one was appended, monotonic.
+    pub(crate) appended: Duration,
     /// First and last time of its samples.
     pub(crate) min_time: Timestamp,
     pub(crate) max_time: Timestamp,
@@ -111,6 +114,8 @@ pub(crate) struct HeadData {
     pub(crate) store: ChunkStore,
     pub(crate) ranges: BTreeMap<Timestamp, RangeInfo>,
     pub(crate) chunks_sealed: u64,
+    /// Monotonic time of the batch that is being appended.
+    pub(crate) now: Duration,
 }
 
 /// Bytes of an open chunk in its slot, for the appender.
@@ -143,6 +148,7 @@ impl HeadData {
             store: ChunkStore::default(),
             ranges: BTreeMap::new(),
             chunks_sealed: 0,
+            now: Duration::ZERO,
         }
     }
 
@@ -420,11 +426,13 @@ impl HeadData {
         let info = self.ranges.entry(span.start).or_insert(RangeInfo {
             logged_from: position,
             samples: 0,
+            appended: self.now,
             min_time: span.min,
             max_time: span.max,
         });
         info.logged_from = info.logged_from.min(position);
         info.samples += span.samples;
+        info.appended = self.now;
         info.min_time = info.min_time.min(span.min);
         info.max_time = info.max_time.max(span.max);
         span.samples = 0;

@@ -28,6 +28,8 @@ pub(crate) struct Directory {
     by_labels: HashTable<u32>,
     hasher: Hash,
     live: usize,
+    /// How often symbols were freed: ids may stand for others since.
+    pub(crate) sweeps: u64,
     scratch: Vec<(u32, u32)>,
 }
 
@@ -213,6 +215,7 @@ impl Directory {
 
     /// Rewrites the value column and frees the symbols that no series uses.
     fn pack(&mut self) {
+        self.sweeps += 1;
         let mut used = vec![false; self.symbols.id_bound()];
         let mut values = Values::default();
         for series in 0..self.rows.len() {

@@ -82,6 +82,26 @@ impl ExemplarRing {
         self.items.retain(|(series, _)| live(*series));
     }
 
+    /// Empties the ring.
+    pub(crate) fn take(&mut self) -> Vec<(u32, Exemplar)> {
+        std::mem::take(&mut self.items).into()
+    }
+
+    /// Puts exemplars before those that came since.
+    pub(crate) fn put_back(&mut self, mut items: Vec<(u32, Exemplar)>) {
+        items.extend(self.items.drain(..));
+        self.items = items.into();
+    }
+
+    /// Brings what the log had, maybe twice, into the order of time.
+    pub(crate) fn tidy(&mut self) {
+        let mut items = self.take();
+        items.sort_by_key(|(series, exemplar)| (*series, exemplar.timestamp));
+        items.dedup_by(|a, b| a.0 == b.0 && same(&a.1, &b.1));
+        items.sort_by_key(|(_, exemplar)| exemplar.timestamp);
+        self.items = items.into();
+    }
+
     /// Number of exemplars.
     pub(crate) fn len(&self) -> usize {
         self.items.len()

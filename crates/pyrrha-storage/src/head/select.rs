@@ -35,7 +35,7 @@ pub(crate) struct HeadView {
 
 /// What a series had when the query began.
 #[derive(Debug, Clone, Copy)]
-struct Snapshot {
+pub(super) struct Snapshot {
     series: u32,
     /// Its newest sealed chunk.
     tail: u32,
@@ -90,7 +90,7 @@ impl Head {
     }
 
     /// References of the series that satisfy all matchers, sorted by labels.
-    fn matching(
+    pub(super) fn matching(
         &self,
         ctx: &QueryContext,
         matchers: &[Matcher],
@@ -219,7 +219,7 @@ fn shard_of(directory: &Directory, set: &RoaringBitmap, index: u32, count: u32) 
 }
 
 impl HeadData {
-    fn snapshot(&self, series: u32, range: TimeRange, view: &HeadView) -> Option<Snapshot> {
+    pub(super) fn snapshot(&self, series: u32, range: TimeRange, view: &HeadView) -> Option<Snapshot> {
         let hot = self.hot.get(series as usize)?;
         if hot.newest.t < range.start {
             return None;
@@ -255,7 +255,7 @@ impl HeadData {
     }
 
     /// The chunks of a snapshot in `range`, oldest first. Ranges of damaged ones go to `damaged`.
-    fn chunks_of(
+    pub(super) fn chunks_of(
         &self,
         snapshot: &Snapshot,
         range: TimeRange,
@@ -329,15 +329,21 @@ struct LabelTranslation {
     known: Vec<u32>,
     /// By shape: positions of the labels that the query needs, with their names.
     shapes: Vec<Option<Vec<(u32, SymbolId)>>>,
+    /// Sweeps of the head's symbols that `known` has seen.
+    sweeps: u64,
     reserved: Option<Reserved>,
 }
 
 impl LabelTranslation {
     fn new(hints: &SelectHints) -> Self {
-        Self { hints: hints.clone(), known: Vec::new(), shapes: Vec::new(), reserved: None }
+        Self { hints: hints.clone(), known: Vec::new(), shapes: Vec::new(), sweeps: 0, reserved: None }
     }
 
     fn prepare(&mut self, ctx: &QueryContext, directory: &Directory) -> Result<(), StoreError> {
+        // Ids may have been given to other symbols since.
+        if std::mem::replace(&mut self.sweeps, directory.sweeps) != directory.sweeps {
+            self.known.clear();
+        }
         let bound = directory.symbols.id_bound();
         if self.known.len() < bound {
             let held = self.reserved.as_ref().map_or(0, |r| r.bytes / 4);

@@ -1,0 +1,169 @@
+//! Head ranges become blocks: refuse, settle, seal, write, commit, hide, forget, truncate.
+//!
+//! A sample is in the log until the block that holds it is in the manifest, and a query sees it
+//! once at any moment: what it reads of head and blocks is one view, taken at once.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyrrha_model::TimeRange;
+
+use super::tenant::Tenant;
+use super::{Db, Shared};
+use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
+use crate::error::StorageError;
+use crate::head::{HeadView, add_range};
+use crate::manifest::{BlockEntry, ManifestError};
+use crate::wal::LogPosition;
+
+/// After a cut failed (a full disk, say) it is tried again this much later.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Where the cuts of a tenant stand.
+#[derive(Debug, Default)]
+pub(crate) struct CutState {
+    /// A block that is written, and committed or not.
+    written: Option<Written>,
+    /// Ranges that new queries no longer read in the head, which still has them.
+    hidden: Vec<TimeRange>,
+    /// Held by the queries that do read them.
+    readers: Vec<Arc<()>>,
+    /// Monotonic time before which no cut is tried.
+    not_before: Duration,
+}
+
+#[derive(Debug)]
+struct Written {
+    range: TimeRange,
+    /// The block; none if the range had nothing readable.
+    block: Option<Block>,
+}
+
+impl Db {
+    /// Cuts what may be cut, and forgets what no query reads any more. A failure is logged,
+    /// counted, and tried again later: the samples stay in the log.
+    pub(super) fn cut_ranges(&self, tenant: &Tenant) {
+        let mut state = tenant.cuts.lock();
+        while self.shared.clock.monotonic() >= state.not_before {
+            match self.cut_next(tenant, &mut state) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(tenant = %tenant.head.tenant, %error, "head range could not be cut, it is tried again");
+                    self.shared.metrics.cuts_failed.add(1);
+                    state.not_before = self.shared.clock.monotonic() + RETRY_AFTER;
+                }
+            }
+        }
+        if let Err(error) = self.shared.forget_hidden(tenant, &mut state) {
+            tracing::warn!(tenant = %tenant.head.tenant, %error, "head chunk file could not be removed");
+        }
+    }
+
+    /// Cuts the next range; false if there is none.
+    fn cut_next(&self, tenant: &Tenant, state: &mut CutState) -> Result<bool, StorageError> {
+        if state.written.is_none() {
+            let hidden = tenant.view.read().head.cut.clone();
+            let Some(range) = tenant.head.cuttable(&hidden) else { return Ok(false) };
+            tenant.head.refuse_range(range);
+            let block = self.write_range(tenant, range);
+            if block.is_err() {
+                tenant.head.accept_range(&hidden);
+            }
+            state.written = Some(Written { range, block: block? });
+        }
+        let Some(written) = &state.written else { return Ok(false) };
+        if let Some(block) = &written.block {
+            // Committing once more what may have been committed is safe.
+            tenant.manifest.commit(&[BlockEntry::of(block.meta(), block.bytes())], &[])?;
+            self.shared.metrics.blocks_cut.add(1);
+        }
+        if let Some(written) = state.written.take() {
+            hide(tenant, written, state);
+        }
+        Ok(true)
+    }
+
+    fn write_range(&self, tenant: &Tenant, range: TimeRange) -> Result<Option<Block>, StorageError> {
+        tenant.head.settle(&*self.log)?;
+        tenant.head.seal_range(range);
+        let id = BlockId::new(&*self.shared.clock);
+        let dir = self.shared.bucket_dir(&tenant.head.tenant).join(id.to_string());
+        let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
+        let mut series = 0u64;
+        let damaged = tenant.head.visit_range(range, |labels, chunks| {
+            series += 1;
+            writer.add_series(labels, chunks).map_err(StorageError::from)
+        })?;
+        if damaged > 0 {
+            tracing::error!(tenant = %tenant.head.tenant, block = %id, chunks = damaged, start = range.start, "damaged head chunks are not in the block");
+        }
+        if series == 0 {
+            return Ok(None);
+        }
+        let meta = writer.finish(BlockMeta::of_head(id, range.start, range.end + 1))?;
+        tracing::info!(tenant = %tenant.head.tenant, block = %id, series, samples = meta.stats.num_samples, start = range.start, "head range cut");
+        Ok(Some(Block::open(&*self.shared.disk, &dir)?))
+    }
+
+    /// Truncates the log up to the oldest sample that is in no block.
+    pub(super) fn truncate_log(&self) -> Result<(), StorageError> {
+        // Taken first: what is applied meanwhile lies behind it.
+        let mut before = self.sink.position();
+        let tenants = self.shared.tenants.all();
+        for tenant in &tenants {
+            before = tenant.head.logged_from().map_or(before, |p| p.min(before));
+        }
+        let keep_from = LogPosition { segment: before.segment, offset: 0 };
+        if keep_from <= *self.truncated.lock() {
+            return Ok(());
+        }
+        // Exemplars and metadata are in no block of the standard format: they move on in the log.
+        for tenant in &tenants {
+            tenant.head.log_extras_again(keep_from, &*self.log)?;
+        }
+        self.wal.truncate_before(keep_from)?;
+        *self.truncated.lock() = keep_from;
+        Ok(())
+    }
+}
+
+/// From here on queries read the range in the block.
+fn hide(tenant: &Tenant, written: Written, state: &mut CutState) {
+    let mut view = tenant.view.write();
+    let mut cut = view.head.cut.to_vec();
+    add_range(&mut cut, written.range);
+    let old = std::mem::replace(&mut view.head, HeadView { cut: cut.into(), pin: Arc::default() });
+    state.readers.push(old.pin);
+    state.hidden.push(written.range);
+    let mut blocks: Vec<Block> = view.blocks.to_vec();
+    blocks.extend(written.block);
+    blocks.sort_by_key(|b| b.meta().min_time);
+    view.blocks = blocks.into();
+}
+
+impl Shared {
+    fn forget_hidden(&self, tenant: &Tenant, state: &mut CutState) -> io::Result<()> {
+        state.readers.retain(|pin| Arc::strong_count(pin) > 1);
+        if state.hidden.is_empty() || !state.readers.is_empty() {
+            return Ok(());
+        }
+        let mut ranges = Vec::new();
+        state.hidden.drain(..).for_each(|range| add_range(&mut ranges, range));
+        let cut = tenant.view.read().head.cut.clone();
+        tenant.head.forget(&*self.disk, &self.head_dir(&tenant.head.tenant), &ranges, &cut)
+    }
+}
+
+impl From<ManifestError> for StorageError {
+    fn from(error: ManifestError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<BlockError> for StorageError {
+    fn from(error: BlockError) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -1,0 +1,236 @@
+//! What leaves a head: ranges that become blocks, and series that have nothing left.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pyrrha_env::Disk;
+use pyrrha_index::RoaringBitmap;
+use pyrrha_model::contract::{ChunkRef, QueryContext};
+use pyrrha_model::{Labels, StoreError, TimeRange, Timestamp};
+use smallvec::SmallVec;
+
+use super::admission::is_cut;
+use super::chunk_store::file_name;
+use super::data::Open;
+use super::sealed::NONE;
+use super::select::HeadView;
+use super::{CommitLog, Head, Newest};
+use crate::wal::{LogBatch, LogPosition};
+
+/// Series that are sealed or pruned under one hold of the lock.
+const SLICE: usize = 2048;
+/// How often a removal looks whether the log has settled what was submitted, and how long apart.
+const SETTLE_TRIES: usize = 200;
+const SETTLE_WAIT: Duration = Duration::from_millis(1);
+
+impl Head {
+    /// The oldest range that is not `hidden` and may be cut: newer data lies half a range beyond its end and nothing
+    /// has come for it of late, or nothing at all has come for long.
+    pub(crate) fn cuttable(&self, hidden: &[TimeRange]) -> Option<TimeRange> {
+        let now = self.clock.monotonic();
+        let data = self.data.read();
+        let ranges = || data.ranges.iter().filter(|(start, _)| !is_cut(hidden, **start));
+        let newest = ranges().map(|(_, r)| r.max_time).max()?;
+        let idle_tenant = ranges()
+            .map(|(_, r)| r)
+            .map(|r| r.appended)
+            .max()
+            .is_some_and(|last| now.saturating_sub(last) >= self.config.idle_cut_after);
+        let range_ms = data.rules.range_ms;
+        ranges().find_map(|(&start, info)| {
+            let passed = newest >= start.saturating_add(range_ms + range_ms / 2)
+                && now.saturating_sub(info.appended) >= self.config.quiet_before_cut;
+            (passed || idle_tenant).then(|| TimeRange::new(start, start + range_ms - 1))
+        })
+    }
+
+    /// Refuses samples of the range from now on. Batches submitted before may still bring some.
+    pub(crate) fn refuse_range(&self, range: TimeRange) {
+        self.admission.lock().add_cut(range);
+    }
+
+    /// Takes samples of the range again: its cut failed.
+    pub(crate) fn accept_range(&self, still_cut: &[TimeRange]) {
+        self.admission.lock().cut = still_cut.to_vec();
+    }
+
+    /// Waits until every batch submitted so far is applied or abandoned.
+    pub(crate) fn settle(&self, log: &dyn CommitLog) -> Result<(), StoreError> {
+        self.submit(LogBatch::new(self.tenant.clone()), log)
+    }
+
+    fn submit(&self, batch: LogBatch, log: &dyn CommitLog) -> Result<(), StoreError> {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        match log.submit(batch) {
+            Ok(pending) => pending(),
+            Err(error) => {
+                self.in_flight.fetch_sub(1, Ordering::AcqRel);
+                Err(error)
+            }
+        }
+    }
+
+    /// The log has nothing of the head's samples before this place; `None`: nothing at all.
+    pub(crate) fn logged_from(&self) -> Option<LogPosition> {
+        self.data.read().ranges.values().map(|r| r.logged_from).min()
+    }
+
+    /// Logs exemplars and metadata once more if some of them lie before `keep_from`.
+    pub(crate) fn log_extras_again(
+        &self,
+        keep_from: LogPosition,
+        log: &dyn CommitLog,
+    ) -> Result<(), StoreError> {
+        let mut batch = LogBatch::new(self.tenant.clone());
+        {
+            let mut extras = self.extras.write();
+            if extras.logged_from.is_none_or(|from| from >= keep_from) {
+                return Ok(());
+            }
+            batch.exemplars = extras.exemplars.take();
+            batch.metadata = extras.metadata.iter().map(|(name, m)| (name.clone(), m.clone())).collect();
+            extras.logged_from = None;
+        }
+        let exemplars = batch.exemplars.clone();
+        self.submit(batch, log).inspect_err(|_| {
+            let mut extras = self.extras.write();
+            extras.exemplars.put_back(exemplars);
+            extras.logged_from = Some(LogPosition::default());
+        })
+    }
+
+    /// Ends the open chunks of the range. No sample of it may be on its way.
+    pub(crate) fn seal_range(&self, range: TimeRange) {
+        let mut series = 0;
+        loop {
+            let mut data = self.data.write();
+            let end = data.hot.len().min(series + SLICE);
+            for series in series..end {
+                let hot = &data.hot[series];
+                if hot.open != Open::None && range.contains(hot.open_start()) {
+                    data.seal(series as u32);
+                }
+            }
+            if end == data.hot.len() {
+                return;
+            }
+            series = end;
+        }
+    }
+
+    /// Visits the series with chunks in the range, sorted by labels, with their chunks. Damaged
+    /// chunks are left out; returns how many.
+    pub(crate) fn visit_range<E: From<StoreError>>(
+        &self,
+        range: TimeRange,
+        mut visit: impl FnMut(&Labels, &[ChunkRef]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let ctx = QueryContext::unlimited();
+        let view = HeadView::default();
+        let sorted = self.matching(&ctx, &[], None)?;
+        let (mut damaged, mut found) = (Vec::new(), Vec::new());
+        for slice in sorted.chunks(SLICE / 8) {
+            let directory = self.directory.read();
+            let data = self.data.read();
+            for &series in slice {
+                let Some(snapshot) = data.snapshot(series, range, &view) else { continue };
+                let mut chunks = SmallVec::new();
+                data.chunks_of(&snapshot, range, &view, &mut chunks, &mut damaged);
+                if !chunks.is_empty() {
+                    found.push((directory.labels(series), chunks));
+                }
+            }
+            drop(data);
+            drop(directory);
+            for (labels, chunks) in found.drain(..) {
+                visit(&labels, &chunks)?;
+            }
+        }
+        self.metrics.chunks_damaged.add(damaged.len() as u64);
+        Ok(damaged.len())
+    }
+
+    /// Forgets the ranges and what only they needed. No reader may be left that began before they
+    /// were hidden. Series go if all they had is in `cut`.
+    pub(crate) fn forget(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        ranges: &[TimeRange],
+        cut: &[TimeRange],
+    ) -> io::Result<()> {
+        self.prune_chunks(ranges);
+        let files = {
+            let mut data = self.data.write();
+            data.ranges.retain(|&start, _| !is_cut(ranges, start));
+            data.store.remove(|start| is_cut(ranges, start))
+        };
+        self.remove_idle_series(cut);
+        for (segment, start) in files {
+            let path = dir.join(file_name(segment, start));
+            if disk.exists(&path) {
+                disk.remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prune_chunks(&self, ranges: &[TimeRange]) {
+        let mut series = 0;
+        loop {
+            let mut data = self.data.write();
+            let end = data.hot.len().min(series + SLICE);
+            for series in series..end {
+                let tail = data.hot[series].tail;
+                if tail != NONE {
+                    data.hot[series].tail = data.sealed.prune(tail, |s| is_cut(ranges, s.min_time));
+                }
+            }
+            if end == data.hot.len() {
+                return;
+            }
+            series = end;
+        }
+    }
+
+    /// Removes the series that have no samples left.
+    fn remove_idle_series(&self, cut: &[TimeRange]) {
+        // No batch is open or on its way while this holds the lock, so no one else knows the
+        // references that go.
+        let mut admission = self.admission.lock();
+        for _ in 0..SETTLE_TRIES {
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            self.clock.sleep(SETTLE_WAIT);
+        }
+        if self.in_flight.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        let mut directory = self.directory.write();
+        let mut data = self.data.write();
+        let gone = |t: Timestamp| t == Timestamp::MIN || is_cut(cut, t);
+        let idle = |series: &u32| {
+            let hot = &data.hot[*series as usize];
+            hot.open == Open::None && hot.tail == NONE && gone(hot.newest.t)
+        };
+        let dead: RoaringBitmap = directory.postings.all().iter().filter(idle).collect();
+        if dead.is_empty() {
+            return;
+        }
+        for series in &dead {
+            data.hot[series as usize].newest = Newest::default();
+            admission.newest[series as usize] = Newest::default();
+            admission.histograms.remove(&series);
+        }
+        drop(data);
+        directory.remove(&dead);
+        admission.keys.retain(|series| !dead.contains(series));
+        let mut extras = self.extras.write();
+        extras.exemplars.retain(|series| !dead.contains(series));
+        admission.exemplars.reset(&extras.exemplars);
+        self.metrics.series_removed.add(dead.len());
+    }
+}
