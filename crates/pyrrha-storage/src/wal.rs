@@ -96,9 +96,8 @@ impl Wal {
         from: LogPosition,
     ) -> Result<(Self, Replay), WalError> {
         disk.create_dir_all(dir).map_err(|e| WalError::io("create directory", dir, e))?;
-        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            disk.sync_dir(parent).map_err(|e| WalError::io("sync directory", parent, e))?;
-        }
+        let parent = parent_of(dir);
+        disk.sync_dir(parent).map_err(|e| WalError::io("sync directory", parent, e))?;
         let recovered = recover::recover(&disk, dir, from)?;
         let metrics = Arc::new(WalMetrics::default());
         metrics.torn_bytes.add(recovered.report.torn_bytes);
@@ -203,6 +202,11 @@ impl Wal {
         }
         self.commit_pending();
     }
+}
+
+/// The directory that holds the name of `dir`.
+fn parent_of(dir: &Path) -> &Path {
+    dir.parent().map_or(dir, |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 impl Drop for Wal {

@@ -59,9 +59,8 @@ impl Checkpoints {
     /// The checkpoints of `dir`, which is created if there is none; removes unfinished ones.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, WalError> {
         disk.create_dir_all(dir).map_err(|e| WalError::io("create directory", dir, e))?;
-        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            disk.sync_dir(parent).map_err(|e| WalError::io("sync directory", parent, e))?;
-        }
+        let parent = super::parent_of(dir);
+        disk.sync_dir(parent).map_err(|e| WalError::io("sync directory", parent, e))?;
         let all = Self { disk, dir: dir.to_path_buf() };
         for (name, number) in all.names()? {
             if number.is_none() {

@@ -309,3 +309,6 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 fn take_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, DecodeError> {
     std::str::from_utf8(take_length_prefixed(input)?).map_err(|_| DecodeError::Malformed { part: "text" })
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,6 +271,9 @@ impl Replay {
         if current.torn && undefined > 0 {
             return Ok(0);
         }
+        if undefined > 0 && batch.is_empty() {
+            return Ok(undefined);
+        }
         self.metrics.replayed_records.add(1);
         self.metrics.replayed_samples.add(batch.samples() as u64);
         ready.push_back(LogEntry::Batch { position, batch });
