@@ -61,10 +61,9 @@ fn floats(c: &mut Criterion) {
         })
     });
     group.bench_function("xor/append", |b| {
-        let mut buffers = vec![Vec::<u8>::with_capacity(2048); SERIES];
+        let mut buffers = vec![vec![0u8; 2048]; SERIES];
         b.iter(|| {
             let mut states = [XorAppender::new(); SERIES];
-            buffers.iter_mut().for_each(Vec::clear);
             for i in 0..SAMPLES {
                 for ((times, values), (state, buffer)) in
                     series.iter().zip(states.iter_mut().zip(&mut buffers))
@@ -82,13 +81,11 @@ fn floats(c: &mut Criterion) {
             }
         })
     });
-    let chunks = |encode: &dyn Fn(&[i64], &[f64]) -> Vec<u8>| -> Vec<Vec<u8>> {
-        series.iter().map(|(times, values)| encode(times, values)).collect()
-    };
-    for (name, encoding, chunks) in [
-        ("xor/decode", ChunkEncoding::Xor, chunks(&xor::encode)),
-        ("xor2/decode", ChunkEncoding::Xor2, chunks(&|t, v| xor2::encode(&zeros, t, v))),
-    ] {
+    let xor_chunks: Vec<_> = series.iter().map(|(t, v)| xor::encode(t, v)).collect();
+    let xor2_chunks: Vec<_> = series.iter().map(|(t, v)| xor2::encode(&zeros, t, v)).collect();
+    for (name, encoding, chunks) in
+        [("xor/decode", ChunkEncoding::Xor, xor_chunks), ("xor2/decode", ChunkEncoding::Xor2, xor2_chunks)]
+    {
         group.bench_function(name, |b| {
             let mut column = FloatColumn::default();
             b.iter(|| {
