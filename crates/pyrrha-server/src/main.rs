@@ -1,3 +1,10 @@
 //! The `pyrrha` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    pyrrha_server::cli::run()
+}

@@ -1,0 +1,161 @@
+//! What the handlers share: settings, store, engine, pools, metrics.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pyrrha_env::Clock;
+use pyrrha_ingest::IngestLimits;
+use pyrrha_ingest::remote_write::RemoteWriter;
+use pyrrha_model::Timestamp;
+use pyrrha_model::contract::{Ingest, MemoryBudget, Queryable};
+use pyrrha_promql::{Engine, EngineOptions};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::config::Settings;
+use crate::features::FeatureSet;
+use crate::http::cors::CorsPolicy;
+use crate::query_pool::QueryPool;
+use crate::telemetry::Telemetry;
+
+/// Queries that may wait for each one that may run.
+const WAITING_PER_RUNNING: usize = 50;
+/// Write requests that are decoded or wait for the log at once.
+const WRITES_AT_ONCE: usize = 64;
+/// Bytes of write requests that are held at once, in units of 1 KiB.
+const WRITE_KIB_MAX: usize = 256 << 10;
+
+/// How far a store has come after its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplayProgress {
+    /// First segment to replay.
+    pub min: u64,
+    /// Last segment to replay.
+    pub max: u64,
+    /// Segment that is being replayed.
+    pub current: u64,
+}
+
+/// The store behind the API.
+pub trait Store: Ingest + Queryable {
+    /// Whether everything that was acknowledged before the start can be read.
+    fn is_recovered(&self) -> bool {
+        true
+    }
+
+    /// Progress of replay, where known.
+    fn replay(&self) -> ReplayProgress {
+        ReplayProgress::default()
+    }
+}
+
+/// Why the server could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The setting for origins is no regular expression.
+    #[error("bad setting: web.cors-origin={value:?}: {message}")]
+    CorsOrigin {
+        /// The setting.
+        value: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The system gives no threads.
+    #[error("cannot start query threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+impl AppError {
+    /// What the caller should do next.
+    pub fn kind(&self) -> pyrrha_model::ErrorKind {
+        match self {
+            Self::CorsOrigin { .. } => pyrrha_model::ErrorKind::Invalid,
+            Self::Threads(_) => pyrrha_model::ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// What the handlers share.
+pub struct App {
+    pub(crate) settings: Settings,
+    pub(crate) features: FeatureSet,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) engine: Engine,
+    pub(crate) queries: QueryPool,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) writer: RemoteWriter,
+    pub(crate) write_slots: Semaphore,
+    pub(crate) write_kib: Semaphore,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) cors: Arc<CorsPolicy>,
+    pub(crate) started_ms: Timestamp,
+    store: OnceLock<Arc<dyn Store>>,
+    stopping: std::sync::atomic::AtomicBool,
+    pub(crate) stop: Notify,
+}
+
+impl App {
+    /// Puts everything together but the store, which comes when it is open.
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+        let (features, unknown) = FeatureSet::from_names(settings.features.iter().map(String::as_str));
+        for name in unknown {
+            tracing::warn!(name, "unknown feature");
+        }
+        let cors = CorsPolicy::new(&settings.cors_origin)
+            .map_err(|message| AppError::CorsOrigin { value: settings.cors_origin.clone(), message })?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let running = cores.min(settings.query_max_concurrency);
+        let waiting = settings.query_max_concurrency.saturating_mul(WAITING_PER_RUNNING);
+        let limits = IngestLimits { request_bytes_max: settings.max_body_bytes, ..IngestLimits::default() };
+        Ok(Self {
+            engine: Engine::new(EngineOptions {
+                lookback_delta_ms: settings.query_lookback_ms,
+                max_samples: settings.query_max_samples,
+                threads: cores,
+                features: features.promql,
+                ..EngineOptions::default()
+            }),
+            queries: QueryPool::start(running, waiting, clock.clone())?,
+            memory: MemoryBudget::new("process", settings.query_memory_budget, None),
+            writer: RemoteWriter::new(limits),
+            write_slots: Semaphore::new(WRITES_AT_ONCE),
+            write_kib: Semaphore::new(WRITE_KIB_MAX),
+            telemetry: Telemetry::new(),
+            cors: Arc::new(cors),
+            started_ms: clock.now_ms(),
+            store: OnceLock::new(),
+            stopping: false.into(),
+            stop: Notify::new(),
+            features,
+            clock,
+            settings,
+        })
+    }
+
+    /// Gives the handlers their store; of several calls the first counts.
+    pub fn set_store(&self, store: Arc<dyn Store>) {
+        if self.store.set(store).is_err() {
+            tracing::debug!("the store was set before");
+        }
+    }
+
+    /// The store, once it takes writes and until the server stops.
+    pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
+        if self.is_stopping() { None } else { self.store.get().cloned() }
+    }
+
+    /// From now on nothing is ready.
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.stop.notify_waiters();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Time since the server's start.
+    pub(crate) fn uptime(&self) -> Duration {
+        let ms = self.clock.now_ms().saturating_sub(self.started_ms);
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+}

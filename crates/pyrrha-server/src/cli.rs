@@ -1,0 +1,41 @@
+//! The command line: `pyrrha <noun> <verb>`.
+
+mod promql;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A Prometheus-compatible time-series database.
+#[derive(Debug, Parser)]
+#[command(name = "pyrrha", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the database: remote write in, PromQL out.
+    Server(Box<crate::config::Flags>),
+    /// Tests, formats and parses PromQL.
+    Promql {
+        #[command(subcommand)]
+        command: promql::Command,
+    },
+}
+
+/// Runs the command that the process' arguments name.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Server(flags) => server::run(*flags),
+        Command::Promql { command } => promql::run(command),
+    }
+}
+
+/// Says in one line what stopped the command.
+fn fail(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("pyrrha: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,272 @@
+//! Settings: one table of flags, environment variables, file keys and defaults.
+
+mod file;
+mod size;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use pyrrha_model::ErrorKind;
+use pyrrha_model::time::parse_duration;
+use serde::Deserialize;
+
+pub use size::parse_bytes;
+
+/// Why settings were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration: file={}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("bad configuration: file={} line={line} column={column}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Column, from 1.
+        column: u64,
+        /// What is wrong, with the key.
+        message: String,
+    },
+    /// A value that does not make sense.
+    #[error("bad setting: {key}={value:?}: {message}")]
+    Value {
+        /// The flag.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl ConfigError {
+    /// What the caller should do next: fix the settings, always.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { .. } | Self::Syntax { .. } | Self::Value { .. } => ErrorKind::Invalid,
+        }
+    }
+}
+
+/// How much the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs an operator.
+    Error,
+    /// And what may become so.
+    Warn,
+    /// And the milestones of a healthy life.
+    #[default]
+    Info,
+    /// And decisions.
+    Debug,
+    /// And everything.
+    Trace,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    #[default]
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Flags of `pyrrha server`, each also an environment variable.
+#[derive(Debug, Default, Args)]
+pub struct Flags {
+    /// YAML file with settings.
+    #[arg(long = "config.file", env = "PYRRHA_CONFIG_FILE", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Data directory [default: ./data].
+    #[arg(long = "storage.path", env = "PYRRHA_STORAGE_PATH", value_name = "DIR")]
+    pub storage_path: Option<PathBuf>,
+    /// Refuse to start on a damaged write log instead of keeping what is readable.
+    #[arg(long = "wal.strict", env = "PYRRHA_WAL_STRICT", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub wal_strict: Option<bool>,
+    /// Address and port to listen on [default: 127.0.0.1:9009].
+    #[arg(long = "web.listen-address", env = "PYRRHA_WEB_LISTEN_ADDRESS", value_name = "ADDRESS")]
+    pub listen_address: Option<String>,
+    /// Regular expression of origins that browsers may call from [default: .*].
+    #[arg(long = "web.cors-origin", env = "PYRRHA_WEB_CORS_ORIGIN", value_name = "REGEX")]
+    pub cors_origin: Option<String>,
+    /// Largest body of a write request, decompressed or not [default: 32MiB].
+    #[arg(long = "web.max-body-bytes", env = "PYRRHA_WEB_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub max_body_bytes: Option<String>,
+    /// Prometheus' feature names, comma separated; unknown ones only warn.
+    #[arg(
+        long = "enable-feature",
+        env = "PYRRHA_ENABLE_FEATURE",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    pub enable_feature: Vec<String>,
+    /// How much to log [default: info].
+    #[arg(long = "log.level", env = "PYRRHA_LOG_LEVEL", value_enum)]
+    pub log_level: Option<LogLevel>,
+    /// Shape of log lines [default: logfmt].
+    #[arg(long = "log.format", env = "PYRRHA_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// Queries that run or wait for a processor at once [default: 20].
+    #[arg(long = "query.max-concurrency", env = "PYRRHA_QUERY_MAX_CONCURRENCY", value_name = "N")]
+    pub query_max_concurrency: Option<usize>,
+    /// Deadline of a query, waiting included [default: 2m].
+    #[arg(long = "query.timeout", env = "PYRRHA_QUERY_TIMEOUT", value_name = "DURATION")]
+    pub query_timeout: Option<String>,
+    /// Samples that a query may hold at once [default: 50000000].
+    #[arg(long = "query.max-samples", env = "PYRRHA_QUERY_MAX_SAMPLES", value_name = "N")]
+    pub query_max_samples: Option<usize>,
+    /// How far back an instant selector looks for a sample [default: 5m].
+    #[arg(long = "query.lookback-delta", env = "PYRRHA_QUERY_LOOKBACK_DELTA", value_name = "DURATION")]
+    pub query_lookback_delta: Option<String>,
+    /// Memory of all queries together [default: 1GiB].
+    #[arg(long = "query.memory-budget", env = "PYRRHA_QUERY_MEMORY_BUDGET", value_name = "BYTES")]
+    pub query_memory_budget: Option<String>,
+    /// Store the server's own metrics every 15 s [default: true].
+    #[arg(long = "self-scrape", env = "PYRRHA_SELF_SCRAPE", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub self_scrape: Option<bool>,
+}
+
+/// All settings, resolved.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file they came from, and its text.
+    pub file: Option<(PathBuf, String)>,
+    /// Data directory.
+    pub storage_path: PathBuf,
+    /// Whether a damaged log refuses the start.
+    pub wal_strict: bool,
+    /// Where to listen.
+    pub listen_address: String,
+    /// Allowed origins.
+    pub cors_origin: String,
+    /// Largest body of a write request, bytes.
+    pub max_body_bytes: usize,
+    /// Names given to `--enable-feature`.
+    pub features: Vec<String>,
+    /// How much to log.
+    pub log_level: LogLevel,
+    /// Shape of log lines.
+    pub log_format: LogFormat,
+    /// Queries admitted at once.
+    pub query_max_concurrency: usize,
+    /// Deadline of a query.
+    pub query_timeout: Duration,
+    /// Samples that a query may hold.
+    pub query_max_samples: usize,
+    /// Lookback of instant selectors, ms.
+    pub query_lookback_ms: i64,
+    /// Memory of all queries, bytes.
+    pub query_memory_budget: usize,
+    /// Whether own metrics are stored.
+    pub self_scrape: bool,
+}
+
+impl Settings {
+    /// Merges flags (and environment), file and defaults, and checks every value.
+    pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
+        let (file, text) = file::load(flags.config_file.as_deref())?;
+        let or = |flag: Option<String>, file: Option<String>, default: &str| {
+            flag.or(file).unwrap_or_else(|| default.to_owned())
+        };
+        let duration = |key, flag: Option<String>, file: Option<String>, default: &str| {
+            let value = or(flag, file, default);
+            match parse_duration(&value) {
+                Ok(ms) if ms > 0 => Ok(ms),
+                Ok(_) => Err(ConfigError::Value { key, value, message: "must be more than zero".into() }),
+                Err(e) => Err(ConfigError::Value { key, value, message: e.to_string() }),
+            }
+        };
+        let bytes = |key, flag: Option<String>, file: Option<String>, default: &str| {
+            let value = or(flag, file, default);
+            parse_bytes(&value).map_err(|message| ConfigError::Value { key, value, message })
+        };
+        let timeout = duration("query.timeout", flags.query_timeout, file.query.timeout, "2m")?;
+        let settings = Self {
+            file: flags.config_file.zip(text),
+            storage_path: flags.storage_path.or(file.storage.path).unwrap_or_else(|| "./data".into()),
+            wal_strict: flags.wal_strict.or(file.storage.wal_strict).unwrap_or(false),
+            listen_address: or(flags.listen_address, file.web.listen_address, "127.0.0.1:9009"),
+            cors_origin: or(flags.cors_origin, file.web.cors_origin, ".*"),
+            max_body_bytes: bytes(
+                "web.max-body-bytes",
+                flags.max_body_bytes,
+                file.web.max_body_bytes.map(size::YamlBytes::into_text),
+                "32MiB",
+            )?,
+            features: if flags.enable_feature.is_empty() {
+                file.features.unwrap_or_default()
+            } else {
+                flags.enable_feature
+            },
+            log_level: flags.log_level.or(file.log.level).unwrap_or_default(),
+            log_format: flags.log_format.or(file.log.format).unwrap_or_default(),
+            query_max_concurrency: flags.query_max_concurrency.or(file.query.max_concurrency).unwrap_or(20),
+            query_timeout: Duration::from_millis(timeout.unsigned_abs()),
+            query_max_samples: flags.query_max_samples.or(file.query.max_samples).unwrap_or(50_000_000),
+            query_lookback_ms: duration(
+                "query.lookback-delta",
+                flags.query_lookback_delta,
+                file.query.lookback_delta,
+                "5m",
+            )?,
+            query_memory_budget: bytes(
+                "query.memory-budget",
+                flags.query_memory_budget,
+                file.query.memory_budget.map(size::YamlBytes::into_text),
+                "1GiB",
+            )?,
+            self_scrape: flags.self_scrape.or(file.self_scrape).unwrap_or(true),
+        };
+        if settings.query_max_concurrency == 0 {
+            return Err(ConfigError::Value {
+                key: "query.max-concurrency",
+                value: "0".into(),
+                message: "must be at least 1".into(),
+            });
+        }
+        Ok(settings)
+    }
+
+    /// The settings as flags, for `/api/v1/status/flags`.
+    pub fn as_flags(&self) -> Vec<(&'static str, String)> {
+        let ms = |ms: i64| pyrrha_model::time::DurationDisplay(ms).to_string();
+        let mut flags = vec![
+            ("config.file", self.file.as_ref().map(|(p, _)| p.display().to_string()).unwrap_or_default()),
+            ("enable-feature", self.features.join(",")),
+            ("log.format", format!("{:?}", self.log_format).to_lowercase()),
+            ("log.level", format!("{:?}", self.log_level).to_lowercase()),
+            ("query.lookback-delta", ms(self.query_lookback_ms)),
+            ("query.max-concurrency", self.query_max_concurrency.to_string()),
+            ("query.max-samples", self.query_max_samples.to_string()),
+            ("query.memory-budget", self.query_memory_budget.to_string()),
+            ("query.timeout", ms(i64::try_from(self.query_timeout.as_millis()).unwrap_or(i64::MAX))),
+            ("self-scrape", self.self_scrape.to_string()),
+            ("storage.path", self.storage_path.display().to_string()),
+            ("wal.strict", self.wal_strict.to_string()),
+            ("web.cors-origin", self.cors_origin.clone()),
+            ("web.listen-address", self.listen_address.clone()),
+            ("web.max-body-bytes", self.max_body_bytes.to_string()),
+        ];
+        flags.sort();
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! The YAML file: every key is known, every error names file, line and key.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::size::YamlBytes;
+use super::{ConfigError, LogFormat, LogLevel};
+
+/// The file's keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) storage: Storage,
+    pub(super) web: Web,
+    pub(super) features: Option<Vec<String>>,
+    pub(super) log: Log,
+    pub(super) query: Query,
+    pub(super) self_scrape: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Storage {
+    pub(super) path: Option<PathBuf>,
+    pub(super) wal_strict: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Web {
+    pub(super) listen_address: Option<String>,
+    pub(super) cors_origin: Option<String>,
+    pub(super) max_body_bytes: Option<YamlBytes>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: Option<LogLevel>,
+    pub(super) format: Option<LogFormat>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Query {
+    pub(super) max_concurrency: Option<usize>,
+    pub(super) timeout: Option<String>,
+    pub(super) max_samples: Option<usize>,
+    pub(super) lookback_delta: Option<String>,
+    pub(super) memory_budget: Option<YamlBytes>,
+}
+
+/// Reads the file, if there is one; returns its text too.
+pub(super) fn load(path: Option<&Path>) -> Result<(File, Option<String>), ConfigError> {
+    let Some(path) = path else { return Ok((File::default(), None)) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let file = parse(path, &text)?;
+    Ok((file, Some(text)))
+}
+
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    let only_comments = text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
+    if only_comments {
+        return Ok(File::default());
+    }
+    serde_saphyr::from_str(text).map_err(|error| {
+        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        let rendered = error.without_snippet().to_string();
+        let message = rendered.lines().next().unwrap_or_default().to_owned();
+        ConfigError::Syntax { path: path.to_owned(), line, column, message }
+    })
+}

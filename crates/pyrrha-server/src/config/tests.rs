@@ -1,0 +1,62 @@
+//! Tests of settings: precedence, and errors that name their place.
+
+use std::path::Path;
+
+use super::*;
+
+#[test]
+fn everything_has_a_default() {
+    let settings = Settings::resolve(Flags::default()).expect("defaults are valid");
+    assert_eq!(settings.listen_address, "127.0.0.1:9009");
+    assert_eq!(settings.storage_path, Path::new("./data"));
+    assert_eq!((settings.query_lookback_ms, settings.query_max_concurrency), (300_000, 20));
+    assert_eq!(settings.query_memory_budget, 1 << 30);
+    assert!(settings.self_scrape && !settings.wal_strict);
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("pyrrha.yml");
+    std::fs::write(&path, "web: {listen_address: 'a:1'}\nquery: {timeout: 7s, memory_budget: 4096}\n")
+        .expect("written");
+    let flags = Flags { config_file: Some(path), listen_address: Some("b:2".into()), ..Flags::default() };
+    let settings = Settings::resolve(flags).expect("valid");
+    assert_eq!(settings.listen_address, "b:2");
+    assert_eq!(settings.query_timeout, Duration::from_secs(7));
+    assert_eq!(settings.query_memory_budget, 4096);
+}
+
+#[test]
+fn an_error_in_the_file_names_line_and_key() {
+    for (text, line, part) in [
+        ("storage:\n  pth: ./x\n", 2, "pth"),
+        ("log:\n  level: loud\n", 2, "loud"),
+        ("query:\n  max_samples: many\n", 2, "many"),
+        ("nonsense: 1\n", 1, "nonsense"),
+    ] {
+        let error = file::parse(Path::new("p.yml"), text).expect_err(text);
+        let ConfigError::Syntax { line: found, ref message, .. } = error else { panic!("{error}") };
+        assert_eq!(found, line, "{error}");
+        assert!(message.contains(part) || error.to_string().contains("p.yml"), "{error}");
+    }
+    assert!(file::parse(Path::new("p.yml"), "# nothing yet\n").is_ok());
+}
+
+#[test]
+fn a_bad_value_names_the_flag() {
+    let flags = Flags { query_timeout: Some("soon".into()), ..Flags::default() };
+    let error = Settings::resolve(flags).expect_err("not a duration");
+    assert!(error.to_string().contains("query.timeout=\"soon\""), "{error}");
+    let flags = Flags { query_memory_budget: Some("-1".into()), ..Flags::default() };
+    assert!(Settings::resolve(flags).is_err());
+}
+
+#[test]
+fn sizes_have_units() {
+    assert_eq!(parse_bytes("1.5KiB"), Ok(1536));
+    assert_eq!(parse_bytes("20 MB"), Ok(20_000_000));
+    for bad in ["", "MB", "0", "1e3", "5XB", "99999999999999999999"] {
+        assert!(parse_bytes(bad).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The HTTP face: routes, and what every route has in common.
+
+mod body;
+pub(crate) mod cors;
+mod envelope;
+mod health;
+mod labels;
+mod metadata;
+mod metrics;
+mod params;
+mod query;
+mod request;
+mod rfc3339;
+mod status;
+mod syntax;
+mod tenant;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use pyrrha_model::ErrorKind;
+use tower_http::CompressionLevel;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::app::App;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    // One API under two roots: Prometheus' and Mimir's.
+    Router::new()
+        .nest("/api/v1", api())
+        .nest("/prometheus/api/v1", api())
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/version", get(status::version))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(middleware::from_fn_with_state(app.clone(), observe))
+        .layer(middleware::from_fn_with_state(app.cors.clone(), cors::layer))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(identify))
+        .with_state(app)
+}
+
+fn api() -> Router<Arc<App>> {
+    Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/query_exemplars", get(metadata::exemplars).post(metadata::exemplars))
+        .route("/format_query", get(syntax::format).post(syntax::format))
+        .route("/parse_query", get(syntax::parse).post(syntax::parse))
+        .route("/labels", get(labels::names).post(labels::names))
+        .route("/label/{name}/values", get(labels::values))
+        .route("/series", get(labels::series).post(labels::series))
+        .route("/metadata", get(metadata::metadata))
+        .route("/status/buildinfo", get(status::buildinfo))
+        .route("/status/runtimeinfo", get(status::runtimeinfo))
+        .route("/status/flags", get(status::flags))
+        .route("/status/config", get(status::config))
+        .route("/status/tsdb", get(status::tsdb))
+        .route("/status/walreplay", get(status::walreplay))
+        .route("/write", post(write::write))
+        .route("/push", post(write::write))
+}
+
+async fn not_found() -> Response {
+    envelope::text(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+async fn method_not_allowed() -> Response {
+    envelope::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a handler panicked");
+    axum::response::IntoResponse::into_response(envelope::ApiError::of_kind(
+        ErrorKind::Internal,
+        "the request failed unexpectedly, see the server's log",
+    ))
+}
+
+/// Says who answers.
+async fn identify(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let server = HeaderValue::from_static(concat!("Pyrrha/", env!("CARGO_PKG_VERSION")));
+    response.headers_mut().insert(header::SERVER, server);
+    response
+}
+
+/// Counts and times requests by route.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let handler = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unknown", MatchedPath::as_str)
+        .trim_start_matches("/prometheus")
+        .to_owned();
+    let began = app.clock.monotonic();
+    let response = next.run(request).await;
+    let took = app.clock.monotonic().saturating_sub(began);
+    app.telemetry.observe_request(&handler, response.status().as_u16(), took);
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! `labels`, `label/<name>/values` and `series`.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use pyrrha_model::contract::{QueryContext, Queryable};
+use pyrrha_model::{Matcher, StoreError, TimeRange};
+
+use super::envelope::{ApiError, NoticeLists, success_list};
+use super::params::{MAX_TIME, MIN_TIME, Params};
+use super::query::{context, deadline};
+use super::request::ApiRequest;
+use crate::app::App;
+use crate::json::{push_labels, push_string};
+
+/// What the three have in common.
+struct Lookup {
+    matchers: Vec<Vec<Matcher>>,
+    range: TimeRange,
+    limit: usize,
+}
+
+impl Lookup {
+    fn from_params(params: &Params) -> Result<Self, ApiError> {
+        let limit = params.limit()?;
+        let start = params.time("start")?.unwrap_or(MIN_TIME);
+        let end = params.time("end")?.unwrap_or(MAX_TIME);
+        Ok(Self { matchers: selectors(params)?, range: TimeRange::new(start, end), limit })
+    }
+}
+
+/// The matchers of all `match[]` parameters.
+pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let mut sets = Vec::new();
+    for text in params.all("match[]") {
+        let matchers =
+            pyrrha_promql::parser::parse_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
+        sets.push(matchers);
+    }
+    Ok(sets)
+}
+
+/// Runs a lookup on the query pool, cuts its answer to the limit, and says so.
+async fn answer<T: Send + 'static>(
+    app: Arc<App>,
+    request: ApiRequest,
+    lookup: Lookup,
+    find: impl FnOnce(&QueryContext, &dyn Queryable, &Lookup, usize) -> Result<Vec<T>, StoreError>
+    + Send
+    + 'static,
+    push: impl Fn(&mut Vec<u8>, &T),
+) -> Result<Response, ApiError> {
+    let deadline = deadline(&app, &request.params)?;
+    let ctx = context(&app, &request);
+    let (cancel, tenant, limit) = (ctx.cancel.clone(), request.tenant.clone(), lookup.limit);
+    // One more than the limit tells whether anything was left out.
+    let wanted = if limit == 0 { 0 } else { limit.saturating_add(1) };
+    let job = move || find(&ctx, &*request.store, &lookup, wanted).map(|found| (found, ctx));
+    let (result, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
+    let (mut found, ctx) = result?;
+    let mut notices = NoticeLists { warnings: ctx.notices.warnings(), infos: Vec::new() };
+    if limit > 0 && found.len() > limit {
+        found.truncate(limit);
+        notices.warnings.push("results truncated due to limit".to_owned());
+    }
+    Ok(success_list(&found, push, &notices))
+}
+
+/// `GET|POST /api/v1/labels`
+pub(crate) async fn names(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
+    let lookup = Lookup::from_params(&request.params)?;
+    answer(
+        app,
+        request,
+        lookup,
+        |ctx, store, lookup, limit| store.label_names(ctx, &lookup.matchers, lookup.range, limit),
+        |out, name| push_string(out, name),
+    )
+    .await
+}
+
+/// `GET /api/v1/label/<name>/values`
+pub(crate) async fn values(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let request = match ApiRequest::from_request(request, &app).await {
+        Ok(request) => request,
+        Err(response) => return response,
+    };
+    let name = unescape_name(&name);
+    if name.is_empty() {
+        return ApiError::bad_data("invalid label name: \"\"").into_response();
+    }
+    let lookup = match Lookup::from_params(&request.params) {
+        Ok(lookup) => lookup,
+        Err(error) => return error.into_response(),
+    };
+    answer(
+        app,
+        request,
+        lookup,
+        move |ctx, store, lookup, limit| {
+            store.label_values(ctx, &name, &lookup.matchers, lookup.range, limit)
+        },
+        |out, name| push_string(out, name),
+    )
+    .await
+    .into_response()
+}
+
+/// `GET|POST /api/v1/series`
+pub(crate) async fn series(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
+    if request.params.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let lookup = Lookup::from_params(&request.params)?;
+    answer(
+        app,
+        request,
+        lookup,
+        |ctx, store, lookup, limit| store.series(ctx, &lookup.matchers, lookup.range, limit),
+        push_labels,
+    )
+    .await
+}
+
+/// Undoes the escaping by which UTF-8 names travel as `U__my_2e_name`; a name that is not escaped
+/// well stands for itself. Source: Prometheus' "values" escaping scheme.
+fn unescape_name(name: &str) -> String {
+    fn unescape(escaped: &str) -> Option<String> {
+        let mut out = String::with_capacity(escaped.len());
+        let mut rest = escaped;
+        while let Some(at) = rest.find('_') {
+            out.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            if let Some(next) = after.strip_prefix('_') {
+                out.push('_');
+                rest = next;
+                continue;
+            }
+            let (hex, next) = after.split_once('_')?;
+            if hex.is_empty() || hex.len() > 6 {
+                return None;
+            }
+            out.push(char::from_u32(u32::from_str_radix(hex, 16).ok()?)?);
+            rest = next;
+        }
+        out.push_str(rest);
+        Some(out)
+    }
+    name.strip_prefix("U__").and_then(unescape).unwrap_or_else(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_become_what_they_were() {
+        for (escaped, name) in [
+            ("U__service_2e_name", "service.name"),
+            ("U__a__b", "a_b"),
+            ("U___1f600_", "\u{1f600}"),
+            ("plain_name", "plain_name"),
+            ("U__bad_zz_x", "U__bad_zz_x"),
+            ("U__open_2e", "U__open_2e"),
+        ] {
+            assert_eq!(unescape_name(escaped), name, "{escaped}");
+        }
+    }
+}

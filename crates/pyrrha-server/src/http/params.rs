@@ -1,0 +1,157 @@
+//! Parameters of a request: URL query and form body as one, with Prometheus' rules and texts.
+
+use pyrrha_model::Timestamp;
+use pyrrha_model::go_fmt::quote;
+use pyrrha_model::time::parse_duration;
+
+use super::envelope::ApiError;
+
+/// Earliest time, `-292273086-05-16T16:47:06Z`, ms: what an absent start means.
+pub(crate) const MIN_TIME: Timestamp = i64::MIN / 1000 + 62_135_596_801_000;
+/// Latest time, `292277025-08-18T07:12:54.999999999Z`, ms.
+pub(crate) const MAX_TIME: Timestamp = i64::MAX / 1000 - 62_135_596_801_000 + 999;
+
+const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
+const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
+
+/// Most parameters of a request.
+const PARAMS_MAX: usize = 10_000;
+
+/// Decoded `key=value` pairs; those of the body come first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// Decodes URL-encoded pairs and appends them.
+    pub(crate) fn add(&mut self, encoded: &str) -> Result<(), ApiError> {
+        for pair in encoded.split('&').filter(|p| !p.is_empty()) {
+            if pair.contains(';') {
+                return Err(bad_form("invalid semicolon separator in query"));
+            }
+            if self.0.len() == PARAMS_MAX {
+                return Err(bad_form(&format!("more than {PARAMS_MAX} parameters")));
+            }
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            self.0.push((decode(key)?, decode(value)?));
+        }
+        Ok(())
+    }
+
+    /// The first value of `name`; "" is absent.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// All values of `name`.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    /// A time, ms.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        self.get(name).map(|text| parse_time(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+    }
+
+    /// A time that must be given.
+    pub(crate) fn required_time(&self, name: &str) -> Result<Timestamp, ApiError> {
+        parse_time(self.get(name).unwrap_or("")).map_err(|e| ApiError::parameter(name, e))
+    }
+
+    /// A duration, ms.
+    pub(crate) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name).map(|text| parse_span(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+    }
+
+    /// A duration that must be given.
+    pub(crate) fn required_duration(&self, name: &str) -> Result<i64, ApiError> {
+        parse_span(self.get(name).unwrap_or("")).map_err(|e| ApiError::parameter(name, e))
+    }
+
+    /// `limit`; 0 means none.
+    pub(crate) fn limit(&self) -> Result<usize, ApiError> {
+        let Some(text) = self.get("limit") else { return Ok(0) };
+        let limit: i64 = text.parse().map_err(|e: std::num::ParseIntError| {
+            let why = match e.kind() {
+                std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
+                    "value out of range"
+                }
+                _ => "invalid syntax",
+            };
+            ApiError::parameter("limit", format!("strconv.Atoi: parsing {}: {why}", quote(text)))
+        })?;
+        usize::try_from(limit).map_err(|_| ApiError::parameter("limit", "limit must be non-negative"))
+    }
+}
+
+/// A percent-decoded URL component, `+` being a space.
+pub(crate) fn decode(text: &str) -> Result<String, ApiError> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let digit = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+                let (Some(high), Some(low)) = (digit(i + 1), digit(i + 2)) else {
+                    let end = bytes.len().min(i + 3);
+                    let part = String::from_utf8_lossy(&bytes[i..end]);
+                    return Err(bad_form(&format!("invalid URL escape {}", quote(&part))));
+                };
+                out.push((high * 16 + low) as u8);
+                i += 2;
+            }
+            b => out.push(b),
+        }
+        i += 1;
+    }
+    String::from_utf8(out).map_err(|_| bad_form("a parameter is not valid UTF-8"))
+}
+
+fn bad_form(why: &str) -> ApiError {
+    ApiError::bad_data(format!("error parsing form values: {why}"))
+}
+
+/// Unix seconds with fraction, RFC 3339, or the texts of the earliest and latest time.
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let bad = || format!("cannot parse {} to a valid timestamp", quote(text));
+    if let Some(seconds) = parse_go_float(text) {
+        if seconds.is_nan() {
+            return Err(bad());
+        }
+        let whole = seconds.trunc();
+        // Rounded in the fraction alone, as Prometheus does; `as` saturates far out of range.
+        let fraction = ((seconds - whole) * 1000.0).round() as i64;
+        let whole_ms = (whole as i64).saturating_mul(1000);
+        return Ok(whole_ms.saturating_add(fraction).clamp(MIN_TIME, MAX_TIME));
+    }
+    match text {
+        MIN_TIME_TEXT => Ok(MIN_TIME),
+        MAX_TIME_TEXT => Ok(MAX_TIME),
+        _ => super::rfc3339::parse(text).ok_or_else(bad),
+    }
+}
+
+/// Seconds with fraction or a Prometheus duration, in ms.
+fn parse_span(text: &str) -> Result<i64, String> {
+    let bad = || format!("cannot parse {} to a valid duration", quote(text));
+    if let Some(seconds) = parse_go_float(text) {
+        let nanoseconds = seconds * 1e9;
+        if nanoseconds.abs() > i64::MAX as f64 {
+            return Err(format!("{}. It overflows int64", bad()));
+        }
+        if nanoseconds.is_nan() {
+            return Err(bad());
+        }
+        return Ok((nanoseconds as i64) / 1_000_000);
+    }
+    parse_duration(text).map_err(|_| bad())
+}
+
+/// What Go's `strconv.ParseFloat` accepts of decimal notation.
+fn parse_go_float(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! Tests of parameters: decoding, times, durations, limits, with Prometheus' texts.
+
+use super::*;
+
+fn params(encoded: &str) -> Params {
+    let mut params = Params::default();
+    params.add(encoded).expect("well-formed");
+    params
+}
+
+#[test]
+fn body_and_query_are_one_form() {
+    let mut both = params("query=up%7Ba%3D%22b+c%22%7D&match[]=x");
+    both.add("query=second&match%5B%5D=y&empty=").expect("well-formed");
+    assert_eq!(both.get("query"), Some(r#"up{a="b c"}"#));
+    assert_eq!(both.all("match[]").collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!((both.get("empty"), both.get("absent")), (None, None));
+}
+
+#[test]
+fn malformed_encoding_is_refused() {
+    for (bad, part) in [("a=%zz", "%zz"), ("a=%4", "%4"), ("a;b=1", "semicolon"), ("a=%ff", "UTF-8")] {
+        let error = Params::default().add(bad).expect_err(bad);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn times_are_seconds_or_rfc3339() {
+    for (text, ms) in [
+        ("0", 0),
+        ("4", 4000),
+        ("1732000000.5", 1_732_000_000_500),
+        ("1.0005", 1_000),
+        ("1.0016", 1_002),
+        ("-1.5", -1500),
+        ("1e3", 1_000_000),
+        ("2015-07-01T20:10:51.781Z", 1_435_781_451_781),
+        ("2015-07-01T22:10:51+02:00", 1_435_781_451_000),
+        (MIN_TIME_TEXT, MIN_TIME),
+        (MAX_TIME_TEXT, MAX_TIME),
+        ("1e300", MAX_TIME),
+        ("1730000000000", 1_730_000_000_000_000),
+    ] {
+        assert_eq!(parse_time(text), Ok(ms), "{text}");
+    }
+    for bad in ["", "foo", "30s", "NaN", "2015-07-01", "2015-13-01T00:00:00Z", "2015-02-30T00:00:00Z"] {
+        assert_eq!(parse_time(bad), Err(format!("cannot parse {bad:?} to a valid timestamp")), "{bad}");
+    }
+}
+
+#[test]
+fn durations_are_seconds_or_units() {
+    for (text, ms) in [("15", 15_000), ("0.5", 500), ("1m30s", 90_000), ("-1", -1000)] {
+        assert_eq!(parse_span(text), Ok(ms), "{text}");
+    }
+    assert_eq!(parse_span("x"), Err(r#"cannot parse "x" to a valid duration"#.into()));
+    assert_eq!(
+        parse_span("1e300"),
+        Err(r#"cannot parse "1e300" to a valid duration. It overflows int64"#.into())
+    );
+}
+
+#[test]
+fn limits_are_not_negative() {
+    assert_eq!(params("").limit().expect("absent"), 0);
+    assert_eq!(params("limit=7").limit().expect("given"), 7);
+    let text = |e: ApiError| e.to_string();
+    assert_eq!(
+        params("limit=-1").limit().map_err(text),
+        Err(r#"invalid parameter "limit": limit must be non-negative"#.into())
+    );
+    assert_eq!(
+        params("limit=x").limit().map_err(text),
+        Err(r#"invalid parameter "limit": strconv.Atoi: parsing "x": invalid syntax"#.into())
+    );
+}

@@ -1,0 +1,172 @@
+//! Status endpoints: build, runtime, flags, configuration, head, replay.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use axum::extract::{OriginalUri, State};
+use axum::response::Response;
+use pyrrha_model::contract::{QueryContext, Queryable};
+use pyrrha_model::{METRIC_NAME, Matcher, StoreError, TimeRange};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::envelope::{ApiError, NoticeLists, success};
+use super::query::{context, deadline};
+use super::request::ApiRequest;
+use super::rfc3339;
+use crate::app::App;
+
+/// The API level that clients may rely on: Grafana chooses its requests by this version.
+const API_LEVEL: &str = "3.14.0";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn build() -> Value {
+    json!({
+        "version": API_LEVEL,
+        "revision": "",
+        "branch": "",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+        "pyrrha": {"version": VERSION},
+    })
+}
+
+/// `GET /version`
+pub(crate) async fn version() -> Response {
+    super::envelope::json(axum::http::StatusCode::OK, build().to_string())
+}
+
+/// `GET /api/v1/status/buildinfo`: Prometheus' flavour at the root, Mimir's under `/prometheus`,
+/// so that Grafana knows what to expect of each.
+pub(crate) async fn buildinfo(OriginalUri(uri): OriginalUri) -> Response {
+    let mut info = build();
+    if uri.path().starts_with("/prometheus/") {
+        info["application"] = "Grafana Mimir".into();
+        info["features"] = json!({"ruler_config_api": "false", "alertmanager_config_api": "false"});
+    }
+    success(&info, &NoticeLists::default())
+}
+
+/// `GET /api/v1/status/flags`
+pub(crate) async fn flags(State(app): State<Arc<App>>, OriginalUri(uri): OriginalUri) -> Response {
+    // Mimir has no such endpoint, and Grafana tells Mimir from Thanos by that.
+    if uri.path().starts_with("/prometheus/") {
+        return super::envelope::text(axum::http::StatusCode::NOT_FOUND, "404 page not found");
+    }
+    let flags: BTreeMap<_, _> = app.settings.as_flags().into_iter().collect();
+    success(&flags, &NoticeLists::default())
+}
+
+/// `GET /api/v1/status/config`
+pub(crate) async fn config(State(app): State<Arc<App>>) -> Response {
+    let yaml = app.settings.file.as_ref().map_or("", |(_, text)| text.as_str());
+    success(&json!({"yaml": yaml}), &NoticeLists::default())
+}
+
+/// `GET /api/v1/status/runtimeinfo`
+pub(crate) async fn runtimeinfo(State(app): State<Arc<App>>) -> Response {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let directory = std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default();
+    let info = json!({
+        "startTime": rfc3339::format(app.started_ms),
+        "CWD": directory,
+        "hostname": std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim(),
+        "serverTime": rfc3339::format(app.clock.now_ms()),
+        "uptimeSeconds": app.uptime().as_secs(),
+        "reloadConfigSuccess": true,
+        "lastConfigTime": rfc3339::format(app.started_ms),
+        "corruptionCount": 0,
+        "goroutineCount": 0,
+        "GOMAXPROCS": cores,
+        "GOMEMLIMIT": 0,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": "",
+    });
+    success(&info, &NoticeLists::default())
+}
+
+/// `GET /api/v1/status/walreplay`, also before the server is ready.
+pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
+    let progress = app.store().map(|s| s.replay()).unwrap_or_default();
+    let data = json!({"min": progress.min, "max": progress.max, "current": progress.current});
+    success(&data, &NoticeLists::default())
+}
+
+#[derive(Serialize)]
+struct Stat {
+    name: String,
+    value: u64,
+}
+
+/// `GET /api/v1/status/tsdb`
+pub(crate) async fn tsdb(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
+    let limit = match request.params.get("limit").map(str::parse::<usize>) {
+        None => 10,
+        Some(Ok(n)) if (1..=10_000).contains(&n) => n,
+        Some(_) => return Err(ApiError::bad_data("limit must be a positive number, at most 10000")),
+    };
+    let (deadline, ctx) = (deadline(&app, &request.params)?, context(&app, &request));
+    let (cancel, tenant, now) = (ctx.cancel.clone(), request.tenant.clone(), app.clock.now_ms());
+    // The head's span: what was written within the last two block ranges.
+    let range = TimeRange::new(now - 4 * 3_600_000, now + 600_000);
+    let job = move || head_statistics(&ctx, &*request.store, range, limit);
+    let (statistics, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
+    Ok(success(&statistics?, &NoticeLists::default()))
+}
+
+fn head_statistics(
+    ctx: &QueryContext,
+    store: &dyn Queryable,
+    range: TimeRange,
+    limit: usize,
+) -> Result<Value, StoreError> {
+    let all = [vec![
+        Matcher::new(pyrrha_model::MatchOp::Regex, METRIC_NAME, ".+")
+            .map_err(|e| StoreError::new(pyrrha_model::ErrorKind::Internal, e.to_string()))?,
+    ]];
+    let series = store.series(ctx, &all, range, 0)?;
+    let mut by_metric: HashMap<&str, u64> = HashMap::new();
+    let mut by_pair: HashMap<(&str, &str), u64> = HashMap::new();
+    for labels in &series {
+        ctx.cancel.check()?;
+        *by_metric.entry(labels.metric_name()).or_default() += 1;
+        for label in labels {
+            *by_pair.entry((&label.name, &label.value)).or_default() += 1;
+        }
+    }
+    let mut values: HashMap<&str, u64> = HashMap::new();
+    let mut bytes: HashMap<&str, u64> = HashMap::new();
+    for (name, value) in by_pair.keys() {
+        *values.entry(name).or_default() += 1;
+        *bytes.entry(name).or_default() += value.len() as u64;
+    }
+    let pairs = by_pair.len();
+    let by_pair = by_pair.into_iter().map(|((n, v), count)| (format!("{n}={v}"), count));
+    Ok(json!({
+        "headStats": {
+            "numSeries": series.len(),
+            "numLabelPairs": pairs,
+            "chunkCount": 0,
+            "minTime": range.start,
+            "maxTime": range.end,
+        },
+        "seriesCountByMetricName": top(by_metric.into_iter().map(own), limit),
+        "labelValueCountByLabelName": top(values.into_iter().map(own), limit),
+        "memoryInBytesByLabelName": top(bytes.into_iter().map(own), limit),
+        "seriesCountByLabelValuePair": top(by_pair, limit),
+    }))
+}
+
+fn own((name, value): (&str, u64)) -> (String, u64) {
+    (name.to_owned(), value)
+}
+
+/// The greatest `limit`, greatest first.
+fn top(counts: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<Stat> {
+    let mut all: Vec<Stat> = counts.map(|(name, value)| Stat { name, value }).collect();
+    all.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
+    all.truncate(limit);
+    all
+}

@@ -1,0 +1,44 @@
+//! `format_query` and `parse_query`.
+
+mod tree;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use pyrrha_model::contract::CancelToken;
+use pyrrha_promql::ast::Expr;
+
+use super::envelope::{ApiError, NoticeLists, success};
+use super::query::deadline;
+use super::request::ApiRequest;
+use crate::app::App;
+
+/// `GET|POST /api/v1/format_query`
+pub(crate) async fn format(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
+    let text = parsed(&app, &request, pyrrha_promql::printer::pretty).await?;
+    Ok(success(&text, &NoticeLists::default()))
+}
+
+/// `GET|POST /api/v1/parse_query`
+pub(crate) async fn parse(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
+    let tree = parsed(&app, &request, tree::of).await?;
+    Ok(success(&tree, &NoticeLists::default()))
+}
+
+/// Parses on the query pool, whose threads have the stack for it.
+async fn parsed<T: Send + 'static>(
+    app: &App,
+    request: &ApiRequest,
+    then: impl FnOnce(&Expr) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let text = request.params.get("query").unwrap_or("").to_owned();
+    let features = app.features.promql;
+    let job = move || {
+        pyrrha_promql::parse(&text, &features)
+            .map(|expr| then(&expr))
+            .map_err(|e| ApiError::parameter("query", e))
+    };
+    let deadline = deadline(app, &request.params)?;
+    app.queries.run(&request.tenant, deadline, CancelToken::default(), job).await?.0
+}

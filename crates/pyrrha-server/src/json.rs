@@ -1,0 +1,257 @@
+//! JSON of query results: a streaming encoder that writes Prometheus' `data` in pieces
+//! (decision 38). Source of the format: Prometheus' HTTP API documentation.
+
+mod histogram;
+mod times;
+
+use pyrrha_model::go_fmt::{push_json_float, push_json_timestamp};
+use pyrrha_model::{Labels, Timestamp};
+use pyrrha_promql::value::Sample;
+use pyrrha_promql::{MatrixSeries, QueryValue, VectorSample};
+
+use times::TimeTexts;
+
+/// Bytes after which a piece is handed on.
+pub(crate) const PIECE_BYTES: usize = 64 << 10;
+
+/// Writes `{"status":"success","data":{"resultType":…,"result":…` in pieces, then a tail.
+pub(crate) struct ResultEncoder {
+    value: QueryValue,
+    times: TimeTexts,
+    /// Statistics, notices and closing braces.
+    tail: Vec<u8>,
+    place: Place,
+}
+
+/// How far the encoder has come.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Start,
+    /// Before element `item`; in a matrix, before sample `sample` of it.
+    Item {
+        item: usize,
+        sample: usize,
+    },
+    Tail,
+    Done,
+}
+
+impl ResultEncoder {
+    /// An encoder of `value`, whose samples lie at `start + i·step` (ms; step 0: anywhere). `tail`
+    /// follows the result: it begins with what comes after `"result":[…]`.
+    pub(crate) fn new(value: QueryValue, start: Timestamp, step: i64, tail: Vec<u8>) -> Self {
+        let steps = match &value {
+            QueryValue::Matrix(series) if step > 0 && series.len() > 1 => {
+                let last = series.iter().filter_map(|s| s.floats.last()).map(|(t, _)| *t).max();
+                last.map_or(0, |last| last.saturating_sub(start) / step + 1)
+            }
+            _ => 0,
+        };
+        let times = TimeTexts::render(start, step, usize::try_from(steps).unwrap_or(0));
+        Self { value, times, tail, place: Place::Start }
+    }
+
+    /// Replaces `out` with the next piece; false, with `out` empty, at the end.
+    pub(crate) fn next_piece(&mut self, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        while out.len() < PIECE_BYTES {
+            self.place = match self.place {
+                Place::Start => self.start(out),
+                Place::Item { item, sample } => match &self.value {
+                    QueryValue::Vector(samples) => push_vector(out, samples, item),
+                    QueryValue::Matrix(series) => push_matrix(out, series, &self.times, item, sample),
+                    QueryValue::Scalar { .. } | QueryValue::String { .. } => Place::Tail,
+                },
+                Place::Tail => {
+                    out.extend_from_slice(&self.tail);
+                    Place::Done
+                }
+                Place::Done => break,
+            };
+        }
+        !out.is_empty()
+    }
+
+    fn start(&self, out: &mut Vec<u8>) -> Place {
+        let kind = match &self.value {
+            QueryValue::Scalar { .. } => "scalar",
+            QueryValue::String { .. } => "string",
+            QueryValue::Vector(_) => "vector",
+            QueryValue::Matrix(_) => "matrix",
+        };
+        // `resultType` comes first: Grafana buffers the whole result otherwise.
+        out.extend_from_slice(br#"{"status":"success","data":{"resultType":""#);
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(br#"","result":["#);
+        match &self.value {
+            QueryValue::Scalar { t, v } => push_float_point(out, *t, *v),
+            QueryValue::String { t, text } => {
+                push_json_timestamp(out, *t);
+                out.push(b',');
+                push_string(out, text);
+            }
+            QueryValue::Vector(_) | QueryValue::Matrix(_) => return Place::Item { item: 0, sample: 0 },
+        }
+        out.push(b']');
+        Place::Tail
+    }
+}
+
+/// `t,"v"`
+fn push_float_point(out: &mut Vec<u8>, t: Timestamp, v: f64) {
+    push_json_timestamp(out, t);
+    out.extend_from_slice(b",\"");
+    push_json_float(out, v);
+    out.push(b'"');
+}
+
+fn push_vector(out: &mut Vec<u8>, samples: &[VectorSample], mut item: usize) -> Place {
+    while let Some(sample) = samples.get(item) {
+        if out.len() >= PIECE_BYTES {
+            return Place::Item { item, sample: 0 };
+        }
+        out.extend_from_slice(if item == 0 { br#"{"metric":"# } else { br#",{"metric":"# });
+        push_labels(out, &sample.labels);
+        match &sample.value {
+            Sample::Float(v) => {
+                out.extend_from_slice(br#","value":["#);
+                push_float_point(out, sample.t, *v);
+            }
+            Sample::Histogram(h) => {
+                out.extend_from_slice(br#","histogram":["#);
+                push_json_timestamp(out, sample.t);
+                out.push(b',');
+                histogram::push(out, h);
+            }
+        }
+        out.extend_from_slice(b"]}");
+        item += 1;
+    }
+    out.push(b']');
+    Place::Tail
+}
+
+fn push_matrix(
+    out: &mut Vec<u8>,
+    series: &[MatrixSeries],
+    times: &TimeTexts,
+    mut item: usize,
+    mut sample: usize,
+) -> Place {
+    while let Some(one) = series.get(item) {
+        if sample == 0 {
+            if out.len() >= PIECE_BYTES {
+                return Place::Item { item, sample };
+            }
+            out.extend_from_slice(if item == 0 { br#"{"metric":"# } else { br#",{"metric":"# });
+            push_labels(out, &one.labels);
+        }
+        sample = push_floats(out, &one.floats, times, sample);
+        if sample < one.floats.len() {
+            return Place::Item { item, sample };
+        }
+        sample = one.floats.len() + push_histograms(out, one, sample - one.floats.len());
+        if sample < one.floats.len() + one.histograms.len() {
+            return Place::Item { item, sample };
+        }
+        out.push(b'}');
+        (item, sample) = (item + 1, 0);
+    }
+    out.push(b']');
+    Place::Tail
+}
+
+/// Writes floats from number `from` on, until the piece is full; returns the next one's number.
+fn push_floats(out: &mut Vec<u8>, floats: &[(Timestamp, f64)], times: &TimeTexts, from: usize) -> usize {
+    let Some(rest) = floats.get(from..).filter(|r| !r.is_empty()) else { return from };
+    if from == 0 {
+        out.extend_from_slice(br#","values":["#);
+    }
+    let mut cursor = times.cursor();
+    for (i, (t, v)) in rest.iter().enumerate() {
+        if out.len() >= PIECE_BYTES {
+            return from + i;
+        }
+        if from + i > 0 {
+            out.push(b',');
+        }
+        match cursor.seek(*t) {
+            Some(text) => out.extend_from_slice(text),
+            None => {
+                out.push(b'[');
+                push_json_timestamp(out, *t);
+                out.extend_from_slice(b",\"");
+            }
+        }
+        push_json_float(out, *v);
+        out.extend_from_slice(b"\"]");
+    }
+    out.push(b']');
+    floats.len()
+}
+
+/// Likewise for histograms.
+fn push_histograms(out: &mut Vec<u8>, series: &MatrixSeries, from: usize) -> usize {
+    let Some(rest) = series.histograms.get(from..).filter(|r| !r.is_empty()) else { return from };
+    if from == 0 {
+        out.extend_from_slice(br#","histograms":["#);
+    }
+    for (i, (t, h)) in rest.iter().enumerate() {
+        // The first one is written in any case, so that its opening is not repeated.
+        if out.len() >= PIECE_BYTES && from + i > 0 {
+            return from + i;
+        }
+        out.extend_from_slice(if from + i > 0 { b",[" } else { b"[" });
+        push_json_timestamp(out, *t);
+        out.push(b',');
+        histogram::push(out, h);
+        out.push(b']');
+    }
+    out.push(b']');
+    series.histograms.len()
+}
+
+/// A label set as an object.
+pub(crate) fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
+    out.push(b'{');
+    for (i, label) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        push_string(out, &label.name);
+        out.push(b':');
+        push_string(out, &label.value);
+    }
+    out.push(b'}');
+}
+
+/// A string with JSON's escapes.
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (i, &b) in bytes.iter().enumerate() {
+        if b >= 0x20 && b != b'"' && b != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[written..i]);
+        written = i + 1;
+        match b {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[written..]);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests;

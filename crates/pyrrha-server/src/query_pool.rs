@@ -1,0 +1,224 @@
+//! The CPU pool of all queries (decision 39): as many threads as cores, a bounded queue before
+//! them, first in first out per tenant, tenants in turn.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use pyrrha_env::Clock;
+use pyrrha_model::contract::{CancelReason, CancelToken};
+use pyrrha_model::{ErrorKind, TenantId};
+use tokio::sync::oneshot;
+
+/// Why a job gave no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PoolError {
+    /// Its deadline passed before a thread was free.
+    #[error("query timed out in query queue")]
+    TimedOut,
+    /// More jobs wait than the queue holds.
+    #[error("too many queries are waiting: limit={0}")]
+    Full(usize),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopped,
+    /// The job panicked: a bug, contained.
+    #[error("the query failed unexpectedly, see the server's log")]
+    Panicked,
+}
+
+impl PoolError {
+    /// What the caller should do next.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TimedOut => ErrorKind::Timeout,
+            Self::Full(_) | Self::Stopped => ErrorKind::Unavailable,
+            Self::Panicked => ErrorKind::Internal,
+        }
+    }
+}
+
+type Run = Box<dyn FnOnce() + Send>;
+
+struct Job {
+    /// Taken by whoever comes first: a thread that runs it, or the waiter that gives it up.
+    claimed: Arc<AtomicBool>,
+    run: Run,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Tenants that have jobs, next one first.
+    lanes: VecDeque<(TenantId, VecDeque<Job>)>,
+    stopping: bool,
+}
+
+impl Queue {
+    fn push(&mut self, tenant: &TenantId, job: Job) {
+        match self.lanes.iter_mut().find(|(t, _)| t == tenant) {
+            Some((_, jobs)) => jobs.push_back(job),
+            None => self.lanes.push_back((tenant.clone(), VecDeque::from([job]))),
+        }
+    }
+
+    /// The oldest job of the tenant whose turn it is; the tenant goes to the end of the line.
+    fn pop(&mut self) -> Option<Job> {
+        let (tenant, mut jobs) = self.lanes.pop_front()?;
+        let job = jobs.pop_front();
+        if !jobs.is_empty() {
+            self.lanes.push_back((tenant, jobs));
+        }
+        job
+    }
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    waiting: AtomicUsize,
+    running: AtomicUsize,
+    waiting_max: usize,
+}
+
+/// The pool. Dropping it stops its threads after the jobs that run now.
+pub(crate) struct QueryPool {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+}
+
+impl QueryPool {
+    /// A pool of `threads` threads before which `waiting_max` jobs may wait.
+    pub(crate) fn start(threads: usize, waiting_max: usize, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            waiting_max,
+        });
+        for i in 0..threads.max(1) {
+            let shared = shared.clone();
+            std::thread::Builder::new()
+                .name(format!("query-{i}"))
+                // Expressions may nest as deep as the parser allows.
+                .stack_size(16 << 20)
+                .spawn(move || work(&shared))?;
+        }
+        Ok(Self { shared, clock })
+    }
+
+    /// Jobs that wait for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Jobs that run.
+    pub(crate) fn running(&self) -> usize {
+        self.shared.running.load(Ordering::Relaxed)
+    }
+
+    /// Runs `job` on a thread of the pool and returns its result and how long it waited. `cancel`
+    /// is set when the deadline passes or the caller stops polling; a job that has not begun by
+    /// then is not run.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        deadline: Duration,
+        cancel: CancelToken,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Duration), PoolError> {
+        let claimed = Arc::new(AtomicBool::new(false));
+        let mut guard = Guard { cancel: Some(cancel.clone()), claimed: claimed.clone() };
+        let (sender, mut receiver) = oneshot::channel();
+        let (clock, submitted, shared) = (self.clock.clone(), self.clock.monotonic(), self.shared.clone());
+        let run = Box::new(move || {
+            let waited = clock.monotonic().saturating_sub(submitted);
+            shared.running.fetch_add(1, Ordering::Relaxed);
+            let result = catch_unwind(AssertUnwindSafe(job)).map(|value| (value, waited));
+            shared.running.fetch_sub(1, Ordering::Relaxed);
+            // Nobody listens any more: the client is gone.
+            let _ = sender.send(result.map_err(|_| PoolError::Panicked));
+        });
+        self.submit(tenant, Job { claimed: claimed.clone(), run })?;
+        let result = tokio::select! {
+            result = &mut receiver => result,
+            () = tokio::time::sleep(deadline) => {
+                cancel.cancel(CancelReason::TimedOut);
+                if claim(&claimed) {
+                    guard.cancel = None;
+                    return Err(PoolError::TimedOut);
+                }
+                (&mut receiver).await
+            }
+        };
+        guard.cancel = None;
+        result.unwrap_or(Err(PoolError::Stopped))
+    }
+
+    fn submit(&self, tenant: &TenantId, job: Job) -> Result<(), PoolError> {
+        let mut queue = self.shared.queue.lock();
+        if queue.stopping {
+            return Err(PoolError::Stopped);
+        }
+        if self.shared.waiting.load(Ordering::Relaxed) >= self.shared.waiting_max {
+            return Err(PoolError::Full(self.shared.waiting_max));
+        }
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        queue.push(tenant, job);
+        drop(queue);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for QueryPool {
+    fn drop(&mut self) {
+        self.shared.queue.lock().stopping = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+/// Cancels the job if the caller goes away before there is a result.
+struct Guard {
+    cancel: Option<CancelToken>,
+    claimed: Arc<AtomicBool>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(cancel) = self.cancel.take() {
+            claim(&self.claimed);
+            cancel.cancel(CancelReason::Canceled);
+        }
+    }
+}
+
+fn claim(claimed: &AtomicBool) -> bool {
+    claimed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+fn work(shared: &Shared) {
+    loop {
+        let mut queue = shared.queue.lock();
+        let job = loop {
+            if let Some(job) = queue.pop() {
+                break job;
+            }
+            if queue.stopping {
+                return;
+            }
+            shared.wake.wait(&mut queue);
+        };
+        shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        drop(queue);
+        if claim(&job.claimed) {
+            (job.run)();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Tests of the query pool: order, deadlines, bounds, panics.
+
+use std::sync::mpsc;
+
+use pyrrha_env::SystemClock;
+
+use super::*;
+
+fn pool(threads: usize, waiting_max: usize) -> QueryPool {
+    QueryPool::start(threads, waiting_max, Arc::new(SystemClock::new())).expect("threads start")
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_job_runs_and_tells_how_long_it_waited() {
+    let pool = pool(2, 10);
+    let (value, waited) =
+        pool.run(&TenantId::anonymous(), LONG, CancelToken::default(), || 42).await.expect("runs");
+    assert_eq!(value, 42);
+    assert!(waited < LONG);
+    assert_eq!((pool.waiting(), pool.running()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_job_that_no_thread_took_in_time_is_never_run() {
+    let pool = pool(1, 10);
+    let (release, blocked) = mpsc::channel::<()>();
+    let tenant = TenantId::anonymous();
+    let blocker = pool.run(&tenant, LONG, CancelToken::default(), move || {
+        let _ = blocked.recv();
+    });
+    let late = async {
+        let cancel = CancelToken::default();
+        let result = pool
+            .run(&tenant, Duration::from_millis(20), cancel.clone(), || panic!("must not run"))
+            .await
+            .map(|((), _)| ());
+        assert_eq!(result, Err(PoolError::TimedOut));
+        assert_eq!(cancel.reason(), Some(CancelReason::TimedOut));
+        drop(release);
+    };
+    let (first, ()) = tokio::join!(blocker, late);
+    assert!(first.is_ok());
+}
+
+#[tokio::test]
+async fn a_running_job_sees_its_deadline() {
+    let pool = pool(1, 10);
+    let cancel = CancelToken::default();
+    let seen = cancel.clone();
+    let clock = SystemClock::new();
+    let (reason, _) = pool
+        .run(&TenantId::anonymous(), Duration::from_millis(20), cancel, move || {
+            while seen.reason().is_none() {
+                clock.sleep(Duration::from_millis(1));
+            }
+            seen.reason()
+        })
+        .await
+        .expect("ends by itself");
+    assert_eq!(reason, Some(CancelReason::TimedOut));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_cancels() {
+    let pool = pool(1, 10);
+    let cancel = CancelToken::default();
+    let seen = cancel.clone();
+    let clock = SystemClock::new();
+    let (done, ended) = mpsc::channel();
+    let tenant = TenantId::anonymous();
+    let job = pool.run(&tenant, LONG, cancel, move || {
+        while seen.reason().is_none() {
+            clock.sleep(Duration::from_millis(1));
+        }
+        let _ = done.send(seen.reason());
+    });
+    let _ = tokio::time::timeout(Duration::from_millis(20), job).await;
+    let reason = ended.recv_timeout(LONG).expect("the job noticed");
+    assert_eq!(reason, Some(CancelReason::Canceled));
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_and_a_panic_is_contained() {
+    let pool = pool(1, 0);
+    let tenant = TenantId::anonymous();
+    let full = pool.run(&tenant, LONG, CancelToken::default(), || ()).await.map(|_| ());
+    assert_eq!(full, Err(PoolError::Full(0)));
+    let pool = super::tests::pool(1, 1);
+    let result = pool.run(&tenant, LONG, CancelToken::default(), || panic!("on purpose")).await;
+    assert_eq!(result.map(|((), _)| ()), Err(PoolError::Panicked));
+    assert!(pool.run(&tenant, LONG, CancelToken::default(), || ()).await.is_ok(), "the thread lives on");
+}
+
+#[test]
+fn tenants_take_turns_and_keep_their_order() {
+    let mut queue = Queue::default();
+    let (a, b) = (TenantId::new("a").expect("valid"), TenantId::new("b").expect("valid"));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for (tenant, name) in [(&a, "a1"), (&a, "a2"), (&a, "a3"), (&b, "b1"), (&b, "b2")] {
+        let order = order.clone();
+        let run = Box::new(move || order.lock().push(name));
+        queue.push(tenant, Job { claimed: Arc::default(), run });
+    }
+    while let Some(job) = queue.pop() {
+        (job.run)();
+    }
+    assert_eq!(*order.lock(), ["a1", "b1", "a2", "b2", "a3"]);
+}

@@ -1,0 +1,138 @@
+//! The database as the server's store: contract, housekeeping, metrics.
+
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pyrrha_env::{Clock, OsDisk};
+use pyrrha_model::contract::{Appender, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
+use pyrrha_storage::{Db, StorageConfig};
+
+use crate::app::{App, Store};
+use crate::config::Settings;
+use crate::server::OpenStore;
+
+/// Time between two rounds of housekeeping.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Opens the data directory of the settings.
+pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Result<OpenStore, String> {
+    let mut config = StorageConfig::new(&settings.storage_path);
+    config.wal.strict = settings.wal_strict;
+    config.start_timestamps = app.features.start_timestamps;
+    let db = Arc::new(Db::open(config, Arc::new(OsDisk), clock).map_err(|e| e.to_string())?);
+    app.telemetry.add_collector(metrics::DbCollector::new(db.clone()));
+    let housekeeper = Housekeeper::start(db.clone()).map_err(|e| format!("cannot start a thread: {e}"))?;
+    let store = Arc::new(DbStore { queryable: db.queryable(), db: db.clone() });
+    let close = Box::new(move || {
+        housekeeper.stop();
+        db.close().map_err(|e| e.to_string())
+    });
+    Ok(OpenStore { store, close })
+}
+
+/// Cuts, checkpoints and truncates beside the traffic.
+struct Housekeeper {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Housekeeper {
+    fn start(db: Arc<Db>) -> std::io::Result<Self> {
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new().name("housekeeper".into()).spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(ROUND) {
+                if let Err(error) = db.maintain() {
+                    tracing::error!(%error, "housekeeping failed and is tried again");
+                }
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("housekeeping panicked");
+        }
+    }
+}
+
+/// [`Db`] behind the contract.
+struct DbStore {
+    db: Arc<Db>,
+    queryable: Arc<dyn Queryable>,
+}
+
+impl Store for DbStore {}
+
+impl Ingest for DbStore {
+    fn appender(&self, tenant: &TenantId) -> Result<Box<dyn Appender + '_>, StoreError> {
+        self.db.appender(tenant)
+    }
+}
+
+impl Queryable for DbStore {
+    fn select(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StoreError> {
+        self.queryable.select(ctx, matchers, range, hints)
+    }
+
+    fn label_names(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.queryable.label_names(ctx, matcher_sets, range, limit)
+    }
+
+    fn label_values(
+        &self,
+        ctx: &QueryContext,
+        name: &str,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.queryable.label_values(ctx, name, matcher_sets, range, limit)
+    }
+
+    fn series(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, StoreError> {
+        self.queryable.series(ctx, matcher_sets, range, limit)
+    }
+
+    fn exemplars(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<Exemplars>, StoreError> {
+        self.queryable.exemplars(ctx, matcher_sets, range)
+    }
+
+    fn metadata(
+        &self,
+        ctx: &QueryContext,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
+        self.queryable.metadata(ctx, metric)
+    }
+}

@@ -1,0 +1,114 @@
+//! What the database counts, as metrics.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use pyrrha_storage::Db;
+use pyrrha_storage::wal::SYNC_BOUNDS;
+
+use crate::telemetry::{counter, gauge};
+
+/// Reads the database's counters when metrics are asked for.
+#[derive(Debug)]
+pub(super) struct DbCollector {
+    db: Arc<Db>,
+}
+
+impl DbCollector {
+    pub(super) fn new(db: Arc<Db>) -> Self {
+        Self { db }
+    }
+
+    fn head(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let head = self.db.head_stats();
+        gauge(out, "pyrrha_head_series", "Series in heads", head.series as f64)?;
+        gauge(out, "pyrrha_head_chunks", "Sealed chunks in heads", head.chunks as f64)?;
+        gauge(out, "pyrrha_head_memory_bytes", "Memory of heads", head.memory_bytes as f64)?;
+        gauge(out, "pyrrha_head_file_bytes", "Mapped files of heads", head.file_bytes as f64)?;
+        gauge(out, "pyrrha_tenants", "Tenants with data", self.db.tenants().len() as f64)?;
+        // The names by which dashboards made for Prometheus find the same numbers.
+        gauge(out, "prometheus_tsdb_head_series", "As pyrrha_head_series", head.series as f64)?;
+        if let Some((min, max)) = head.times {
+            gauge(out, "pyrrha_head_min_time_seconds", "Earliest sample in heads", min as f64 / 1000.0)?;
+            gauge(out, "pyrrha_head_max_time_seconds", "Latest sample in heads", max as f64 / 1000.0)?;
+        }
+        let m = self.db.metrics();
+        for (name, help, value) in [
+            ("pyrrha_head_samples_appended", "Float samples stored", &m.samples),
+            ("pyrrha_head_histograms_appended", "Histogram samples stored", &m.histograms),
+            ("pyrrha_head_exemplars_appended", "Exemplars stored", &m.exemplars),
+            ("pyrrha_head_samples_repeated", "Samples that repeated the stored one", &m.repeated),
+            ("pyrrha_head_start_timestamps_dropped", "Start timestamps not stored", &m.starts_dropped),
+            ("pyrrha_head_series_created", "Series created", &m.series_created),
+            ("pyrrha_head_series_removed", "Series that left heads", &m.series_removed),
+            ("pyrrha_head_chunks_sealed", "Chunks sealed", &m.chunks_sealed),
+            ("pyrrha_head_chunks_damaged", "Head chunks with a wrong checksum", &m.chunks_damaged),
+            ("pyrrha_head_batches_abandoned", "Batches whose log write failed", &m.batches_abandoned),
+            ("pyrrha_blocks_cut", "Blocks cut from heads", &m.blocks_cut),
+            ("pyrrha_block_cuts_failed", "Cuts that failed and are tried again", &m.cuts_failed),
+            ("pyrrha_checkpoints", "Checkpoints written", &m.checkpoints),
+            ("pyrrha_checkpoints_failed", "Checkpoints that failed", &m.checkpoints_failed),
+        ] {
+            counter(out, name, help, value.get() as f64)?;
+        }
+        counter(
+            out,
+            "prometheus_tsdb_head_samples_appended",
+            "As pyrrha_head_samples_appended and pyrrha_head_histograms_appended",
+            (m.samples.get() + m.histograms.get()) as f64,
+        )
+    }
+
+    fn refused(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "pyrrha_head_samples_refused";
+        let mut family = out.encode_descriptor(name, "Samples refused", None, MetricType::Counter)?;
+        for (reason, n) in self.db.metrics().refused() {
+            ConstCounter::new(n).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
+    }
+
+    fn wal(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let m = self.db.wal().metrics();
+        for (name, help, value) in [
+            ("pyrrha_wal_records", "Batches written to the log", &m.records),
+            ("pyrrha_wal_samples", "Samples written to the log", &m.samples),
+            ("pyrrha_wal_written_bytes", "Bytes written to the log", &m.bytes),
+            ("pyrrha_wal_group_commits", "Group commits", &m.groups),
+            ("pyrrha_wal_failed_group_commits", "Group commits that failed", &m.failed_groups),
+            ("pyrrha_wal_failed_segments", "Segments given up after a failed write", &m.failed_segments),
+            ("pyrrha_wal_rejected_batches", "Batches turned away by a full queue", &m.rejected),
+            ("pyrrha_wal_replayed_samples", "Samples that replay gave back", &m.replayed_samples),
+            ("pyrrha_wal_damaged_places", "Damaged places that replay found", &m.damaged_places),
+            ("pyrrha_wal_damaged_samples", "Samples that replay could not give back", &m.damaged_samples),
+            ("pyrrha_wal_torn_bytes", "Bytes of unfinished writes cut off", &m.torn_bytes),
+        ] {
+            counter(out, name, help, value.get() as f64)?;
+        }
+        gauge(out, "pyrrha_wal_segments", "Segment files", m.segments.get() as f64)?;
+        gauge(out, "pyrrha_wal_queued_bytes", "Bytes that wait for the disk", m.queued_bytes.get() as f64)?;
+        let counts: Vec<_> = m.sync_buckets.iter().map(|c| c.get()).collect();
+        let bounds = SYNC_BOUNDS.into_iter().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+        let mut histogram = out.encode_descriptor(
+            "pyrrha_wal_fdatasync_duration_seconds",
+            "Time of fdatasync",
+            None,
+            MetricType::Histogram,
+        )?;
+        let sum = m.sync_ns.get() as f64 / 1e9;
+        histogram.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+    }
+}
+
+impl Collector for DbCollector {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.head(&mut out)?;
+        self.refused(&mut out)?;
+        self.wal(&mut out)
+    }
+}
