@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod ast;
+pub mod ast_json;
 mod engine;
 pub mod error;
 mod exec;

@@ -1,0 +1,168 @@
+//! The syntax tree as JSON, in the shape that `/api/v1/parse_query` returns and Prometheus' user
+//! interface reads.
+
+use pyrrha_model::{METRIC_NAME, go_fmt};
+use serde_json::{Value, json};
+
+use crate::ast::{
+    At, AtBound, Cardinality, Duration, Expr, RangeMode, Subquery, VectorMatching, VectorSelector,
+};
+
+/// The tree of `expr`. Durations are milliseconds; a duration expression, which has no value yet,
+/// is 0 and its text is in `rangeExpr`, `stepExpr` or `offsetExpr`.
+pub fn to_json(expr: &Expr) -> Value {
+    match expr {
+        Expr::Number(e) => json!({ "type": "numberLiteral", "val": go_fmt::float_f(e.value) }),
+        Expr::String(e) => json!({ "type": "stringLiteral", "val": e.value }),
+        Expr::Selector(e) => selector("vectorSelector", e),
+        Expr::Matrix(e) => {
+            let mut node = selector("matrixSelector", &e.selector);
+            add_duration(&mut node, "range", &e.range);
+            node
+        }
+        Expr::Subquery(e) => subquery(e),
+        Expr::Paren(e) => json!({ "type": "parenExpr", "expr": to_json(&e.expr) }),
+        Expr::Unary(e) => json!({
+            "type": "unaryExpr",
+            "op": if e.negative { "-" } else { "+" },
+            "expr": to_json(&e.expr),
+        }),
+        Expr::Binary(e) => json!({
+            "type": "binaryExpr",
+            "op": e.op.as_str(),
+            "lhs": to_json(&e.lhs),
+            "rhs": to_json(&e.rhs),
+            "matching": e.matching.as_ref().map(matching),
+            "bool": e.return_bool,
+        }),
+        Expr::Call(e) => json!({
+            "type": "call",
+            "func": {
+                "name": e.function.name,
+                "argTypes": e.function.args.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
+                "variadic": e.function.variadic,
+                "returnType": e.function.returns.as_str(),
+            },
+            "args": e.args.iter().map(to_json).collect::<Vec<_>>(),
+        }),
+        Expr::Aggregate(e) => json!({
+            "type": "aggregation",
+            "op": e.op.as_str(),
+            "expr": to_json(&e.expr),
+            "param": e.param.as_deref().map(to_json),
+            "grouping": e.grouping,
+            "without": e.without,
+        }),
+    }
+}
+
+fn selector(kind: &str, selector: &VectorSelector) -> Value {
+    let name = selector.name.as_deref().unwrap_or("");
+    // The matcher of the name in front of the braces comes last.
+    let is_name = |m: &&pyrrha_model::Matcher| !name.is_empty() && m.name == METRIC_NAME;
+    let (names, others): (Vec<_>, Vec<_>) = selector.matchers.iter().partition(is_name);
+    let matchers: Vec<Value> = others
+        .into_iter()
+        .chain(names)
+        .map(|m| json!({ "name": m.name, "value": m.value, "type": m.op.as_str() }))
+        .collect();
+    let mut node = json!({
+        "type": kind,
+        "name": name,
+        "matchers": matchers,
+        "anchored": selector.mode == RangeMode::Anchored,
+        "smoothed": selector.mode == RangeMode::Smoothed,
+    });
+    add_duration(&mut node, "offset", &selector.offset);
+    add_at(&mut node, selector.at);
+    node
+}
+
+fn subquery(subquery: &Subquery) -> Value {
+    let mut node = json!({ "type": "subquery", "expr": to_json(&subquery.expr) });
+    add_duration(&mut node, "range", &subquery.range);
+    add_duration(&mut node, "step", subquery.step.as_ref().unwrap_or(&Duration::ZERO));
+    add_duration(&mut node, "offset", &subquery.offset);
+    add_at(&mut node, subquery.at);
+    node
+}
+
+fn add_duration(node: &mut Value, key: &str, duration: &Duration) {
+    match duration {
+        Duration::Fixed(ms) => node[key] = json!(ms),
+        Duration::Expr(expr) => {
+            node[key] = json!(0);
+            node[format!("{key}Expr")] = json!(expr.to_string());
+        }
+    }
+}
+
+fn add_at(node: &mut Value, at: Option<At>) {
+    let (timestamp, bound) = match at {
+        None => (Value::Null, Value::Null),
+        Some(At::Time(ms)) => (json!(ms), Value::Null),
+        Some(At::Bound(AtBound::Start)) => (Value::Null, json!("start")),
+        Some(At::Bound(AtBound::End)) => (Value::Null, json!("end")),
+    };
+    node["timestamp"] = timestamp;
+    node["startOrEnd"] = bound;
+}
+
+fn matching(matching: &VectorMatching) -> Value {
+    let card = match matching.card {
+        Cardinality::OneToOne => "one-to-one",
+        Cardinality::ManyToOne => "many-to-one",
+        Cardinality::OneToMany => "one-to-many",
+        Cardinality::ManyToMany => "many-to-many",
+    };
+    // JSON has no NaN or infinity: fill values are texts, as sample values are.
+    let fill = |value: Option<f64>| value.map(go_fmt::float_f);
+    json!({
+        "card": card,
+        "labels": matching.labels,
+        "on": matching.on,
+        "include": matching.include,
+        "fillValues": { "lhs": fill(matching.fill_left), "rhs": fill(matching.fill_right) },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_has_the_interface_s_shape() {
+        let parse = |query: &str| to_json(&crate::parse(query, &crate::Features::all()).expect("parses"));
+        assert_eq!(
+            parse("m{a!=\"b\"} @ 1.5 offset 1m"),
+            json!({
+                "type": "vectorSelector", "name": "m", "offset": 60_000, "timestamp": 1500, "startOrEnd": null,
+                "anchored": false, "smoothed": false,
+                "matchers": [
+                    { "name": "a", "value": "b", "type": "!=" },
+                    { "name": "__name__", "value": "m", "type": "=" },
+                ],
+            })
+        );
+        let tree = parse("topk by (x) (3, rate(m[5m])) > bool on (x) group_left (y) -n @ end()");
+        assert_eq!(tree["type"], "binaryExpr");
+        assert_eq!(tree["bool"], true);
+        assert_eq!(tree["matching"]["card"], "many-to-one");
+        assert_eq!(tree["matching"]["include"], json!(["y"]));
+        assert_eq!(tree["lhs"]["param"], json!({ "type": "numberLiteral", "val": "3" }));
+        assert_eq!(tree["lhs"]["grouping"], json!(["x"]));
+        assert_eq!(
+            tree["lhs"]["expr"]["func"],
+            json!({ "name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector" })
+        );
+        assert_eq!(tree["lhs"]["expr"]["args"][0]["range"], 300_000);
+        assert_eq!(tree["rhs"]["op"], "-");
+    }
+
+    #[test]
+    fn duration_expressions_keep_their_text() {
+        let tree = to_json(&crate::parse("m[1h:step()] @ start()", &crate::Features::all()).expect("parses"));
+        assert_eq!((&tree["step"], &tree["stepExpr"]), (&json!(0), &json!("step()")));
+        assert_eq!((&tree["timestamp"], &tree["startOrEnd"]), (&Value::Null, &json!("start")));
+    }
+}
