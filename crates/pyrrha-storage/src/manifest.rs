@@ -89,8 +89,17 @@ pub struct Manifest {
 impl Manifest {
     /// Reads the newest manifest; a tenant without one has no blocks.
     pub fn open(store: Arc<dyn ManifestStore>, clock: Arc<dyn Clock>) -> Result<Self, ManifestError> {
-        let current = RwLock::new(Arc::new(newest(&*store)?));
         let writer = BlockId::new(&*clock);
+        Self::open_as(store, clock, writer)
+    }
+
+    /// As [`open`](Self::open), committing under a given writer id, which no other process may use.
+    pub fn open_as(
+        store: Arc<dyn ManifestStore>,
+        clock: Arc<dyn Clock>,
+        writer: BlockId,
+    ) -> Result<Self, ManifestError> {
+        let current = RwLock::new(Arc::new(newest(&*store)?));
         Ok(Self { store, clock, writer, current, committing: Mutex::new(()) })
     }
 
