@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use pyrrha_model::go_fmt::quote;
+use pyrrha_model::labels::is_legacy_label_name;
 use pyrrha_model::{Label, Labels, SymbolId, SymbolTable};
 
 /// The labels of a series as ids of the query's [`SymbolTable`], sorted by the label names' text.
@@ -71,6 +73,19 @@ impl LabelIds {
     /// Only the labels `names`.
     pub fn only(&self, names: &[SymbolId]) -> Self {
         Self(self.0.iter().filter(|(n, _)| names.contains(n)).copied().collect())
+    }
+
+    /// All labels, the name's too, as `{a="b", c="d"}`.
+    pub fn braced(&self, symbols: &SymbolTable) -> String {
+        let label = |&(name, value): &(SymbolId, SymbolId)| {
+            let (name, value) = (symbols.resolve(name), quote(&symbols.resolve(value)));
+            if is_legacy_label_name(&name) {
+                format!("{name}={value}")
+            } else {
+                format!("{}={value}", quote(&name))
+            }
+        };
+        format!("{{{}}}", self.0.iter().map(label).collect::<Vec<_>>().join(", "))
     }
 
     /// The labels as strings.

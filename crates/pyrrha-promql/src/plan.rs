@@ -49,7 +49,9 @@ pub(crate) struct Selector {
     /// ms; 0 for an instant selector.
     pub(crate) range: i64,
     pub(crate) mode: RangeMode,
-    /// Function or aggregation directly above, and the grouping of the latter: hints for stores.
+    /// Whether of histograms only count and sum are needed (decision 34).
+    pub(crate) stats_only: bool,
+    /// Function or aggregation directly above: a hint for stores.
     pub(crate) above: &'static str,
 }
 
@@ -121,20 +123,42 @@ impl Node {
         }
     }
 
-    /// The first selector below, in the order written, with the `@` and `offset` of the innermost
-    /// that has one.
+    /// The first selector below, in the order written.
     pub(crate) fn first_selector(&self) -> Option<&Selector> {
+        self.first_lookup().map(|lookup| lookup.selector)
+    }
+
+    /// The first selector below, and when it looks: its own `@` or that of the innermost subquery
+    /// around it that has one, and the offsets up to there.
+    pub(crate) fn first_lookup(&self) -> Option<Lookup<'_>> {
         match &self.kind {
-            Kind::Select(selector) | Kind::Matrix(selector) => Some(selector),
+            Kind::Select(selector) | Kind::Matrix(selector) => {
+                Some(Lookup { selector, at: selector.at, offset: selector.offset })
+            }
             Kind::Number(_) | Kind::Text(_) => None,
-            Kind::Subquery(subquery) => subquery.expr.first_selector(),
-            Kind::Negate(node) => node.first_selector(),
-            Kind::Binary(binary) => binary.lhs.first_selector().or_else(|| binary.rhs.first_selector()),
-            Kind::Call(call) => call.args.iter().find_map(Node::first_selector),
+            Kind::Subquery(subquery) => subquery.expr.first_lookup().map(|inner| match inner.at {
+                Some(_) => inner,
+                None => {
+                    let offset = inner.offset.saturating_add(subquery.offset);
+                    Lookup { at: subquery.at, offset, ..inner }
+                }
+            }),
+            Kind::Negate(node) => node.first_lookup(),
+            Kind::Binary(binary) => binary.lhs.first_lookup().or_else(|| binary.rhs.first_lookup()),
+            Kind::Call(call) => call.args.iter().find_map(Node::first_lookup),
             Kind::Aggregate(aggregate) => aggregate
                 .expr
-                .first_selector()
-                .or_else(|| aggregate.param.as_ref().and_then(Node::first_selector)),
+                .first_lookup()
+                .or_else(|| aggregate.param.as_ref().and_then(Node::first_lookup)),
         }
     }
+}
+
+/// A selector and when it looks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lookup<'a> {
+    pub(crate) selector: &'a Selector,
+    pub(crate) at: Option<Timestamp>,
+    /// ms
+    pub(crate) offset: i64,
 }

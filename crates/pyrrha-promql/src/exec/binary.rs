@@ -9,6 +9,7 @@ use pyrrha_model::SymbolId;
 use crate::annotations::Annotation;
 use crate::ast::{Cardinality, Pos, VectorMatching};
 use crate::error::QueryError;
+use crate::exec::operator::drops_name;
 use crate::exec::{Exec, Table, mismatch};
 use crate::labels::LabelIds;
 use crate::plan::Binary;
@@ -82,7 +83,7 @@ impl<'a> Exec<'a> {
         let ids = |names: &[String]| names.iter().map(|n| self.ctx.symbols.intern(n)).collect::<Vec<_>>();
         let mut labels = ids(&syntax.labels);
         if !syntax.on {
-            labels.extend(self.name_labels);
+            labels.push(SymbolId::METRIC_NAME);
         }
         let matching = Matching { on: syntax.on, labels, include: ids(&syntax.include) };
         if binary.op.is_set() {
@@ -98,7 +99,7 @@ impl<'a> Exec<'a> {
             many: &many.series,
             one: &one.series,
             live: live(&lhs.series, &rhs.series, syntax, steps.count),
-            drops_name: !binary.op.is_comparison() || binary.return_bool,
+            drops_name: drops_name(binary.op, binary.return_bool),
             steps: steps.count,
             error: Least::default(),
             notes: Vec::new(),
@@ -166,10 +167,8 @@ impl Operation<'_, '_> {
 
     fn one_signature(&mut self, signature: &LabelIds, found: &Match) {
         self.check_duplicates(signature, &found.one);
-        let (fill_one, fill_many) = match self.elements.swapped {
-            false => (self.syntax.fill_right, self.syntax.fill_left),
-            true => (self.syntax.fill_left, self.syntax.fill_right),
-        };
+        // `group_right` swaps the sides, and Prometheus leaves the fills where they are.
+        let (fill_one, fill_many) = (self.syntax.fill_right, self.syntax.fill_left);
         let mut one_present = Bits::none(self.steps);
         found.one.iter().for_each(|i| one_present.union(&self.one[*i].column.presence()));
         let mut many_present = Bits::none(self.steps);
@@ -221,8 +220,8 @@ impl Operation<'_, '_> {
             if let Some(step) = twice.iter().next() {
                 let other = one.iter().find(|o| self.one[**o].column.is_present(step)).copied().unwrap_or(i);
                 let symbols = &self.exec.ctx.symbols;
-                let group = self.match_group(signature);
-                let mut both = [i, other].map(|i| self.one[i].labels.resolve(symbols).to_string());
+                let group = signature.braced(symbols);
+                let mut both = [i, other].map(|i| self.one[i].labels.braced(symbols));
                 both.sort();
                 let side = if self.elements.swapped { "left" } else { "right" };
                 self.error.offer((step, 0, i), || {
@@ -234,10 +233,6 @@ impl Operation<'_, '_> {
             }
             seen.union(&presence);
         }
-    }
-
-    fn match_group(&self, signature: &LabelIds) -> String {
-        signature.resolve(&self.exec.ctx.symbols).to_string()
     }
 
     /// Two series of the "many" side at one step where only one may match.

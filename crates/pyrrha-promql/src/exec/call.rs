@@ -4,7 +4,7 @@ use pyrrha_model::TimeRange;
 
 use crate::ast::{RangeMode, ValueType};
 use crate::error::QueryError;
-use crate::exec::operator::{Negate, ScalarSide};
+use crate::exec::operator::{Negate, ScalarSide, drops_name};
 use crate::exec::pipeline::{Names, Pipeline};
 use crate::exec::select::{Take, Times};
 use crate::exec::stages::{Map, PerSeries, StepTimes};
@@ -30,7 +30,7 @@ impl<'a> Exec<'a> {
             Kind::Binary(binary) if binary.matching.is_some() => {
                 self.vector_operator(binary, node.pos, steps)
             }
-            Kind::Call(call) => match self.table_call(call, steps)? {
+            Kind::Call(call) => match self.table_call(call, node.pos, steps)? {
                 Some(table) => Ok(table),
                 None => {
                     let pipeline = self.stream_call(call, steps)?;
@@ -56,7 +56,7 @@ impl<'a> Exec<'a> {
                 Ok(inner.with(Negate { exec: self }, Names::Dropped))
             }
             Kind::Binary(binary) if binary.matching.is_none() => self.scalar_side(binary, node, steps),
-            Kind::Call(call) => match self.table_call(call, steps)? {
+            Kind::Call(call) => match self.table_call(call, node.pos, steps)? {
                 Some(table) => Ok(Pipeline::table(table)),
                 None => self.stream_call(call, steps),
             },
@@ -85,7 +85,7 @@ impl<'a> Exec<'a> {
         let (vector, scalar) =
             if scalar_left { (&binary.rhs, &binary.lhs) } else { (&binary.lhs, &binary.rhs) };
         let scalar = self.scalar(scalar, steps)?;
-        let drops = !binary.op.is_comparison() || binary.return_bool;
+        let drops = drops_name(binary.op, binary.return_bool);
         let stage = ScalarSide {
             exec: self,
             op: binary.op,
@@ -199,7 +199,8 @@ impl<'a> Exec<'a> {
         match &matrix.kind {
             Kind::Matrix(selector) => {
                 let span = windows.span();
-                let mut pipeline = self.open(selector, span, steps, RangeHead(windows))?;
+                let mut pipeline =
+                    self.open(selector, span, steps, RangeHead { windows, stats_only: selector.stats_only })?;
                 pipeline.names = names;
                 Ok(pipeline)
             }

@@ -57,7 +57,7 @@ impl Stage for ScalarSide<'_> {
         if series.column.is_empty() {
             return Ok(None);
         }
-        if !self.op.is_comparison() || self.return_bool {
+        if drops_name(self.op, self.return_bool) {
             self.exec.drop_name(&mut series);
         }
         Ok(Some(series))
@@ -237,4 +237,11 @@ fn combine(
     }
     out.compact(0);
     Some(Arc::new(out))
+}
+
+/// Whether the result of an operator is another metric than its operand. Comparisons and trims
+/// only leave something out.
+pub(crate) fn drops_name(op: BinaryOp, return_bool: bool) -> bool {
+    return_bool
+        || !(op.is_comparison() || op.is_set() || matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower))
 }

@@ -116,6 +116,9 @@ impl<'a> Work<'a> {
             QueryError::Store(StoreError::caused(e.kind(), format!("series={labels}"), e))
         })?;
         self.samples.take(&mut self.decoded);
+        if want.histogram_stats_only {
+            self.samples.keep_stats_only();
+        }
         let bytes = self.samples.bytes();
         if bytes > self.charged {
             self.charge.grow(bytes - self.charged, 0)?;

@@ -34,6 +34,28 @@ impl Samples {
         decoded.clear();
     }
 
+    /// Leaves count, sum and a hint that is known, of every histogram; buckets told about resets.
+    pub(crate) fn keep_stats_only(&mut self) {
+        let values = &mut self.histograms.values;
+        for i in (1..values.len()).rev() {
+            let (before, current) = values.split_at_mut(i);
+            let (Some(previous), Some(current)) = (before.last(), current.first_mut()) else { continue };
+            if current.counter_reset_hint == CounterResetHint::Unknown && !current.is_stale() {
+                let reset = current.is_reset_after(previous);
+                let hint = if reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
+                Arc::make_mut(current).counter_reset_hint = hint;
+            }
+        }
+        for h in values {
+            let h = Arc::make_mut(h);
+            h.positive_spans.clear();
+            h.negative_spans.clear();
+            h.positive_buckets.clear();
+            h.negative_buckets.clear();
+            h.zero_count = 0.0;
+        }
+    }
+
     /// Number of samples.
     pub(crate) fn len(&self) -> usize {
         self.floats.times.len() + self.histograms.times.len()

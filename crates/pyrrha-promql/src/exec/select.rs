@@ -91,7 +91,7 @@ impl<'a> Exec<'a> {
         let times = Times::new(steps, selector.at, selector.offset);
         let smoothed = selector.mode == RangeMode::Smoothed;
         let range = times.span(self.lookback, if smoothed { self.lookback } else { 0 });
-        let head = Instant { exec: self, times, range, take, smoothed };
+        let head = Instant { exec: self, times, range, take, smoothed, stats_only: selector.stats_only };
         self.open(selector, range, steps, head)
     }
 
@@ -130,11 +130,12 @@ struct Instant<'a> {
     range: TimeRange,
     take: Take,
     smoothed: bool,
+    stats_only: bool,
 }
 
 impl Head for Instant<'_> {
     fn want(&self) -> Want {
-        Want { starts: self.take == Take::Start, histogram_stats_only: false }
+        Want { starts: self.take == Take::Start, histogram_stats_only: self.stats_only }
     }
 
     fn range(&self) -> TimeRange {

@@ -3,7 +3,7 @@
 use pyrrha_model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::annotations::{Annotation, Note};
-use crate::ast::ValueType;
+use crate::ast::{Pos, ValueType};
 use crate::error::QueryError;
 use crate::exec::call::unsupported;
 use crate::exec::{Exec, Table, mismatch};
@@ -11,7 +11,7 @@ use crate::function::FunctionId;
 use crate::functions;
 use crate::kernel::{InfoSeries, InfoSource, InstantKernel, KernelArgs, KernelNotes, VectorKernel};
 use crate::labels::LabelIds;
-use crate::plan::{Call, Kind, Node, Selector};
+use crate::plan::{Call, Kind, Lookup, Node, Selector};
 use crate::value::{Bits, Column, Series, Steps};
 
 impl<'a> Exec<'a> {
@@ -19,6 +19,7 @@ impl<'a> Exec<'a> {
     pub(super) fn table_call(
         &'a self,
         call: &'a Call,
+        pos: Pos,
         steps: Steps,
     ) -> Result<Option<Table<'a>>, QueryError> {
         let vector = || call.arg(ValueType::Vector).ok_or_else(|| mismatch(ValueType::Vector));
@@ -41,11 +42,11 @@ impl<'a> Exec<'a> {
                 let mut table = self.vector(vector()?, steps)?;
                 table.series.iter_mut().for_each(|s| s.column.histograms_mut().clear());
                 table.series.retain(|s| !s.column.is_empty());
-                self.note_sort(call);
+                self.note_sort(pos);
                 table
             }
             FunctionId::SortByLabel | FunctionId::SortByLabelDesc => {
-                self.note_sort(call);
+                self.note_sort(pos);
                 self.vector(vector()?, steps)?
             }
             FunctionId::Info => self.info(call, steps)?,
@@ -56,9 +57,8 @@ impl<'a> Exec<'a> {
         }))
     }
 
-    fn note_sort(&self, call: &Call) {
+    fn note_sort(&self, pos: Pos) {
         if self.range_query {
-            let pos = call.positions.first().copied().unwrap_or_default();
             self.annotate([Annotation { note: Note::SortInRangeQuery, metric: "".into(), pos }]);
         }
     }
@@ -124,7 +124,7 @@ impl<'a> Exec<'a> {
             Some(_) => return Err(QueryError::execution("expected label selectors only")),
             None => &[],
         };
-        let lookup = Lookup { exec: self, like: base.first_selector(), steps };
+        let lookup = InfoLookup { exec: self, like: base.first_lookup(), steps };
         let mut notes = KernelNotes::new(&self.ctx.symbols, &call.positions);
         let series = kernel(input.series, matchers, &lookup, &self.kernel_args(steps), &mut notes)?;
         self.annotate(notes.take());
@@ -133,13 +133,13 @@ impl<'a> Exec<'a> {
 }
 
 /// Looks up info series at the times of the first selector of `info()`.
-struct Lookup<'a> {
+struct InfoLookup<'a> {
     exec: &'a Exec<'a>,
-    like: Option<&'a Selector>,
+    like: Option<Lookup<'a>>,
     steps: Steps,
 }
 
-impl InfoSource for Lookup<'_> {
+impl InfoSource for InfoLookup<'_> {
     fn select(&self, matchers: &[Matcher]) -> Result<Vec<InfoSeries>, QueryError> {
         let selector = Selector {
             matchers: matchers.to_vec(),
@@ -147,6 +147,7 @@ impl InfoSource for Lookup<'_> {
             offset: self.like.map_or(0, |s| s.offset),
             range: 0,
             mode: Default::default(),
+            stats_only: false,
             above: "info",
         };
         self.exec.select_with_times(&selector, self.steps)

@@ -165,15 +165,22 @@ pub(crate) fn advance(
 }
 
 /// A range function over a range selector.
-pub(crate) struct RangeHead<'a>(pub(crate) Windows<'a>);
+pub(crate) struct RangeHead<'a> {
+    pub(crate) windows: Windows<'a>,
+    /// Whether of histograms only count and sum are needed.
+    pub(crate) stats_only: bool,
+}
 
 impl Head for RangeHead<'_> {
     fn want(&self) -> Want {
-        Want { starts: self.0.exec.options.features.use_start_timestamps, histogram_stats_only: false }
+        Want {
+            starts: self.windows.exec.options.features.use_start_timestamps,
+            histogram_stats_only: self.stats_only,
+        }
     }
 
     fn range(&self) -> TimeRange {
-        self.0.span()
+        self.windows.span()
     }
 
     fn series(
@@ -184,7 +191,7 @@ impl Head for RangeHead<'_> {
     ) -> Result<Option<Series>, QueryError> {
         let clean = samples.without_stale();
         let series = Series { labels, drop_name: false, column: Column::default() };
-        self.0.finish(clean.as_ref().unwrap_or(samples), series, &mut work.notes)
+        self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.notes)
     }
 }
 

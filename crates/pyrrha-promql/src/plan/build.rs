@@ -4,7 +4,7 @@ use pyrrha_model::Timestamp;
 
 use super::duration::resolve;
 use super::{Aggregate, Binary, Call, Kind, Node, Selector, Subquery};
-use crate::ast::{self, At, AtBound, Expr, Pos, RangeMode, ValueType};
+use crate::ast::{self, At, AtBound, BinaryOp, Expr, Pos, RangeMode, ValueType};
 use crate::error::QueryError;
 use crate::function::FunctionId;
 
@@ -27,10 +27,37 @@ pub(crate) struct Bounds<'a> {
 
 /// Builds the plan of an expression.
 pub(crate) fn build(expr: &Expr, bounds: &Bounds<'_>) -> Result<Node, QueryError> {
-    node(expr, bounds, "")
+    node(expr, bounds, Above::default())
 }
 
-fn node(expr: &Expr, bounds: &Bounds<'_>, above: &'static str) -> Result<Node, QueryError> {
+/// What stands above a node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Above {
+    /// The function or aggregation directly above.
+    name: &'static str,
+    /// Whether of histograms only count and sum are looked at.
+    stats_only: bool,
+}
+
+impl Above {
+    fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Below a call: some functions look at buckets, some only at count and sum.
+    fn call(self, call: &ast::Call) -> Self {
+        let stats_only = match call.function.id {
+            FunctionId::HistogramCount | FunctionId::HistogramSum | FunctionId::HistogramAvg => true,
+            FunctionId::HistogramQuantile
+            | FunctionId::HistogramQuantiles
+            | FunctionId::HistogramFraction => false,
+            _ => self.stats_only,
+        };
+        Self { name: call.function.name, stats_only }
+    }
+}
+
+fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryError> {
     let (pos, ty) = (expr.pos(), expr.value_type());
     let make = |kind, invariant| Ok(Node { kind, pos, ty, invariant });
     match expr {
@@ -54,7 +81,7 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: &'static str) -> Result<Node, Q
                 None => bounds.default_step,
             };
             let kind = Kind::Subquery(Box::new(Subquery {
-                expr: node(&subquery.expr, bounds, "")?,
+                expr: node(&subquery.expr, bounds, Above::default())?,
                 range: resolve(&subquery.range, bounds, true)?,
                 step: step.max(1),
                 at: at(subquery.at, bounds),
@@ -63,7 +90,7 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: &'static str) -> Result<Node, Q
             make(kind, subquery.at.is_some())
         }
         Expr::Unary(unary) => {
-            let inner = node(&unary.expr, bounds, "")?;
+            let inner = node(&unary.expr, bounds, above.named(""))?;
             match (&inner.kind, unary.negative) {
                 (_, false) => Ok(inner),
                 (Kind::Number(v), true) if bounds.fold => make(Kind::Number(-v), true),
@@ -73,11 +100,11 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: &'static str) -> Result<Node, Q
                 }
             }
         }
-        Expr::Binary(binary) => self::binary(binary, bounds, pos, ty),
-        Expr::Call(call) => self::call(call, bounds, pos, ty),
+        Expr::Binary(binary) => self::binary(binary, bounds, pos, ty, above),
+        Expr::Call(call) => self::call(call, bounds, pos, ty, above),
         Expr::Aggregate(aggregate) => {
-            let expr = node(&aggregate.expr, bounds, aggregate.op.as_str())?;
-            let param = aggregate.param.as_deref().map(|p| node(p, bounds, "")).transpose()?;
+            let expr = node(&aggregate.expr, bounds, above.named(aggregate.op.as_str()))?;
+            let param = aggregate.param.as_deref().map(|p| node(p, bounds, Above::default())).transpose()?;
             let invariant = expr.invariant && param.as_ref().is_none_or(|p| p.invariant);
             let kind = Kind::Aggregate(Box::new(Aggregate {
                 op: aggregate.op,
@@ -97,7 +124,7 @@ fn selector(
     selector: &ast::VectorSelector,
     range: i64,
     bounds: &Bounds<'_>,
-    above: &'static str,
+    above: Above,
 ) -> Result<Selector, QueryError> {
     Ok(Selector {
         matchers: selector.matchers.clone(),
@@ -105,7 +132,8 @@ fn selector(
         offset: resolve(&selector.offset, bounds, false)?,
         range,
         mode: selector.mode,
-        above,
+        stats_only: above.stats_only,
+        above: above.name,
     })
 }
 
@@ -117,8 +145,16 @@ fn at(at: Option<At>, bounds: &Bounds<'_>) -> Option<Timestamp> {
     })
 }
 
-fn binary(binary: &ast::Binary, bounds: &Bounds<'_>, pos: Pos, ty: ValueType) -> Result<Node, QueryError> {
-    let (lhs, rhs) = (node(&binary.lhs, bounds, "")?, node(&binary.rhs, bounds, "")?);
+fn binary(
+    binary: &ast::Binary,
+    bounds: &Bounds<'_>,
+    pos: Pos,
+    ty: ValueType,
+    above: Above,
+) -> Result<Node, QueryError> {
+    let trims = matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+    let above = Above { name: "", stats_only: above.stats_only && !trims };
+    let (lhs, rhs) = (node(&binary.lhs, bounds, above)?, node(&binary.rhs, bounds, above)?);
     if bounds.fold
         && let (Some(a), Some(b)) = (lhs.number(), rhs.number())
         && let Some(value) = crate::exec::scalar_binary(binary.op, a, b)
@@ -136,7 +172,13 @@ fn binary(binary: &ast::Binary, bounds: &Bounds<'_>, pos: Pos, ty: ValueType) ->
     Ok(Node { kind, pos, ty, invariant })
 }
 
-fn call(call: &ast::Call, bounds: &Bounds<'_>, pos: Pos, ty: ValueType) -> Result<Node, QueryError> {
+fn call(
+    call: &ast::Call,
+    bounds: &Bounds<'_>,
+    pos: Pos,
+    ty: ValueType,
+    above: Above,
+) -> Result<Node, QueryError> {
     let id = call.function.id;
     let folded = match id {
         FunctionId::Pi => Some(std::f64::consts::PI),
@@ -151,7 +193,7 @@ fn call(call: &ast::Call, bounds: &Bounds<'_>, pos: Pos, ty: ValueType) -> Resul
     }
     check_mode(call)?;
     let args =
-        call.args.iter().map(|arg| node(arg, bounds, call.function.name)).collect::<Result<Vec<_>, _>>()?;
+        call.args.iter().map(|arg| node(arg, bounds, above.call(call))).collect::<Result<Vec<_>, _>>()?;
     let positions = call.args.iter().map(|a| a.unparen().pos()).collect();
     let invariant = !depends_on_time(id, args.len()) && args.iter().all(|a| a.invariant);
     Ok(Node { kind: Kind::Call(Call { function: call.function, args, positions }), pos, ty, invariant })
