@@ -82,6 +82,10 @@ fn decode_chunk(
     out: &mut SeriesSamples,
 ) -> Result<(), DecodeError> {
     let (encoding, bytes) = (chunk.encoding, &chunk.bytes[..]);
+    // Most chunks lie in the range as a whole, and then no sample needs to be compared with it. One
+    // that has samples outside of what it says goes the long way, which cuts.
+    let inside = range.contains(chunk.min_time) && range.contains(chunk.max_time);
+    let range = if inside { TimeRange::ALL } else { range };
     match (&chunk.timestamps, encoding.is_float()) {
         (Timestamps::Own, true) => decode_floats(encoding, bytes, range, &mut out.floats, want.starts),
         (Timestamps::Own, false) => decode_histograms(encoding, bytes, range, want, &mut out.histograms),
@@ -120,7 +124,9 @@ fn merge(
         let new = times.iter().zip(0u32..).skip(from);
         found.extend(new.map(|(&time, place)| Found { time, chunk: number, place, is_float }));
     }
-    found.retain(|f| !entry.deleted.iter().any(|interval| interval.contains(f.time)));
+    found.retain(|f| {
+        range.contains(f.time) && !entry.deleted.iter().any(|interval| interval.contains(f.time))
+    });
     // Merges runs, so chunks in order cost little.
     found.sort();
     found.dedup_by_key(|f| f.time);

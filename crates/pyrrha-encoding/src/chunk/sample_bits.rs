@@ -43,27 +43,37 @@ impl SampleBits {
     }
 
     /// Writes the bits to the chunk; gives their end. The rest of the last byte becomes zero.
-    #[inline]
     pub(super) fn write(mut self, buffer: &mut impl ChunkBuffer) -> u32 {
-        let start = self.start / 8;
+        self.words[self.full] = self.acc;
+        let (before, start) = (self.start % 8, self.start / 8);
         let end = start * 8 + self.full as u32 * 64 + self.used;
         let end_byte = end.div_ceil(8) as usize;
         let target = &mut buffer.grow(end_byte)[start as usize..end_byte];
-        let before = self.start % 8;
-        let kept = match target.first() {
-            Some(byte) if before > 0 => u64::from(byte & !(0xff >> before)) << 56,
-            _ => 0,
-        };
-        if self.full == 0 {
-            copy_start(target, (self.acc | kept).to_be_bytes());
-            return end;
-        }
-        self.words[self.full] = self.acc;
-        self.words[0] |= kept;
+        self.words[0] |= kept(target, before);
         for (word, piece) in self.words.iter().zip(target.chunks_mut(8)) {
             copy_start(piece, word.to_be_bytes());
         }
         end
+    }
+}
+
+/// Writes the `len` low bits of `value`, which ends within eight bytes of where the chunk's last
+/// byte begins, behind the first `start` bits of a chunk; gives their end.
+#[inline]
+pub(super) fn write_word(buffer: &mut impl ChunkBuffer, start: u32, value: u64, len: u32) -> u32 {
+    let (before, end) = (start % 8, start + len);
+    let target = &mut buffer.grow(end.div_ceil(8) as usize)[(start / 8) as usize..end.div_ceil(8) as usize];
+    let word = kept(target, before) | value << (64 - before - len);
+    copy_start(target, word.to_be_bytes());
+    end
+}
+
+/// The first `bits` (below 8) bits of the target, as the highest of a word.
+#[inline]
+fn kept(target: &[u8], bits: u32) -> u64 {
+    match target.first() {
+        Some(byte) if bits > 0 => u64::from(byte & !(0xff >> bits)) << 56,
+        _ => 0,
     }
 }
 

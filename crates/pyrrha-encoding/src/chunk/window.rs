@@ -57,6 +57,26 @@ impl Window {
         }
     }
 
+    /// What [`put_xor`](Self::put_xor) writes and how many bits that is, if they fit a word.
+    #[inline]
+    pub(super) fn xor_bits(&mut self, xor: u64) -> Option<(u64, u32)> {
+        if xor == 0 {
+            return Some((0, 1));
+        }
+        if self.fits(xor) {
+            let bits = 64 - u32::from(self.leading) - u32::from(self.trailing);
+            return (bits <= 62).then(|| (0b10 << bits | xor >> self.trailing, bits + 2));
+        }
+        let (leading, trailing) = (xor.leading_zeros().min(MAX_LEADING), xor.trailing_zeros());
+        let bits = 64 - leading - trailing;
+        if bits > 51 {
+            return None;
+        }
+        (self.leading, self.trailing) = (leading as u8, trailing as u8);
+        let head = u64::from(0b11 << 11 | leading << 6 | bits);
+        Some((head << bits | xor >> trailing, bits + 13))
+    }
+
     /// XOR's value coding: `0` equal, `10` bits in the window, `11` a new window and bits.
     #[inline]
     pub(super) fn put_xor(&mut self, sink: &mut impl BitSink, xor: u64) {

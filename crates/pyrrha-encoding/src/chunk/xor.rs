@@ -5,7 +5,7 @@
 
 use pyrrha_model::{TimeRange, Timestamp};
 
-use super::sample_bits::{ChunkBuffer, SampleBits};
+use super::sample_bits::{ChunkBuffer, SampleBits, write_word};
 use super::window::{ReadWindow, Window};
 use crate::bits::{BitReader, BitSink, BitWriter, fits_signed, sign};
 use crate::varint::{take_u16, take_u64, take_varint};
@@ -42,6 +42,7 @@ impl XorAppender {
     pub fn restore(bytes: &[u8]) -> Result<Self, DecodeError> {
         let Some(mut cursor) = Cursor::open(bytes)? else { return Ok(Self::new()) };
         while cursor.next()? {}
+        cursor.check()?;
         let header = bytes.len() * 8 - cursor.len_bits;
         Ok(Self {
             time: cursor.time,
@@ -57,6 +58,33 @@ impl XorAppender {
     /// Appends a sample. Times ascend; a chunk holds at most 65,535 samples.
     #[inline]
     pub fn append(&mut self, buffer: &mut impl ChunkBuffer, time: Timestamp, value: f64) {
+        if self.count < 2 || !self.append_word(buffer, time, value) {
+            self.append_any(buffer, time, value);
+        }
+    }
+
+    /// Appends a sample that takes a word or less, as nearly all do; false for others.
+    #[inline]
+    fn append_word(&mut self, buffer: &mut impl ChunkBuffer, time: Timestamp, value: f64) -> bool {
+        let delta = time.wrapping_sub(self.time) as u64;
+        let Some((dod, dod_len)) = dod_bits(delta.wrapping_sub(self.delta) as i64) else { return false };
+        let bits = value.to_bits();
+        let mut window = self.window;
+        let Some((xor, xor_len)) = window.xor_bits(bits ^ self.value) else { return false };
+        if self.bits % 8 + dod_len + xor_len > 64 {
+            return false;
+        }
+        self.bits = write_word(buffer, self.bits, dod << xor_len | xor, dod_len + xor_len);
+        self.window = window;
+        self.delta = delta;
+        self.time = time;
+        self.value = bits;
+        self.count += 1;
+        true
+    }
+
+    #[inline(never)]
+    fn append_any(&mut self, buffer: &mut impl ChunkBuffer, time: Timestamp, value: f64) {
         let mut bits = SampleBits::new(self.bits);
         if self.count == 0 {
             bits.put(0, 16);
@@ -153,20 +181,30 @@ pub fn encode(times: &[Timestamp], values: &[f64]) -> Vec<u8> {
     writer.finish()
 }
 
-/// `0`: 0; `10`, `110`, `1110` and 14, 17, 20 bits; `1111` and 64 bits.
+/// `0`: 0; `10`, `110`, `1110` and 14, 17, 20 bits. What does not fit is `1111` and 64 bits.
+#[inline]
+fn dod_bits(dod: i64) -> Option<(u64, u32)> {
+    if dod == 0 {
+        Some((0, 1))
+    } else if fits_signed(dod, 14) {
+        Some((0b10 << 14 | dod as u64 & 0x3fff, 16))
+    } else if fits_signed(dod, 17) {
+        Some((0b110 << 17 | dod as u64 & 0x1_ffff, 20))
+    } else if fits_signed(dod, 20) {
+        Some((0b1110 << 20 | dod as u64 & 0xf_ffff, 24))
+    } else {
+        None
+    }
+}
+
 #[inline]
 fn put_dod(sink: &mut impl BitSink, dod: i64) {
-    if dod == 0 {
-        sink.put(0, 1);
-    } else if fits_signed(dod, 14) {
-        sink.put(0b10 << 14 | dod as u64 & 0x3fff, 16);
-    } else if fits_signed(dod, 17) {
-        sink.put(0b110 << 17 | dod as u64 & 0x1_ffff, 20);
-    } else if fits_signed(dod, 20) {
-        sink.put(0b1110 << 20 | dod as u64 & 0xf_ffff, 24);
-    } else {
-        sink.put(0b1111, 4);
-        sink.put(dod as u64, 64);
+    match dod_bits(dod) {
+        Some((bits, len)) => sink.put(bits, len),
+        None => {
+            sink.put(0b1111, 4);
+            sink.put(dod as u64, 64);
+        }
     }
 }
 
@@ -243,27 +281,48 @@ impl<'a> Cursor<'a> {
             self.value ^= self.window.read_xor(&mut self.r)?;
         }
         self.time = self.time.wrapping_add(self.delta as i64);
-        self.r.check("xor chunk")?;
         self.index += 1;
         Ok(true)
+    }
+
+    /// Fails if samples were read from behind the chunk's end, where zeros are.
+    fn check(&self) -> Result<(), DecodeError> {
+        self.r.check("xor chunk")
     }
 }
 
 /// Appends the samples in `range`; the columns may be of unequal length on error.
 pub(super) fn decode(bytes: &[u8], range: TimeRange, column: &mut FloatColumn) -> Result<(), DecodeError> {
-    let Some(mut cursor) = Cursor::open(bytes)? else { return Ok(()) };
+    let Some(cursor) = Cursor::open(bytes)? else { return Ok(()) };
     // A sample takes two bits at least, so the count cannot ask for more room than that.
     let room = usize::from(cursor.count).min(bytes.len() * 4);
     let start = column.times.len();
     column.times.resize(start + room, 0);
     column.values.resize(start + room, 0.0);
-    let mut slots = column.times[start..].iter_mut().zip(&mut column.values[start..]);
+    let slots = column.times[start..].iter_mut().zip(&mut column.values[start..]);
+    let kept = if range == TimeRange::ALL {
+        fill::<false>(cursor, range, slots)?
+    } else {
+        fill::<true>(cursor, range, slots)?
+    };
+    column.times.truncate(start + kept);
+    column.values.truncate(start + kept);
+    Ok(())
+}
+
+/// Fills the slots with the samples in `range`, or with all unless `CUT`; gives how many.
+#[inline(always)]
+fn fill<'a, const CUT: bool>(
+    mut cursor: Cursor<'_>,
+    range: TimeRange,
+    mut slots: impl Iterator<Item = (&'a mut Timestamp, &'a mut f64)>,
+) -> Result<usize, DecodeError> {
     let mut kept = 0;
     loop {
-        if cursor.time >= range.start {
-            if cursor.time > range.end {
-                break;
-            }
+        if CUT && cursor.time > range.end {
+            break;
+        }
+        if !CUT || cursor.time >= range.start {
             let Some((time, value)) = slots.next() else { break };
             *time = cursor.time;
             *value = f64::from_bits(cursor.value);
@@ -273,9 +332,8 @@ pub(super) fn decode(bytes: &[u8], range: TimeRange, column: &mut FloatColumn) -
             break;
         }
     }
-    column.times.truncate(start + kept);
-    column.values.truncate(start + kept);
-    Ok(())
+    cursor.check()?;
+    Ok(kept)
 }
 
 /// Appends the samples in `range` of a chunk of [`XorAppender::append_value`].

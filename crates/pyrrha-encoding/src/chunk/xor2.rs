@@ -47,6 +47,7 @@ impl Xor2Appender {
     pub fn restore(bytes: &[u8]) -> Result<Self, DecodeError> {
         let Some(mut cursor) = Cursor::open(bytes)? else { return Ok(Self::new()) };
         while cursor.next()? {}
+        cursor.check()?;
         Ok(Self {
             time: cursor.time,
             delta: cursor.delta,
@@ -251,9 +252,13 @@ impl<'a> Cursor<'a> {
         }
         self.time = before.wrapping_add(self.delta as i64);
         self.starts.read(&mut self.r, self.index, before);
-        self.r.check("xor2 chunk")?;
         self.index += 1;
         Ok(true)
+    }
+
+    /// Fails if samples were read from behind the chunk's end, where zeros are.
+    fn check(&self) -> Result<(), DecodeError> {
+        self.r.check("xor2 chunk")
     }
 
     #[inline(always)]
@@ -315,36 +320,51 @@ pub(super) fn decode(
     range: TimeRange,
     times: &mut Vec<Timestamp>,
     values: &mut Vec<f64>,
-    mut starts: Option<&mut Vec<Timestamp>>,
+    starts: Option<&mut Vec<Timestamp>>,
 ) -> Result<(), DecodeError> {
-    let Some(mut cursor) = Cursor::open(bytes)? else { return Ok(()) };
+    let Some(cursor) = Cursor::open(bytes)? else { return Ok(()) };
     // A sample takes a bit at least, so the count cannot ask for more room than that.
     let room = usize::from(cursor.count).min(bytes.len() * 8);
     let start = times.len();
     times.resize(start + room, 0);
     values.resize(start + room, 0.0);
-    let mut slots = times[start..].iter_mut().zip(&mut values[start..]);
+    let slots = times[start..].iter_mut().zip(&mut values[start..]);
+    let kept = match starts {
+        Some(starts) => fill::<true>(cursor, range, slots, |start| starts.push(start))?,
+        None if range == TimeRange::ALL => fill::<false>(cursor, range, slots, |_| {})?,
+        None => fill::<true>(cursor, range, slots, |_| {})?,
+    };
+    times.truncate(start + kept);
+    values.truncate(start + kept);
+    Ok(())
+}
+
+/// Fills the slots with the samples in `range`, or with all unless `CUT`; gives how many.
+#[inline(always)]
+fn fill<'a, const CUT: bool>(
+    mut cursor: Cursor<'_>,
+    range: TimeRange,
+    mut slots: impl Iterator<Item = (&'a mut Timestamp, &'a mut f64)>,
+    mut start: impl FnMut(Timestamp),
+) -> Result<usize, DecodeError> {
     let mut kept = 0;
     loop {
-        if cursor.time >= range.start {
-            if cursor.time > range.end {
-                break;
-            }
+        if CUT && cursor.time > range.end {
+            break;
+        }
+        if !CUT || cursor.time >= range.start {
             let Some((time, value)) = slots.next() else { break };
             *time = cursor.time;
             *value = cursor.value();
+            start(cursor.starts.start);
             kept += 1;
-            if let Some(starts) = &mut starts {
-                starts.push(cursor.starts.start);
-            }
         }
         if !cursor.next()? {
             break;
         }
     }
-    times.truncate(start + kept);
-    values.truncate(start + kept);
-    Ok(())
+    cursor.check()?;
+    Ok(kept)
 }
 
 #[cfg(test)]
