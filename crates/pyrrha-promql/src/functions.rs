@@ -1,6 +1,7 @@
 //! Which kernel computes which function. One module per family below `functions/`.
 
 mod date;
+pub(crate) mod extended;
 pub(crate) mod float_sum;
 mod histogram;
 mod info;
@@ -9,6 +10,7 @@ pub(crate) mod over_time;
 pub(crate) mod rate;
 mod relabel;
 pub(crate) mod slide;
+mod starts;
 mod totals;
 
 use crate::ast::RangeMode;
@@ -20,7 +22,7 @@ use slide::Slide;
 pub fn range_kernel(function: FunctionId, mode: RangeMode) -> Option<RangeKernel> {
     use FunctionId as F;
     if mode != RangeMode::Classic {
-        return None;
+        return extended::kernel(function, mode);
     }
     Some(match function {
         F::Rate => rate::rate,

@@ -76,13 +76,16 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     low * (1.0 - weight) + high * weight
 }
 
-/// `mad_over_time(m)`: the median distance from the median.
+/// `mad_over_time(m)`: the median distance from the median; NaN if any value is.
 pub(super) fn mad_over_time(
     w: &Window<'_>,
     _: &KernelArgs<'_>,
     notes: &mut KernelNotes<'_>,
 ) -> Option<Sample> {
     let mut values = floats(w, 1, notes)?.values.to_vec();
+    if values.iter().any(|v| v.is_nan()) {
+        return Some(Sample::Float(f64::NAN));
+    }
     let median = quantile(0.5, &mut values);
     values.iter_mut().for_each(|v| *v = (*v - median).abs());
     Some(Sample::Float(quantile(0.5, &mut values)))

@@ -7,6 +7,7 @@ use pyrrha_model::histogram::{Combined, IncompatibleSchemas};
 use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp};
 
 use crate::annotations::{HistogramOperation, Note};
+use crate::functions::starts::{Stamp, Starts, is_reset};
 use crate::kernel::{KernelArgs, KernelNotes, Window};
 use crate::value::Sample;
 
@@ -57,6 +58,19 @@ impl Extrapolation {
         }
         (sampled + to_start + to_end) / sampled
     }
+
+    /// The same where the counter is known to have been zero at `zero`, inside the range: nothing
+    /// is extended to the left.
+    fn factor_from_zero(&self, zero: Timestamp) -> f64 {
+        let sampled = (self.last - zero) as f64 / 1000.0;
+        let mut to_end = (self.end - self.last) as f64 / 1000.0;
+        let gaps = self.samples.saturating_sub(1).max(1) as f64;
+        let interval = (self.last - self.first) as f64 / 1000.0 / gaps;
+        if to_end >= interval * 1.1 {
+            to_end = interval / 2.0;
+        }
+        (sampled + to_end) / sampled
+    }
 }
 
 pub(crate) fn rate(w: &Window<'_>, args: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
@@ -83,34 +97,46 @@ fn extrapolated(
         notes.add(0, Note::MixedFloatsHistograms);
         return None;
     }
-    let times = if floats.times.is_empty() { histograms.times } else { floats.times };
-    let (first, last) = (*times.first()?, *times.last()?);
-    if times.len() < 2 {
+    let starts = if floats.times.is_empty() {
+        Starts { times: histograms.times, starts: histograms.starts }
+    } else {
+        Starts { times: floats.times, starts: floats.starts }
+    };
+    let (first, last) = (*starts.times.first()?, *starts.times.last()?);
+    let zero = if is_counter { starts.zero_after(w.start) } else { None };
+    if starts.times.len() < 2 && zero.is_none() {
         return None;
     }
+    if is_counter {
+        starts.note_overlaps(notes);
+    }
     let factor = |counter| {
-        let extrapolation =
-            Extrapolation { start: w.start, end: w.end, first, last, samples: times.len(), counter };
-        let factor = extrapolation.factor();
+        let samples = starts.times.len();
+        let extrapolation = Extrapolation { start: w.start, end: w.end, first, last, samples, counter };
+        let factor = match zero {
+            Some(zero) => extrapolation.factor_from_zero(zero),
+            None => extrapolation.factor(),
+        };
         if is_rate { factor / (w.range() as f64 / 1000.0) } else { factor }
     };
     if histograms.times.is_empty() {
-        let difference = float_difference(floats.values, is_counter);
+        let difference = float_difference(floats.values, starts, zero.is_some(), is_counter);
         let counter = is_counter.then(|| Counter { first: floats.values[0], increase: difference });
         return Some(Sample::Float(difference * factor(counter)));
     }
-    let mut difference = histogram_difference(histograms.values, is_counter, notes)?;
+    let mut difference = histogram_difference(histograms.values, starts, zero.is_some(), is_counter, notes)?;
     let counter =
         is_counter.then(|| Counter { first: histograms.values[0].count, increase: difference.count });
     difference.scale(factor(counter));
     Some(Sample::Histogram(Arc::new(difference)))
 }
 
-fn float_difference(values: &[f64], is_counter: bool) -> f64 {
-    let mut difference = values[values.len() - 1] - values[0];
+/// How far values went; for a counter that is known to come from zero, from there.
+fn float_difference(values: &[f64], starts: Starts<'_>, from_zero: bool, is_counter: bool) -> f64 {
+    let mut difference = values[values.len() - 1] - if from_zero { 0.0 } else { values[0] };
     if is_counter {
-        for pair in values.windows(2) {
-            if pair[1] < pair[0] {
+        for (i, pair) in values.windows(2).enumerate() {
+            if pair[1] < pair[0] || starts.is_reset(i + 1) {
                 difference += pair[0];
             }
         }
@@ -122,6 +148,8 @@ fn float_difference(values: &[f64], is_counter: bool) -> f64 {
 /// schemas have nothing in common.
 fn histogram_difference(
     points: &[Arc<FloatHistogram>],
+    starts: Starts<'_>,
+    from_zero: bool,
     is_counter: bool,
     notes: &mut KernelNotes<'_>,
 ) -> Option<FloatHistogram> {
@@ -134,21 +162,26 @@ fn histogram_difference(
     } else if !gauge(first) || !gauge(last) {
         notes.add(0, Note::NativeNotGauge);
     }
+    let is_reset = |i: usize, before: &FloatHistogram| points[i].is_reset_after(before) || starts.is_reset(i);
     // A reset after the first sample takes it out of the calculation, its layout too.
-    let second = &points[1];
+    let empty_like = |h: &FloatHistogram| FloatHistogram {
+        schema: h.schema,
+        zero_threshold: h.zero_threshold,
+        custom_values: h.custom_values.clone(),
+        ..FloatHistogram::default()
+    };
     let empty;
     let mut previous: &FloatHistogram = first;
-    if is_counter && second.is_reset_after(first) {
-        empty = FloatHistogram {
-            schema: second.schema,
-            zero_threshold: second.zero_threshold,
-            custom_values: second.custom_values.clone(),
-            ..FloatHistogram::default()
-        };
+    let mut rest = 1..points.len();
+    if from_zero {
+        empty = empty_like(first);
+        (previous, rest.start) = (&empty, 0);
+    } else if is_counter && is_reset(1, first) {
+        empty = empty_like(&points[1]);
         previous = &empty;
     }
     let custom = previous.uses_custom_buckets();
-    let between = if is_counter { &points[1..points.len() - 1] } else { &[] };
+    let between = if is_counter { &points[rest.start..points.len() - 1] } else { &[] };
     if last.uses_custom_buckets() != custom || between.iter().any(|h| h.uses_custom_buckets() != custom) {
         notes.add(0, Note::MixedExponentialCustom);
         return None;
@@ -160,12 +193,12 @@ fn histogram_difference(
     let combined = difference.sub(previous);
     report(combined, HistogramOperation::Subtraction, notes)?;
     if is_counter {
-        for current in &points[1..] {
-            if current.is_reset_after(previous) {
+        for i in rest {
+            if i > 0 && is_reset(i, previous) {
                 let combined = difference.add(previous);
                 report(combined, HistogramOperation::Addition, notes)?;
             }
-            previous = current;
+            previous = &points[i];
         }
     }
     difference.counter_reset_hint = CounterResetHint::Gauge;
@@ -202,12 +235,13 @@ pub(crate) fn idelta(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes
 
 fn last_two(w: &Window<'_>, notes: &mut KernelNotes<'_>, is_rate: bool) -> Option<Sample> {
     let mut merged = merged(w).rev();
-    let (t1, newer) = merged.next()?;
-    let (t0, older) = merged.next()?;
-    let seconds = (t1 - t0) as f64 / 1000.0;
+    let (newer_stamp, newer) = merged.next()?;
+    let (older_stamp, older) = merged.next()?;
+    let seconds = (newer_stamp.0 - older_stamp.0) as f64 / 1000.0;
+    let started = is_reset(older_stamp, newer_stamp);
     match (older, newer) {
         (Value::Float(a), Value::Float(b)) => {
-            let difference = if is_rate && b < a { b } else { b - a };
+            let difference = if is_rate && (b < a || started) { b } else { b - a };
             Some(Sample::Float(if is_rate { difference / seconds } else { difference }))
         }
         (Value::Histogram(a), Value::Histogram(b)) => {
@@ -219,7 +253,7 @@ fn last_two(w: &Window<'_>, notes: &mut KernelNotes<'_>, is_rate: bool) -> Optio
                 notes.add(0, Note::NativeNotGauge);
             }
             let mut difference = b.clone();
-            if !is_rate || !b.is_reset_after(a) {
+            if !is_rate || !(b.is_reset_after(a) || started) {
                 let combined = difference.sub(a);
                 report(combined, HistogramOperation::Subtraction, notes)?;
             }
@@ -245,9 +279,7 @@ pub(crate) enum Value<'a> {
 }
 
 /// All samples of a window by time.
-pub(crate) fn merged<'a>(
-    w: &Window<'a>,
-) -> impl DoubleEndedIterator<Item = (Timestamp, Value<'a>)> + use<'a> {
+pub(crate) fn merged<'a>(w: &Window<'a>) -> impl DoubleEndedIterator<Item = (Stamp, Value<'a>)> + use<'a> {
     let (floats, histograms) = (w.floats, w.histograms);
     let (mut f, mut h) = (0..floats.times.len(), 0..histograms.times.len());
     // Indices from the front and from the back; both sides take what comes next in time.
@@ -260,32 +292,45 @@ pub(crate) fn merged<'a>(
             (Some(i), Some(j)) => floats.times[i] < histograms.times[j],
         };
         if float_first {
-            order.extend(f.next().map(|i| (floats.times[i], Value::Float(floats.values[i]))));
+            order.extend(
+                f.next().map(|i| (stamp(floats.times, floats.starts, i), Value::Float(floats.values[i]))),
+            );
         } else {
-            order.extend(h.next().map(|j| (histograms.times[j], Value::Histogram(&histograms.values[j]))));
+            order.extend(h.next().map(|j| {
+                (stamp(histograms.times, histograms.starts, j), Value::Histogram(&histograms.values[j]))
+            }));
         }
     }
     order.into_iter()
 }
 
+fn stamp(times: &[Timestamp], starts: &[Timestamp], i: usize) -> Stamp {
+    (times[i], starts.get(i).copied().unwrap_or(0))
+}
+
 pub(crate) fn resets(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
-    Some(Sample::Float(count_pairs(w, |a, b| match (a, b) {
-        (Value::Float(a), Value::Float(b)) => b < a,
-        (Value::Histogram(a), Value::Histogram(b)) => b.is_reset_after(a),
-        _ => true,
+    Some(Sample::Float(count_pairs(w, |(before, a), (now, b)| {
+        is_reset(before, now)
+            || match (a, b) {
+                (Value::Float(a), Value::Float(b)) => b < a,
+                (Value::Histogram(a), Value::Histogram(b)) => b.is_reset_after(a),
+                _ => true,
+            }
     })))
 }
 
 pub(crate) fn changes(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
-    Some(Sample::Float(count_pairs(w, |a, b| match (a, b) {
+    Some(Sample::Float(count_pairs(w, |(_, a), (_, b)| match (a, b) {
         (Value::Float(a), Value::Float(b)) => b != a && !(a.is_nan() && b.is_nan()),
         (Value::Histogram(a), Value::Histogram(b)) => !a.same_distribution(b),
         _ => true,
     })))
 }
 
-fn count_pairs(w: &Window<'_>, differ: impl Fn(Value<'_>, Value<'_>) -> bool) -> f64 {
-    let mut samples = merged(w).map(|(_, value)| value);
+type Point<'a> = (Stamp, Value<'a>);
+
+fn count_pairs(w: &Window<'_>, differ: impl Fn(Point<'_>, Point<'_>) -> bool) -> f64 {
+    let mut samples = merged(w);
     let Some(mut previous) = samples.next() else { return 0.0 };
     let mut count = 0.0;
     for current in samples {
