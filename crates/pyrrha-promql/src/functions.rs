@@ -11,7 +11,7 @@ pub(crate) mod rate;
 mod relabel;
 pub(crate) mod slide;
 mod starts;
-mod totals;
+pub(crate) mod totals;
 
 use crate::ast::RangeMode;
 use crate::function::FunctionId;

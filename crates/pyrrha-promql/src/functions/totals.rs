@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pyrrha_model::FloatHistogram;
 use pyrrha_model::histogram::{Combined, HistogramMean, IncompatibleSchemas, KahanHistogram};
+use pyrrha_model::{CounterResetHint, FloatHistogram};
 
 use crate::annotations::{HistogramOperation, Note};
 use crate::functions::float_sum::{Mean, Sum};
@@ -14,13 +14,13 @@ pub(crate) fn sum(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_
     if mixed(w, notes) {
         return None;
     }
-    let Some((first, others)) = w.histograms.values.split_first() else {
+    let Some(first) = w.histograms.values.first() else {
         let mut sum = Sum::default();
         w.floats.values.iter().for_each(|v| sum.add(*v));
         return Some(Sample::Float(sum.value()));
     };
     let mut total = KahanHistogram::new((**first).clone());
-    fold(others, notes, |h| total.add(h))?;
+    fold(w.histograms.values, notes, |h| total.add(h))?;
     Some(finish(total.finish()))
 }
 
@@ -28,13 +28,13 @@ pub(crate) fn avg(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_
     if mixed(w, notes) {
         return None;
     }
-    let Some((first, others)) = w.histograms.values.split_first() else {
+    let Some(first) = w.histograms.values.first() else {
         let mut mean = Mean::default();
         w.floats.values.iter().for_each(|v| mean.add(*v));
         return Some(Sample::Float(mean.value()));
     };
     let mut total = HistogramMean::new((**first).clone());
-    fold(others, notes, |h| total.add(h))?;
+    fold(w.histograms.values, notes, |h| total.add(h))?;
     Some(finish(total.finish()))
 }
 
@@ -52,13 +52,46 @@ fn mixed(w: &Window<'_>, notes: &mut KernelNotes<'_>) -> bool {
     mixed
 }
 
+/// Which hints about resets occurred among some histograms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Resets {
+    reset: bool,
+    not_reset: bool,
+}
+
+impl Resets {
+    /// The hints of all of them.
+    fn seen(histograms: &[Arc<FloatHistogram>]) -> Self {
+        let mut seen = Self::default();
+        histograms.iter().for_each(|h| seen.add(h.counter_reset_hint));
+        seen
+    }
+
+    /// Adds a hint.
+    pub(crate) fn add(&mut self, hint: CounterResetHint) {
+        self.reset |= hint == CounterResetHint::Reset;
+        self.not_reset |= hint == CounterResetHint::NotReset;
+    }
+
+    /// Adds those of `other`.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.reset |= other.reset;
+        self.not_reset |= other.not_reset;
+    }
+
+    /// Whether they contradict each other.
+    pub(crate) fn conflict(self) -> bool {
+        self.reset && self.not_reset
+    }
+}
+
 fn fold(
-    histograms: &[Arc<FloatHistogram>],
+    all: &[Arc<FloatHistogram>],
     notes: &mut KernelNotes<'_>,
     mut add: impl FnMut(&FloatHistogram) -> Result<Combined, IncompatibleSchemas>,
 ) -> Option<()> {
     let mut noteworthy = Combined::default();
-    for h in histograms {
+    for h in all.iter().skip(1) {
         match add(h) {
             Ok(combined) => noteworthy = noteworthy.or(combined),
             Err(IncompatibleSchemas) => {
@@ -67,7 +100,7 @@ fn fold(
             }
         }
     }
-    if noteworthy.conflicting_resets {
+    if Resets::seen(all).conflict() {
         notes.add(0, Note::CounterResetCollision(HistogramOperation::Aggregation));
     }
     if noteworthy.reconciled_bounds {

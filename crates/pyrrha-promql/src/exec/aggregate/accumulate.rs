@@ -1,7 +1,7 @@
 //! Accumulators: one group over all steps.
 
 use super::histograms::HistogramTotals;
-use crate::annotations::Note;
+use crate::annotations::{HistogramOperation, Note};
 use crate::ast::AggregateOp;
 use crate::functions::float_sum::{Mean, kahan};
 use crate::functions::over_time::quantile;
@@ -164,6 +164,9 @@ impl Accumulator {
         if !mixed.is_empty() {
             note(Note::MixedFloatsHistogramsAggregation);
             mixed.iter().for_each(|s| self.present.clear(*s));
+        }
+        if self.histograms.conflicting_resets() {
+            note(Note::CounterResetCollision(HistogramOperation::Aggregation));
         }
         let mut column = Column::new(self.steps);
         for i in self.present.iter() {

@@ -8,6 +8,7 @@ use pyrrha_model::FloatHistogram;
 use pyrrha_model::histogram::{Combined, HistogramMean, IncompatibleSchemas, KahanHistogram};
 
 use crate::annotations::{HistogramOperation, Note};
+use crate::functions::totals::Resets;
 use crate::value::Column;
 
 /// What a group holds of histograms at one step; `None` once schemas were incompatible.
@@ -18,17 +19,25 @@ enum State {
     Incompatible,
 }
 
+/// A group's histograms at one step.
+#[derive(Debug, Clone)]
+struct Step {
+    state: State,
+    count: f64,
+    resets: Resets,
+}
+
 /// Histograms of a group, summed or averaged by step.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HistogramTotals {
-    steps: BTreeMap<u32, (State, f64)>,
+    steps: BTreeMap<u32, Step>,
 }
 
 impl HistogramTotals {
     /// Adds the histograms of a column.
     pub(super) fn add(&mut self, column: &Column, mean: bool, note: &mut impl FnMut(Note)) {
         for (step, h) in column.histograms() {
-            match self.steps.entry(*step) {
+            let step = match self.steps.entry(*step) {
                 Entry::Vacant(vacant) => {
                     let first = (**h).clone();
                     let state = if mean {
@@ -36,34 +45,42 @@ impl HistogramTotals {
                     } else {
                         State::Sum(Box::new(KahanHistogram::new(first)))
                     };
-                    vacant.insert((state, 1.0));
+                    vacant.insert(Step { state, count: 1.0, resets: Resets::default() })
                 }
                 Entry::Occupied(occupied) => {
-                    let (state, count) = occupied.into_mut();
-                    *count += 1.0;
-                    state.add(h, note);
+                    let step = occupied.into_mut();
+                    step.count += 1.0;
+                    step.state.add(h, note);
+                    step
                 }
-            }
+            };
+            step.resets.add(h.counter_reset_hint);
         }
     }
 
     /// Adds the totals of a later batch.
     pub(super) fn merge(&mut self, other: Self, note: &mut impl FnMut(Note)) {
-        for (step, (theirs, count)) in other.steps {
+        for (step, theirs) in other.steps {
             match self.steps.entry(step) {
                 Entry::Vacant(vacant) => {
-                    vacant.insert((theirs, count));
+                    vacant.insert(theirs);
                 }
                 Entry::Occupied(occupied) => {
-                    let (state, known) = occupied.into_mut();
-                    match theirs.finish() {
-                        None => *state = State::Incompatible,
-                        Some(theirs) => state.merge(&theirs, *known, count, note),
+                    let known = occupied.into_mut();
+                    match theirs.state.finish() {
+                        None => known.state = State::Incompatible,
+                        Some(total) => known.state.merge(&total, known.count, theirs.count, note),
                     }
-                    *known += count;
+                    known.count += theirs.count;
+                    known.resets.merge(theirs.resets);
                 }
             }
         }
+    }
+
+    /// Whether hints about resets contradict each other at some step.
+    pub(super) fn conflicting_resets(&self) -> bool {
+        self.steps.values().any(|s| s.resets.conflict())
     }
 
     /// Steps that hold histograms, compatible or not.
@@ -73,7 +90,7 @@ impl HistogramTotals {
 
     /// Puts the totals into `column`, at steps for which `keep` holds.
     pub(super) fn finish(self, column: &mut Column, mut keep: impl FnMut(usize) -> bool) {
-        for (step, (state, _)) in self.steps {
+        for (step, Step { state, .. }) in self.steps {
             if keep(step as usize)
                 && let Some(mut total) = state.finish()
             {
@@ -129,9 +146,6 @@ fn report(result: Result<Combined, IncompatibleSchemas>, note: &mut impl FnMut(N
         note(Note::MixedExponentialCustom);
         return None;
     };
-    if combined.conflicting_resets {
-        note(Note::CounterResetCollision(HistogramOperation::Aggregation));
-    }
     if combined.reconciled_bounds {
         note(Note::MismatchedCustomBuckets(HistogramOperation::Aggregation));
     }
