@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use pyrrha_encoding::varint::put_uvarint;
 use pyrrha_env::Disk;
 use pyrrha_model::Labels;
 use pyrrha_testkit::SimDisk;
@@ -94,20 +95,45 @@ proptest! {
 
     #[test]
     fn noise_with_valid_checksums_does_not_panic(
-        noise in prop::collection::vec(any::<u8>(), 0..200),
-        fields in prop::array::uniform6(0u64..300),
+        parts in prop::collection::vec((0u8..3, prop::collection::vec(small_byte(), 0..40)), 1..8),
+        sections in prop::array::uniform6(any::<prop::sample::Index>()),
         version in 1u8..4,
+        matchers in any_matchers(),
     ) {
-        let mut bytes = MAGIC.to_be_bytes().to_vec();
-        bytes.push(version);
-        for part in noise.chunks(40) {
-            crc::put_section(&mut bytes, part);
-        }
-        let [symbols, series, label_indices, label_indices_table, postings, postings_table] = fields;
-        let toc = Toc { symbols, series, label_indices, label_indices_table, postings, postings_table };
-        bytes.extend(toc.encode());
-        let _ = exercise(bytes.into(), &[]);
+        let _ = exercise(framed(version, &parts, sections), &matchers);
     }
+}
+
+/// Bytes that make counts, lengths and references likely to mean something.
+fn small_byte() -> impl Strategy<Value = u8> {
+    prop_oneof![8 => 0u8..6, 1 => any::<u8>(), 1 => Just(b'a')]
+}
+
+/// A file whose parts have valid checksums and whose TOC points at parts.
+fn framed(version: u8, parts: &[(u8, Vec<u8>)], sections: [prop::sample::Index; 6]) -> Bytes {
+    let mut bytes = MAGIC.to_be_bytes().to_vec();
+    bytes.push(version);
+    let mut starts = vec![0];
+    for (kind, part) in parts {
+        if *kind == 0 {
+            bytes.resize(bytes.len().next_multiple_of(16), 0);
+        }
+        starts.push(bytes.len() as u64);
+        if *kind == 0 {
+            put_uvarint(&mut bytes, part.len() as u64);
+            bytes.extend_from_slice(part);
+            bytes.extend_from_slice(&crc::checksum(part).to_be_bytes());
+        } else {
+            // A count that may fit, then noise.
+            let body = [&[0, 0, 0][..], part].concat();
+            crc::put_section(&mut bytes, &body);
+        }
+    }
+    let [symbols, series, label_indices, label_indices_table, postings, postings_table] =
+        sections.map(|s| starts[s.index(starts.len())]);
+    let toc = Toc { symbols, series, label_indices, label_indices_table, postings, postings_table };
+    bytes.extend(toc.encode());
+    bytes.into()
 }
 
 #[test]
