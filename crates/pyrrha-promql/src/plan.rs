@@ -53,6 +53,8 @@ pub(crate) struct Selector {
     pub(crate) stats_only: bool,
     /// Function or aggregation directly above: a hint for stores.
     pub(crate) above: &'static str,
+    /// Where in the query.
+    pub(crate) pos: Pos,
 }
 
 #[derive(Debug, Clone)]

@@ -144,6 +144,10 @@ impl<'a> Exec<'a> {
                 let starts = self.select(selector, steps, Take::Start)?;
                 return Ok(starts.with(StepTimes { exec: self, steps: None }, Names::Dropped));
             }
+            // Only samples as they are stored have a start.
+            Some(_) if call.id() == FunctionId::StartTimestamp => {
+                return Ok(Pipeline::table(Table::empty(self)));
+            }
             Some(vector) => self.stream(vector, steps)?,
             // Date functions without an argument look at the evaluation time.
             None => {

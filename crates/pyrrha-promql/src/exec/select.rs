@@ -1,10 +1,12 @@
 //! Selectors: opening a store, and instant lookups with lookback and staleness.
 
+mod smoothed;
+
 use pyrrha_encoding::Want;
 use pyrrha_model::contract::{SelectHints, SeriesSet};
 use pyrrha_model::{TimeRange, Timestamp, is_stale_nan};
 
-use crate::ast::RangeMode;
+use crate::ast::{Pos, RangeMode};
 use crate::error::QueryError;
 use crate::exec::pipeline::{Head, Names, Pipeline, Source, Work};
 use crate::exec::{Exec, samples::Samples};
@@ -91,7 +93,15 @@ impl<'a> Exec<'a> {
         let times = Times::new(steps, selector.at, selector.offset);
         let smoothed = selector.mode == RangeMode::Smoothed;
         let range = times.span(self.lookback, if smoothed { self.lookback } else { 0 });
-        let head = Instant { exec: self, times, range, take, smoothed, stats_only: selector.stats_only };
+        let head = Instant {
+            exec: self,
+            times,
+            range,
+            take,
+            smoothed,
+            stats_only: selector.stats_only,
+            pos: selector.pos,
+        };
         self.open(selector, range, steps, head)
     }
 
@@ -131,6 +141,8 @@ struct Instant<'a> {
     take: Take,
     smoothed: bool,
     stats_only: bool,
+    /// Where the selector stands.
+    pos: Pos,
 }
 
 impl Head for Instant<'_> {
@@ -146,12 +158,12 @@ impl Head for Instant<'_> {
         &self,
         samples: &Samples,
         labels: LabelIds,
-        _: &mut Work<'_>,
+        work: &mut Work<'_>,
     ) -> Result<Option<Series>, QueryError> {
         let steps = self.times.steps.count;
         let mut column = Column::new(steps);
         if self.smoothed {
-            self.interpolate(samples, &mut column)?;
+            self.interpolate(samples, &labels, &mut column, &mut work.notes);
         } else if self.take == Take::Value && samples.histograms.times.is_empty() {
             self.floats(&samples.floats.times, &samples.floats.values, &mut column);
         } else {
@@ -216,33 +228,5 @@ impl Instant<'_> {
                 (Some((_, start, _)), Take::Start) => column.set_float(step, start as f64 / 1000.0),
             }
         }
-    }
-
-    /// `smoothed`: between the samples around the step, on a straight line.
-    fn interpolate(&self, samples: &Samples, column: &mut Column) -> Result<(), QueryError> {
-        if !samples.histograms.times.is_empty() {
-            return Err(QueryError::execution("smoothed modifier is not supported with histograms"));
-        }
-        let clean = samples.without_stale();
-        let floats = &clean.as_ref().unwrap_or(samples).floats;
-        let mut next = 0;
-        for step in 0..self.times.steps.count {
-            let t = self.times.at(step);
-            while next < floats.times.len() && floats.times[next] <= t {
-                next += 1;
-            }
-            let Some(before) = next.checked_sub(1) else { continue };
-            let (t0, v0) = (floats.times[before], floats.values[before]);
-            if t0 <= t.saturating_sub(self.exec.lookback) {
-                continue;
-            }
-            let after = floats.times.get(next).filter(|t1| **t1 <= t.saturating_add(self.exec.lookback));
-            let value = match after {
-                Some(&t1) if t0 < t => v0 + (floats.values[next] - v0) * (t - t0) as f64 / (t1 - t0) as f64,
-                _ => v0,
-            };
-            column.set_float(step, value);
-        }
-        Ok(())
     }
 }

@@ -149,6 +149,7 @@ impl InfoSource for InfoLookup<'_> {
             mode: Default::default(),
             stats_only: false,
             above: "info",
+            pos: Pos::default(),
         };
         self.exec.select_with_times(&selector, self.steps)
     }

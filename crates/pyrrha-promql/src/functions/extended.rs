@@ -207,6 +207,9 @@ pub(crate) fn interpolate(
     share: f64,
     counter: bool,
 ) -> Result<(FloatHistogram, Combined), IncompatibleSchemas> {
+    if before.uses_custom_buckets() != after.uses_custom_buckets() {
+        return Err(IncompatibleSchemas);
+    }
     let mut value = after.clone();
     if counter && after.is_reset_after(before) {
         value.scale(share);

@@ -134,6 +134,7 @@ fn selector(
         mode: selector.mode,
         stats_only: above.stats_only,
         above: above.name,
+        pos: selector.pos,
     })
 }
 
