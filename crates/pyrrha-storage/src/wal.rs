@@ -101,6 +101,7 @@ impl Wal {
         let recovered = recover::recover(&disk, dir, from)?;
         let metrics = Arc::new(WalMetrics::default());
         metrics.torn_bytes.add(recovered.report.torn_bytes);
+        recovered.report.places.iter().for_each(|damage| metrics.damaged(damage));
         let replay = |metrics| {
             let (plan, report) = (recovered.plan.clone(), recovered.report.clone());
             Replay::new(disk.clone(), metrics, from, plan, report)

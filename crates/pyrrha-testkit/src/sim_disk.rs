@@ -77,6 +77,14 @@ impl SimDisk {
         self.state.lock().faults.clear();
     }
 
+    /// Forgets every planned and random fault, unless the power is off already.
+    pub fn heal_unless_off(&self) {
+        let mut state = self.state.lock();
+        if !state.faults.is_off() {
+            state.faults.clear();
+        }
+    }
+
     /// Limits the bytes that files may take in all; growing beyond fails with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;

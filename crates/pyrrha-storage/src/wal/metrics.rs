@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Damage;
+
 /// Upper bounds of the fdatasync duration histogram, in seconds.
 pub const SYNC_BOUNDS: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
 
@@ -69,6 +71,13 @@ pub struct WalMetrics {
 }
 
 impl WalMetrics {
+    pub(super) fn damaged(&self, damage: &Damage) {
+        self.damaged_places.add(1);
+        self.damaged_bytes.add(damage.bytes);
+        self.damaged_records.add(damage.records.unwrap_or(0));
+        self.damaged_samples.add(damage.samples.unwrap_or(0));
+    }
+
     pub(super) fn synced(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = SYNC_BOUNDS.iter().position(|&bound| seconds <= bound).unwrap_or(SYNC_BOUNDS.len());

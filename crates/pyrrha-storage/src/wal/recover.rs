@@ -131,7 +131,7 @@ impl Recovered {
                     self.report.add(lost(number, len, listed, reason));
                 }
                 let unknown = Ended { number, end: UNKNOWN, records: 0, samples: 0 };
-                self.closed.push(listed.copied().unwrap_or(unknown));
+                self.closed.push(unknown);
                 return Ok(());
             }
         };

@@ -210,10 +210,7 @@ impl Replay {
     }
 
     fn add(&mut self, damage: Damage) {
-        self.metrics.damaged_places.add(1);
-        self.metrics.damaged_bytes.add(damage.bytes);
-        self.metrics.damaged_records.add(damage.records.unwrap_or(0));
-        self.metrics.damaged_samples.add(damage.samples.unwrap_or(0));
+        self.metrics.damaged(&damage);
         self.report.add(damage);
     }
 

@@ -269,11 +269,17 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the segments before `number`, oldest first, so that what remains has no holes.
+    /// Deletes the segments before `number`, oldest first, so that what remains has no holes. One
+    /// that was never readable is set aside instead.
     pub(super) fn truncate(&mut self, number: u64) -> Result<(), WalError> {
         while let Some(oldest) = self.closed.first().filter(|oldest| oldest.number < number) {
             let path = segment::path(&self.dir, oldest.number);
-            match self.disk.remove_file(&path) {
+            // What could not be read when the log was opened may be readable some other day.
+            let gone = match oldest.end {
+                segment::UNKNOWN => self.disk.rename(&path, &path.with_extension("wal-unreadable")),
+                _ => self.disk.remove_file(&path),
+            };
+            match gone {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(WalError::io("remove", &path, e));
                 }
