@@ -14,7 +14,7 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ParseError, line_and_column};
+pub use error::{ParseError, SelectorError, line_and_column};
 
 use crate::ast::{Expr, Pos};
 use crate::features::Features;
@@ -38,16 +38,13 @@ pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
     Ok(expr)
 }
 
-/// Parses a selector without `@`, `offset` or range, as `match[]` takes it.
-pub fn parse_selector(query: &str) -> Result<Vec<pyrrha_model::Matcher>, ParseError> {
-    match parse(query, &Features::default())? {
-        Expr::Selector(s) if s.at.is_none() && s.offset == crate::ast::Duration::ZERO => Ok(s.matchers),
-        other => Err(ParseError::new(
-            query,
-            other.pos(),
-            format!("expected type vector selector, got {}", other.value_type().describe()),
-        )),
+/// Parses a selector as `match[]` takes it: a name, matchers, nothing else.
+pub fn parse_selector(query: &str) -> Result<Vec<pyrrha_model::Matcher>, SelectorError> {
+    let matchers = Parser::new(query, &Features::default()).lone_selector()?;
+    if matchers.iter().all(pyrrha_model::Matcher::matches_empty) {
+        return Err(SelectorError::Empty);
     }
+    Ok(matchers)
 }
 
 type Parsed<T> = Result<T, ParseError>;
@@ -88,6 +85,23 @@ impl<'q> Parser<'q> {
         let expr = self.expr(0)?;
         match self.peek()?.kind {
             TokenKind::Eof => Ok(expr),
+            _ => self.unexpected_here(),
+        }
+    }
+
+    fn lone_selector(&mut self) -> Parsed<Vec<pyrrha_model::Matcher>> {
+        let first = self.peek()?;
+        let selector = match first.kind {
+            TokenKind::LeftBrace => self.selector(None)?,
+            kind if expr::is_metric_word(kind) => {
+                self.next()?;
+                self.selector(Some(first))?
+            }
+            _ => return self.unexpected_here(),
+        };
+        check::selector(self.query, &selector)?;
+        match self.peek()?.kind {
+            TokenKind::Eof => Ok(selector.matchers),
             _ => self.unexpected_here(),
         }
     }

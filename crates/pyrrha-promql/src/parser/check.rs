@@ -3,7 +3,7 @@
 use pyrrha_model::METRIC_NAME;
 use pyrrha_model::go_fmt::quote;
 
-use super::{ParseError, Parsed, selector};
+use super::{ParseError, Parsed, selector::name_twice};
 use crate::ast::{
     Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, Pos, Subquery, Unary, ValueType,
     VectorMatching, VectorSelector,
@@ -13,6 +13,11 @@ use crate::function::FunctionId;
 /// Checks `expr` and settles what only types decide: which operators match vectors.
 pub(super) fn check(query: &str, expr: &mut Expr) -> Parsed<()> {
     Checker { query }.expr(expr).map(drop)
+}
+
+/// Checks that a selector names its metric once. It may match everything.
+pub(super) fn selector(query: &str, selector: &VectorSelector) -> Parsed<()> {
+    Checker { query }.selector(selector, true)
 }
 
 struct Checker<'q> {
@@ -43,7 +48,7 @@ impl Checker<'_> {
         if let Some(name) = &selector.name {
             // The first matcher is the one of the name before the braces.
             return match selector.matchers.iter().skip(1).find(|m| m.name == METRIC_NAME) {
-                Some(other) => self.error(selector.pos, selector::name_twice(name, &other.value)),
+                Some(other) => self.error(selector.pos, name_twice(name, &other.value)),
                 None => Ok(()),
             };
         }

@@ -39,6 +39,26 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
+/// Why a `match[]` was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    /// It does not parse.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// It would match every series.
+    #[error("match[] must contain at least one non-empty matcher")]
+    Empty,
+}
+
+impl SelectorError {
+    /// Always [`ErrorKind::Invalid`].
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Parse(_) | Self::Empty => ErrorKind::Invalid,
+        }
+    }
+}
+
 /// Line and column of a byte of `query`, both from 1; columns count bytes. Annotations use it too.
 pub fn line_and_column(query: &str, at: u32) -> (u32, u32) {
     let before = &query.as_bytes()[..(at as usize).min(query.len())];

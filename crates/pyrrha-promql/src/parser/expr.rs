@@ -125,7 +125,7 @@ impl Parser<'_> {
 }
 
 /// Words that may name a metric at the beginning of an expression.
-fn is_metric_word(kind: TokenKind) -> bool {
+pub(super) fn is_metric_word(kind: TokenKind) -> bool {
     match kind {
         TokenKind::Identifier
         | TokenKind::MetricIdentifier

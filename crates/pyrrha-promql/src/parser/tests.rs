@@ -136,3 +136,23 @@ fn deep_nesting_is_an_error_and_no_overflow() {
     ok(&("a".to_owned() + &" + a".repeat(400)));
     ok(&("(".repeat(60) + "a" + &")".repeat(60)));
 }
+
+#[test]
+fn a_lone_selector_is_nothing_else() {
+    let selector = |text: &str| parse_selector(text).map(|m| m.len()).map_err(|e| e.to_string());
+    assert_eq!(selector("up{job=\"a\"}"), Ok(2));
+    assert_eq!(selector("{\"a.b\"}"), Ok(1));
+    assert_eq!(selector("sum"), Ok(1));
+    for (text, error) in [
+        ("", "1:1: parse error: unexpected end of input"),
+        ("{}", "match[] must contain at least one non-empty matcher"),
+        ("{a=~\".*\"}", "match[] must contain at least one non-empty matcher"),
+        ("rate(x)", "1:5: parse error: unexpected \"(\""),
+        ("x offset 5m", "1:3: parse error: unexpected <offset>"),
+        ("x[5m]", "1:2: parse error: unexpected \"[\""),
+        ("1", "1:1: parse error: unexpected number \"1\""),
+        ("a{__name__=\"b\"}", "1:1: parse error: metric name must not be set twice: \"a\" or \"b\""),
+    ] {
+        assert_eq!(selector(text), Err(error.to_owned()), "{text}");
+    }
+}
