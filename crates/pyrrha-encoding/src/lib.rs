@@ -16,6 +16,6 @@ pub mod varint;
 
 pub use aggregate::{Aggregate, AggregateChunk};
 pub use error::DecodeError;
-pub use merge::decode_series;
+pub use merge::{decode_series, decode_stored};
 pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want};
 pub use series::{SeriesEncoder, encode_series};

@@ -1,12 +1,12 @@
 //! The merge of a series' chunks: the only place that resolves overlaps, applies deletions, cuts
 //! to a range and sets counter-reset hints across chunks.
 
-use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps};
+use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps, Value};
 use pyrrha_model::{CounterResetHint, TimeRange, Timestamp};
 
-use crate::chunk::histogram::decode_histograms;
+use crate::chunk::histogram::{decode_histograms, decode_values};
 use crate::chunk::{decode_floats, decode_shared_floats};
-use crate::{DecodeError, SeriesSamples, Want};
+use crate::{DecodeError, FloatColumn, SeriesSamples, Want};
 
 /// Replaces `out` with the samples of a series in `range`, by time, each time once: of chunks that
 /// overlap, the earlier in the entry's list has precedence for equal times. Deleted intervals are
@@ -94,6 +94,33 @@ fn decode_chunk(
         }
         (Timestamps::Shared(_), false) => Err(DecodeError::Encoding { encoding: encoding as u8 }),
     }
+}
+
+/// The samples of a series in `range`, merged as by [`decode_series`], as (start timestamp or 0, time,
+/// value) of the kind that is stored: integer histograms stay so. For those who store again what
+/// they read; [`crate::encode_series`] takes it.
+pub fn decode_stored(
+    entry: &SeriesEntry,
+    range: TimeRange,
+) -> Result<Vec<(Timestamp, Timestamp, Value)>, DecodeError> {
+    let (mut samples, mut floats) = (Vec::new(), SeriesSamples::default());
+    for chunk in chunks_in(entry, range) {
+        if chunk.encoding.is_float() {
+            floats.clear();
+            let want = Want { starts: true, ..Want::default() };
+            decode_chunk(chunk, range, want, &mut floats)?;
+            let FloatColumn { times, values, starts } = &floats.floats;
+            let columns = times.iter().zip(values).zip(starts);
+            samples.extend(columns.map(|((time, value), start)| (*start, *time, Value::Float(*value))));
+        } else {
+            samples.extend(decode_values(chunk.encoding, &chunk.bytes)?);
+        }
+    }
+    samples.retain(|(_, t, _)| range.contains(*t) && !entry.deleted.iter().any(|d| d.contains(*t)));
+    // Stable: of equal times, the one of the earlier chunk comes first, and stays.
+    samples.sort_by_key(|(_, time, _)| *time);
+    samples.dedup_by_key(|(_, time, _)| *time);
+    Ok(samples)
 }
 
 /// A decoded sample: by time, then by precedence of its chunk.

@@ -269,28 +269,44 @@ pub fn decode_histograms(
     done
 }
 
-/// All samples of a histogram chunk, as (start, time, sample) of the kind that is stored. Counter
-/// histograms have an unknown hint.
+/// All samples of a histogram chunk, as (start, time, sample) of the kind that is stored. Gauges say
+/// so, the first sample has the reset that the header says, and all others an unknown hint: appended
+/// again they make the same chunk.
 pub(crate) fn decode_values(
     encoding: ChunkEncoding,
     bytes: &[u8],
 ) -> Result<Vec<(Timestamp, Timestamp, Value)>, DecodeError> {
-    fn all<K: Kind>(
-        encoding: ChunkEncoding,
-        bytes: &[u8],
-    ) -> Result<Vec<(Timestamp, Timestamp, Value)>, DecodeError> {
-        let mut samples = Vec::new();
-        if let Some(mut cursor) = Cursor::<K>::open(encoding, bytes)? {
-            cursor.decode_exact(&mut samples)?;
-        }
-        Ok(samples.into_iter().map(|(start, time, sample)| (start, time, sample.into_value())).collect())
-    }
-    match encoding {
+    let mut samples = match encoding {
         ChunkEncoding::FloatHistogram | ChunkEncoding::FloatHistogramSt => {
-            all::<FloatHistogram>(encoding, bytes)
+            all_values::<FloatHistogram>(encoding, bytes)?
         }
-        _ => all::<Histogram>(encoding, bytes),
+        _ => all_values::<Histogram>(encoding, bytes)?,
+    };
+    let header = counter_reset_header(encoding, bytes)?;
+    for (i, (_, _, value)) in samples.iter_mut().enumerate() {
+        let hint = match header {
+            CounterResetHint::Gauge => header,
+            CounterResetHint::Reset if i == 0 => header,
+            _ => continue,
+        };
+        match value {
+            Value::Histogram(h) if !h.is_stale() => h.counter_reset_hint = hint,
+            Value::FloatHistogram(h) if !h.is_stale() => h.counter_reset_hint = hint,
+            _ => {}
+        }
     }
+    Ok(samples)
+}
+
+fn all_values<K: Kind>(
+    encoding: ChunkEncoding,
+    bytes: &[u8],
+) -> Result<Vec<(Timestamp, Timestamp, Value)>, DecodeError> {
+    let mut samples = Vec::new();
+    if let Some(mut cursor) = Cursor::<K>::open(encoding, bytes)? {
+        cursor.decode_exact(&mut samples)?;
+    }
+    Ok(samples.into_iter().map(|(start, time, sample)| (start, time, sample.into_value())).collect())
 }
 
 #[cfg(test)]

@@ -151,6 +151,13 @@ proptest! {
             let h = &out.histograms.values[i];
             got.insert(*t, (out.histograms.starts[i], None, Some((h.count.to_bits(), h.sum.to_bits()))));
         }
+        let stored = decode_stored(&entry, range).unwrap();
+        let stored = stored.into_iter().map(|(start, time, value)| match value {
+            Value::Float(v) => (time, (start, Some(v.to_bits()), None)),
+            Value::Histogram(h) => (time, (start, None, Some(((h.count as f64).to_bits(), h.sum.to_bits())))),
+            Value::FloatHistogram(_) => panic!("an integer histogram became a float histogram"),
+        });
+        prop_assert_eq!(&stored.collect::<BTreeMap<_, _>>(), &map);
         prop_assert_eq!(got.len(), out.floats.times.len() + out.histograms.times.len());
         prop_assert_eq!(got, map);
     }

@@ -326,6 +326,16 @@ proptest! {
                 }
             }
         }
+        // What is stored, stored again, makes the same chunks.
+        let all = chunks.iter().flat_map(|c| decode_values(c.encoding, &c.bytes).unwrap());
+        let again = crate::encode_series(&all.collect::<Vec<_>>(), starts);
+        prop_assert_eq!(again.len(), chunks.len());
+        for (a, b) in again.iter().zip(&chunks) {
+            let (header_a, header_b) = (header(a), header(b));
+            // A reset of which nothing can be seen comes to be unknown.
+            prop_assert!(header_a == header_b || header_b == CounterResetHint::Unknown || header_a == CounterResetHint::Unknown);
+            prop_assert_eq!(&a.bytes[3..], &b.bytes[3..]);
+        }
         let expected: Vec<i64> = (0..samples.len() as i64).map(|i| i * 15).collect();
         prop_assert_eq!(&column.times, &expected);
         if starts {
