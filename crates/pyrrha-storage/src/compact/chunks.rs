@@ -1,7 +1,7 @@
 //! Chunks of one series that may overlap, as chunks that do not.
 
-use pyrrha_encoding::{DecodeError, SeriesEncoder, SeriesSamples, Want, decode_series};
-use pyrrha_model::contract::{ChunkRef, SeriesEntry, Value};
+use pyrrha_encoding::{DecodeError, decode_stored, encode_series};
+use pyrrha_model::contract::{ChunkRef, SeriesEntry};
 use pyrrha_model::{ChunkEncoding, TimeRange};
 
 /// Appends the entry's chunks to `out` by time, without overlaps and without deleted samples. What
@@ -48,33 +48,7 @@ fn rewrite(
             ChunkEncoding::Xor2 | ChunkEncoding::HistogramSt | ChunkEncoding::FloatHistogramSt
         )
     });
-    let mut samples = SeriesSamples::default();
-    decode_series(&entry, TimeRange::ALL, Want { starts, histogram_stats_only: false }, &mut samples)?;
-    encode(samples, starts, out);
+    let samples = decode_stored(&entry, TimeRange::ALL)?;
+    out.extend(encode_series(&samples, starts));
     Ok(())
-}
-
-/// Encodes both columns in one order of time.
-fn encode(samples: SeriesSamples, starts: bool, out: &mut Vec<ChunkRef>) {
-    let SeriesSamples { floats, histograms } = samples;
-    let start_of = |column: &[i64], i: usize| column.get(i).copied().unwrap_or(0);
-    let mut encoder = SeriesEncoder::new(starts);
-    let mut float = 0;
-    for (i, (t, histogram)) in histograms.times.iter().zip(histograms.values).enumerate() {
-        while float < floats.times.len() && floats.times[float] < *t {
-            encoder.push_float(
-                start_of(&floats.starts, float),
-                floats.times[float],
-                floats.values[float],
-                out,
-            );
-            float += 1;
-        }
-        let value = Value::FloatHistogram(Box::new(histogram));
-        encoder.push(start_of(&histograms.starts, i), *t, &value, out);
-    }
-    for i in float..floats.times.len() {
-        encoder.push_float(start_of(&floats.starts, i), floats.times[i], floats.values[i], out);
-    }
-    encoder.finish(out);
 }
