@@ -1,0 +1,91 @@
+//! The same random queries over the same data, asked of Pyrrha and of a real Prometheus.
+//!
+//! Skipped, with a printed reason, where no `prometheus` is on the PATH. Environment:
+//! `PYRRHA_DIFFERENTIAL_QUERIES` (500), `PYRRHA_DIFFERENTIAL_SEED` (1). The reference is Debian's
+//! Prometheus 2.42; samples and resets are kept off window edges and counters far from zero,
+//! because there it differs from today's language by design.
+
+#[path = "support/http.rs"]
+mod http;
+
+#[path = "differential/compare.rs"]
+mod compare;
+#[path = "differential/data.rs"]
+mod data;
+#[path = "differential/generate.rs"]
+mod generate;
+#[path = "differential/servers.rs"]
+mod servers;
+
+use compare::Verdict;
+use generate::Generator;
+use servers::Server;
+
+/// Distance of query times to a full minute: subquery steps, which are multiples of their length,
+/// never fall on a window's edge.
+const OFF_THE_MINUTE_S: i64 = 7;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn random_queries_agree_with_prometheus() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(reference) = Server::prometheus(dir.path()) else {
+        println!("skipped: no prometheus on the PATH (Debian's package prometheus has it)");
+        return;
+    };
+    let tested = Server::pyrrha(dir.path());
+    let end_s = data::end_s();
+    for body in data::requests(end_s) {
+        for server in [&reference, &tested] {
+            server.remote_write(&body);
+        }
+    }
+    let (queries, seed) =
+        (setting("PYRRHA_DIFFERENTIAL_QUERIES", 500), setting("PYRRHA_DIFFERENTIAL_SEED", 1));
+    let mut generator = Generator::new(seed);
+    let mut tally = Tally::default();
+    for number in 0..queries {
+        let query = generator.expression();
+        let at = (end_s / 60 - 2 - (number % 20) as i64) * 60 + OFF_THE_MINUTE_S;
+        let path = if number % 4 == 0 {
+            format!("/api/v1/query?query={}&time={at}", http::encode(&query))
+        } else {
+            let (start, step) = (at - 1200, 60);
+            format!("/api/v1/query_range?query={}&start={start}&end={at}&step={step}", http::encode(&query))
+        };
+        tally.add(&query, compare::verdict(&reference.get(&path), &tested.get(&path)));
+    }
+    println!("seed {seed}: {tally:?}");
+    assert!(tally.equal > queries / 2, "most queries must have comparable answers: {tally:?}");
+    assert!(tally.nonempty > queries / 4, "enough answers must hold data: {tally:?}");
+    assert_eq!(tally.different, 0, "seed {seed}: see the output above");
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    equal: u64,
+    nonempty: u64,
+    both_refuse: u64,
+    incomparable: u64,
+    different: u64,
+}
+
+impl Tally {
+    fn add(&mut self, query: &str, verdict: Verdict) {
+        match verdict {
+            Verdict::Equal { samples } => {
+                self.equal += 1;
+                self.nonempty += u64::from(samples > 0);
+            }
+            Verdict::BothRefuse => self.both_refuse += 1,
+            Verdict::Incomparable => self.incomparable += 1,
+            Verdict::Different(how) => {
+                self.different += 1;
+                println!("DIFFERENT {query}\n    {how}");
+            }
+        }
+    }
+}
