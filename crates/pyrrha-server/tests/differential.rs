@@ -7,6 +7,8 @@
 
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/process.rs"]
+mod process;
 
 #[path = "differential/compare.rs"]
 mod compare;
@@ -19,7 +21,7 @@ mod servers;
 
 use compare::Verdict;
 use generate::Generator;
-use servers::Server;
+use process::{Server, free_address, remote_write};
 
 /// Distance of query times to a full minute: subquery steps, which are multiples of their length,
 /// never fall on a window's edge.
@@ -32,15 +34,16 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn random_queries_agree_with_prometheus() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let Some(reference) = Server::prometheus(dir.path()) else {
+    let Some(reference) = servers::prometheus(dir.path()) else {
         println!("skipped: no prometheus on the PATH (Debian's package prometheus has it)");
         return;
     };
-    let tested = Server::pyrrha(dir.path());
+    let tested = Server::pyrrha(&dir.path().join("pyrrha"), &free_address());
     let end_s = data::end_s();
     for body in data::requests(end_s) {
         for server in [&reference, &tested] {
-            server.remote_write(&body);
+            let answer = remote_write(&server.address, &body).expect("an answer");
+            assert_eq!(answer.status / 100, 2, "{}: {}", server.address, answer.text());
         }
     }
     let (queries, seed) =
