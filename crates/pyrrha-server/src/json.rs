@@ -169,7 +169,8 @@ fn push_floats(out: &mut Vec<u8>, floats: &[(Timestamp, f64)], times: &TimeTexts
     }
     let mut cursor = times.cursor();
     for (i, (t, v)) in rest.iter().enumerate() {
-        if out.len() >= PIECE_BYTES {
+        // The first one is written in any case, so that the series' opening is not repeated.
+        if out.len() >= PIECE_BYTES && from + i > 0 {
             return from + i;
         }
         if from + i > 0 {

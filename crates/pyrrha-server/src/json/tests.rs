@@ -154,3 +154,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_piece_that_fills_up_in_a_label_set_repeats_nothing() {
+    // The label set alone ends at every offset around the bound of a piece.
+    for pad in PIECE_BYTES - 200..PIECE_BYTES + 20 {
+        let labels = Labels::from_pairs([("__name__", "a".repeat(pad))]);
+        let matrix = QueryValue::Matrix(vec![
+            MatrixSeries { labels, floats: vec![(0, 1.0), (1, 2.0)], histograms: vec![] },
+            MatrixSeries { labels: up("b"), floats: vec![(0, 3.0)], histograms: vec![] },
+        ]);
+        let text = encode(matrix, 0, 0);
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("pad {pad}: {e}"));
+        assert_eq!(answer["data"]["result"][0]["values"], json!([[0, "1"], [0.001, "2"]]), "pad {pad}");
+        assert_eq!(answer["data"]["result"][1]["values"], json!([[0, "3"]]), "pad {pad}");
+    }
+}

@@ -76,15 +76,18 @@ impl Generator {
 
     fn range_function(&mut self, depth: u64) -> String {
         let matrix = self.matrix(depth);
-        match self.below(8) {
+        match self.below(10) {
+            // Extrapolation towards zero differs in 2.42: only counters far from zero.
+            2..=4 => {
+                let function = self.pick(&["rate", "rate", "increase", "irate"]);
+                let range = self.pick(&["1m", "2m", "5m", "7m30s", "20m"]);
+                let matchers = self.pick(&["", "{job=\"db\"}", "{code!=\"200\"}"]);
+                format!("{function}(requests_total{matchers}[{range}])")
+            }
             0 => format!("quantile_over_time({}, {matrix})", self.pick(&["0.1", "0.5", "0.99", "0", "1"])),
             1 => format!("predict_linear({matrix}, {})", self.pick(&["60", "3600", "-30"])),
             _ => {
                 let function = self.pick(&[
-                    "rate",
-                    "rate",
-                    "increase",
-                    "irate",
                     "delta",
                     "idelta",
                     "deriv",
@@ -162,7 +165,8 @@ impl Generator {
     }
 
     fn arithmetic(&mut self) -> &'static str {
-        self.pick(&["+", "-", "*", "/", "%", "^", "atan2"])
+        // Not atan2, which kept the metric name in 2.42.
+        self.pick(&["+", "-", "*", "/", "%", "^"])
     }
 
     fn number(&mut self) -> &'static str {
