@@ -237,9 +237,6 @@ impl fmt::Display for Annotation {
     }
 }
 
-/// Most warnings, and most infos, that the API shows.
-pub const API_LIMIT: usize = 10;
-
 /// All annotations of a query, one per text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Annotations {
@@ -289,19 +286,6 @@ impl Annotations {
     /// Texts of the infos with their position in `query`, sorted.
     pub fn infos(&self, query: &str) -> Vec<String> {
         self.texts(query, false)
-    }
-
-    /// Warnings and infos as the API shows them: at most [`API_LIMIT`] of each, then how many more
-    /// there are.
-    pub fn for_api(&self, query: &str) -> (Vec<String>, Vec<String>) {
-        let limit = |mut texts: Vec<String>, kind: &str| {
-            if let Some(omitted) = texts.len().checked_sub(API_LIMIT).filter(|n| *n > 0) {
-                texts.truncate(API_LIMIT);
-                texts.push(format!("{omitted} more {kind} annotations omitted"));
-            }
-            texts
-        };
-        (limit(self.warnings(query), "warning"), limit(self.infos(query), "info"))
     }
 
     fn texts(&self, query: &str, warnings: bool) -> Vec<String> {

@@ -53,4 +53,5 @@ fn shared_scripts_run() {
     let reports = run_folder(&folder);
     let cases: usize = reports.iter().map(|r| r.passed + r.failed).sum();
     assert_eq!(cases, 1539, "every eval is one case");
+    assert!(reports.iter().all(ScriptReport::is_ok), "some cases failed, see above");
 }

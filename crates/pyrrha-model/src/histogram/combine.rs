@@ -64,9 +64,6 @@ impl FloatHistogram {
 pub struct KahanHistogram {
     pub(super) sum: FloatHistogram,
     pub(super) compensation: Compensation,
-    /// Whether any of the histograms said "reset", and whether any said "not reset": a gauge
-    /// between the two would hide the conflict from a sum of pairs.
-    seen: (bool, bool),
 }
 
 impl KahanHistogram {
@@ -74,22 +71,12 @@ impl KahanHistogram {
     pub fn new(first: FloatHistogram) -> Self {
         let mut compensation = Compensation::default();
         compensation.fit(&first);
-        let mut sum = Self { sum: FloatHistogram::default(), compensation, seen: (false, false) };
-        sum.see(first.counter_reset_hint);
-        Self { sum: first, ..sum }
-    }
-
-    fn see(&mut self, hint: CounterResetHint) {
-        self.seen.0 |= hint == CounterResetHint::Reset;
-        self.seen.1 |= hint == CounterResetHint::NotReset;
+        Self { sum: first, compensation }
     }
 
     /// Adds `other`. On an error nothing has changed.
     pub fn add(&mut self, other: &FloatHistogram) -> Result<Combined, IncompatibleSchemas> {
-        let mut combined = combine::<Kahan>(&mut self.sum, &mut self.compensation, other, 1.0)?;
-        self.see(other.counter_reset_hint);
-        combined.conflicting_resets |= self.seen == (true, true);
-        Ok(combined)
+        combine::<Kahan>(&mut self.sum, &mut self.compensation, other, 1.0)
     }
 
     /// The sum so far, not compensated.

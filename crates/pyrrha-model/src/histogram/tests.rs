@@ -114,16 +114,6 @@ fn hints_merge_and_conflicts_are_told() {
 }
 
 #[test]
-fn a_gauge_does_not_hide_a_conflict_from_a_sum_of_many() {
-    use CounterResetHint::{Gauge, NotReset, Reset};
-    let of = |hint| FloatHistogram { counter_reset_hint: hint, ..Default::default() };
-    let mut sum = KahanHistogram::new(of(Gauge));
-    assert_eq!(sum.add(&of(NotReset)), Ok(Combined::default()));
-    assert!(sum.add(&of(Reset)).is_ok_and(|c| c.conflicting_resets));
-    assert_eq!(sum.finish().counter_reset_hint, Gauge);
-}
-
-#[test]
 fn custom_bounds_are_intersected() {
     let mut a = custom(&[2.0, 4.0, 6.0], &[1.0, 2.0, 5.0, 7.0]);
     let b = custom(

@@ -131,7 +131,7 @@ impl<'a> Exec<'a> {
             Some(Kind::Text(label)) => label,
             _ => return Err(mismatch(crate::ast::ValueType::String)),
         };
-        if label.is_empty() {
+        if label.is_empty() || label.contains('\u{FFFD}') {
             return Err(QueryError::execution(format!("invalid label name {label}")));
         }
         let name = self.ctx.symbols.intern(label);

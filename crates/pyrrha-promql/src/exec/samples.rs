@@ -32,6 +32,12 @@ impl Samples {
         self.histograms.values.clear();
         self.histograms.values.extend(decoded.histograms.values.drain(..).map(Arc::new));
         decoded.clear();
+        // Where none is known, functions need not look: windows of floats can slide.
+        for starts in [&mut self.floats.starts, &mut self.histograms.starts] {
+            if starts.iter().all(|start| *start == 0) {
+                starts.clear();
+            }
+        }
     }
 
     /// Leaves count, sum and a hint that is known, of every histogram; buckets told about resets.

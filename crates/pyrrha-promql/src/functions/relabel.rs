@@ -72,6 +72,10 @@ fn set(series: &mut Series, name: SymbolId, value: SymbolId, args: &KernelArgs<'
     }
 }
 
+/// U+FFFD can only come from an escape that is no UTF-8, as such a name cannot be.
 fn check_name(name: &str, text: &str) -> Result<(), QueryError> {
-    if name.is_empty() { Err(QueryError::execution(format!("{text}: {name}"))) } else { Ok(()) }
+    if name.is_empty() || name.contains('\u{FFFD}') {
+        return Err(QueryError::execution(format!("{text}: {name}")));
+    }
+    Ok(())
 }
