@@ -178,4 +178,22 @@ proptest::proptest! {
             }
         }
     }
+
+    /// Whatever is written, it is refused or can be used.
+    #[test]
+    fn any_text_is_refused_or_compiled(
+        expression in r"([a-c\-\^$.|?*+(){}\[\]\\:P<>idpxQEL0-9,&~é]|\\[pPxQE]|\[:alpha:\]|\(\?){0,24}",
+        text in r"[a-c\-é]{0,6}",
+    ) {
+        if let Ok(regex) = GoRegex::anchored(&expression) {
+            let _ = regex.is_match(&text);
+            let replacer = GoReplacer::new(&expression, "$1${2}$$x");
+            proptest::prop_assert!(replacer.is_ok(), "{}", expression);
+            proptest::prop_assert_eq!(replacer.is_ok_and(|r| r.replace(&text).is_some()), regex.is_match(&text));
+            for word in regex.set_matches().unwrap_or_default().iter().take(20) {
+                proptest::prop_assert!(regex.is_match(word));
+                proptest::prop_assert!(regex.prefix().is_none_or(|p| word.starts_with(p)));
+            }
+        }
+    }
 }

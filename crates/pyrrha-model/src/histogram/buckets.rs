@@ -54,7 +54,7 @@ pub(super) fn upper_bound(index: i32, schema: i32, custom: &[f64]) -> f64 {
 /// `2^(index·2^-schema)`, where the bound beyond the largest float is that float.
 fn exponential_bound(index: i32, schema: i32) -> f64 {
     let (fraction, exponent) = if schema < 0 {
-        (1.0, i64::from(index) << (-schema).min(31))
+        (1.0, i64::from(index) << schema.unsigned_abs().min(31))
     } else {
         let schema = schema.min(8);
         let step = (index & ((1 << schema) - 1)) << (8 - schema);

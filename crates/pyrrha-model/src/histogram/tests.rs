@@ -369,4 +369,47 @@ proptest! {
         let around = h.all_buckets().any(|b| b.count > 0.0 && (close(b.upper, value) || close(b.lower, value)));
         prop_assert!(around || (fraction - q).abs() < 1e-6, "{} {} {}", h, value, fraction);
     }
+
+    /// Damaged chunks may hold anything: nothing may panic, loop long or grow.
+    #[test]
+    fn hostile_histograms_are_survived(mut a in hostile(), b in hostile(), q in -0.5f64..1.5, value in number()) {
+        let _ = (a.quantile(q), a.fraction(value, q), a.variance(), a.to_string(), a.is_reset_after(&b));
+        let _ = (a.trim(value, Keep::Below), a.trim(value, Keep::Above), a.validate(), a.same_distribution(&b));
+        let _ = (a.to_schema(b.schema), KahanHistogram::new(a.clone()).add(&b), HistogramMean::new(b.clone()).add(&a));
+        let _ = (a.add(&b), a.sub(&b));
+        a.compact(1);
+        prop_assert!(a.positive_buckets.len() + a.negative_buckets.len() < 100);
+    }
+}
+
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![any::<f64>(), Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY), -10.0f64..10.0]
+}
+
+prop_compose! {
+    fn side()(
+        spans in proptest::collection::vec((prop_oneof![any::<i32>(), -3i32..3], prop_oneof![any::<u32>(), 0u32..4]), 0..4),
+        counts in proptest::collection::vec(number(), 0..8),
+    ) -> (Vec<Span>, Vec<f64>) {
+        (spans.into_iter().map(|(offset, length)| Span { offset, length }).collect(), counts)
+    }
+}
+
+prop_compose! {
+    fn hostile()(
+        schema in prop_oneof![any::<i32>(), Just(CUSTOM_BUCKETS_SCHEMA), -4i32..9],
+        numbers in [number(), number(), number(), number()],
+        positive in side(),
+        negative in side(),
+        custom in proptest::collection::vec(number(), 0..4),
+    ) -> FloatHistogram {
+        let [zero_threshold, zero_count, count, sum] = numbers;
+        let ((positive_spans, positive_buckets), (negative_spans, negative_buckets)) = (positive, negative);
+        FloatHistogram {
+            counter_reset_hint: CounterResetHint::Unknown,
+            schema, zero_threshold, zero_count, count, sum,
+            positive_spans, negative_spans, positive_buckets, negative_buckets,
+            custom_values: custom.into(),
+        }
+    }
 }
