@@ -1,9 +1,10 @@
 //! The database: a head per tenant over one log, under one data directory.
 //!
 //! ```text
-//! <data>/VERSION  LOCK  wal/  head/<tenant>/  bucket/<tenant>/<ULID>/
+//! <data>/VERSION  LOCK  wal/  checkpoint/  head/<tenant>/  bucket/<tenant>/<ULID>/
 //! ```
 
+mod checkpoint;
 mod cut;
 mod open;
 mod queryable;
@@ -24,7 +25,9 @@ use crate::config::StorageConfig;
 use crate::error::StorageError;
 use crate::head::{CommitLog, HeadAppender};
 use crate::metrics::Metrics;
-use crate::wal::{LogPosition, Wal};
+use crate::wal::checkpoint::Checkpoints;
+use crate::wal::{DamageReason, DamageReport, LogPosition, Wal};
+use checkpoint::LastCheckpoint;
 use sink::{HeadSink, Tenants};
 
 /// An open data directory.
@@ -34,6 +37,12 @@ pub struct Db {
     wal: Arc<Wal>,
     log: Arc<dyn CommitLog>,
     sink: Arc<HeadSink>,
+    checkpoints: Checkpoints,
+    last_checkpoint: Mutex<LastCheckpoint>,
+    /// Housekeeping is done by one thread at a time.
+    housekeeping: Mutex<()>,
+    /// What could not be read of the log.
+    damage: DamageReport,
     /// The log has nothing before this.
     truncated: Mutex<LogPosition>,
     closed: AtomicBool,
@@ -59,6 +68,17 @@ impl Db {
     /// The log.
     pub fn wal(&self) -> &Arc<Wal> {
         &self.wal
+    }
+
+    /// What could not be read of the log when the database was opened.
+    pub fn log_damage(&self) -> &DamageReport {
+        &self.damage
+    }
+
+    /// Whether the disk refused to give a part of the log. Another start may find it readable: in
+    /// this run nothing of the log is truncated or passed over by a checkpoint.
+    fn keeps_whole_log(&self) -> bool {
+        self.damage.places.iter().any(|place| place.reason == DamageReason::Unreadable)
     }
 
     /// Where blocks of a tenant are.
@@ -91,16 +111,22 @@ impl Db {
             return Ok(());
         }
         self.wal.stop();
-        Ok(())
+        let _one = self.housekeeping.lock();
+        if self.keeps_whole_log() { Ok(()) } else { self.checkpoint() }
     }
 
     /// Housekeeping; to be called about once a second, by one thread.
     pub fn maintain(&self) -> Result<(), StorageError> {
+        let _one = self.housekeeping.lock();
         for tenant in self.shared.tenants.all() {
             self.shared.write_head_chunks(&tenant, false)?;
             self.cut_ranges(&tenant);
         }
-        self.truncate_log()
+        if !self.keeps_whole_log() {
+            self.truncate_log()?;
+            self.checkpoint_if_due();
+        }
+        Ok(())
     }
 }
 

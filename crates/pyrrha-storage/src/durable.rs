@@ -9,10 +9,16 @@ use pyrrha_env::Disk;
 pub(crate) fn create_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !disk.exists(p)).collect();
     disk.create_dir_all(path)?;
-    for dir in missing.iter().rev().filter_map(|p| p.parent()).filter(|p| !p.as_os_str().is_empty()) {
-        disk.sync_dir(dir)?;
+    missing.iter().rev().try_for_each(|dir| sync_name(disk, dir))
+}
+
+/// Makes the name of a file or directory durable.
+pub(crate) fn sync_name(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match path.parent() {
+        None => Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")),
+        Some(parent) => disk.sync_dir(parent),
     }
-    Ok(())
 }
 
 /// Writes a file that must not exist yet and syncs its content, but not its name.

@@ -30,11 +30,13 @@ use order::LabelOrder;
 
 mod admission;
 mod appender;
+mod checkpoint;
 mod chunk_store;
 mod cut;
 mod data;
 mod directory;
 mod exemplars;
+mod insert;
 mod keys;
 mod order;
 mod paged;
@@ -46,6 +48,7 @@ mod validate;
 
 pub(crate) use admission::add_range;
 pub(crate) use appender::{CommitLog, HeadAppender, Pending};
+pub(crate) use checkpoint::{HeadRestorer, TENANT as CHECKPOINT_TENANT};
 pub(crate) use chunk_store::parse_file_name;
 pub(crate) use select::HeadView;
 
@@ -154,20 +157,25 @@ impl Head {
     }
 
     fn append(&self, batch: &LogBatch, position: LogPosition) -> Appended {
-        if !batch.exemplars.is_empty() || !batch.metadata.is_empty() {
-            let mut extras = self.extras.write();
-            for (series, exemplar) in &batch.exemplars {
-                extras.exemplars.push(*series, exemplar.clone(), self.config.max_exemplars_per_tenant);
-            }
-            extras.metadata.extend(batch.metadata.iter().cloned());
-            extras.logged_from = Some(extras.logged_from.map_or(position, |from| from.min(position)));
-        }
+        self.append_extras(batch, position);
         let mut data = self.data.write();
         data.now = self.clock.monotonic();
         let before = data.chunks_sealed;
         let appended = data.append_batch(batch, position);
         self.metrics.chunks_sealed.add(data.chunks_sealed - before);
         appended
+    }
+
+    fn append_extras(&self, batch: &LogBatch, position: LogPosition) {
+        if batch.exemplars.is_empty() && batch.metadata.is_empty() {
+            return;
+        }
+        let mut extras = self.extras.write();
+        for (series, exemplar) in &batch.exemplars {
+            extras.exemplars.push(*series, exemplar.clone(), self.config.max_exemplars_per_tenant);
+        }
+        extras.metadata.extend(batch.metadata.iter().cloned());
+        extras.logged_from = Some(extras.logged_from.map_or(position, |from| from.min(position)));
     }
 
     /// Ends a batch that was submitted, applied or not.
@@ -224,10 +232,15 @@ impl Head {
             batch.histograms.retain(|h| !gone(h.t));
         }
         let samples = batch.samples() as u64;
-        let appended = self.append(batch, position);
-        let new = appended.floats + appended.histograms;
-        self.metrics.replayed.add(new);
-        self.metrics.replay_skipped.add(samples - new);
+        self.append_extras(batch, position);
+        let recovered = {
+            let mut data = self.data.write();
+            data.now = self.clock.monotonic();
+            data.recover_batch(batch, position)
+        };
+        self.metrics.replayed.add(recovered.new);
+        self.metrics.replay_skipped.add(samples - recovered.new - recovered.lost);
+        self.metrics.replay_lost.add(recovered.lost);
     }
 
     /// Ends recovery.
@@ -245,6 +258,16 @@ impl Head {
             self.data.write().store.written(written);
         }
         Ok(())
+    }
+
+    /// Names of the head chunk files in use.
+    pub(crate) fn chunk_file_names(&self) -> Vec<String> {
+        self.data.read().store.segments().map(|s| chunk_store::file_name(s.0, s.1)).collect()
+    }
+
+    /// Lets no new head chunk file have this number or a lower one.
+    pub(crate) fn reserve_chunk_files(&self, number: u32) {
+        self.data.write().store.reserve_numbers(number.saturating_add(1));
     }
 
     /// Adds the sizes of this head.

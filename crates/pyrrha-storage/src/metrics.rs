@@ -56,6 +56,9 @@ pub struct Metrics {
     pub chunks_damaged: Counter,
     /// Logged samples that replay found in the head or in a block already.
     pub replay_skipped: Counter,
+    /// Logged samples that replay could not put in their place: the log is damaged, or held a
+    /// batch whose failure had been reported.
+    pub replay_lost: Counter,
     /// Logged samples that replay brought back.
     pub replayed: Counter,
     /// Batches whose log write failed.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk, DiskLock};
 use pyrrha_model::TenantId;
 
+use super::checkpoint::LastCheckpoint;
 use super::replay::Replayer;
 use super::sink::{HeadSink, Tenants};
 use super::{Db, Shared};
@@ -16,12 +17,13 @@ use crate::block::remove_unfinished;
 use crate::config::StorageConfig;
 use crate::durable;
 use crate::error::StorageError;
-use crate::wal::{LogPosition, Wal};
+use crate::wal::Wal;
+use crate::wal::checkpoint::Checkpoints;
 
 const VERSION_FILE: &str = "VERSION";
 const VERSION: &str = "1";
 /// Names that no data directory has without a version file.
-const OWN_NAMES: [&str; 4] = ["wal", "head", "bucket", "chunks_head"];
+const OWN_NAMES: [&str; 5] = ["wal", "head", "bucket", "checkpoint", "chunks_head"];
 
 impl Db {
     /// Opens a data directory, creating it if it does not exist, and brings back what the log has.
@@ -53,7 +55,7 @@ impl Db {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
         let dir = config.dir.clone();
-        disk.create_dir_all(&dir).map_err(StorageError::io("create data directory", &dir))?;
+        create_data_dir(&*disk, &dir).map_err(StorageError::io("create data directory", &dir))?;
         let lock = take_lock(&*disk, &dir)?;
         check_version(&*disk, &dir)?;
         let shared = Arc::new(Shared {
@@ -64,20 +66,31 @@ impl Db {
             tenants: Tenants::default(),
         });
         shared.open_tenants()?;
-        let from = LogPosition::default();
-        let (wal, replay) = Wal::open(shared.config.wal.clone(), &dir.join("wal"), disk, clock, from)?;
+        let checkpoints = Checkpoints::open(disk.clone(), &shared.checkpoint_dir())?;
+        let from = shared.restore(&checkpoints)?;
+        shared.remove_unused_head_chunks()?;
+        let now = clock.monotonic();
+        let (wal, mut replay) = Wal::open(shared.config.wal.clone(), &dir.join("wal"), disk, clock, from)?;
         let wal = Arc::new(wal);
         let mut replayer = Replayer::new(&shared);
-        for entry in replay {
+        for entry in replay.by_ref() {
             replayer.take(entry)?;
         }
         replayer.finish();
+        let damage = replay.report().clone();
+        if !damage.is_clean() {
+            tracing::error!(%damage, "the log is damaged; every readable record was kept");
+        }
         let sink = Arc::new(HeadSink::new(shared.clone(), wal.position()));
         Ok(Self {
             shared,
             log: wal.clone(),
             wal,
             sink,
+            checkpoints,
+            damage,
+            last_checkpoint: Mutex::new(LastCheckpoint::now(now)),
+            housekeeping: Mutex::default(),
             truncated: Mutex::default(),
             closed: AtomicBool::new(false),
             _lock: lock,
@@ -87,10 +100,12 @@ impl Db {
 
 impl Shared {
     /// Opens the tenants that have a directory.
-    fn open_tenants(&self) -> Result<(), StorageError> {
+    pub(crate) fn open_tenants(&self) -> Result<(), StorageError> {
         for part in ["head", "bucket"] {
             let dir = self.config.dir.join(part);
-            durable::create_dir(&*self.disk, &dir).map_err(StorageError::io("create directory", &dir))?;
+            durable::create_dir(&*self.disk, &dir)
+                .and_then(|()| durable::sync_name(&*self.disk, &dir))
+                .map_err(StorageError::io("create directory", &dir))?;
             let entries = self.disk.list(&dir).map_err(StorageError::io("list directory", &dir))?;
             for entry in entries.iter().filter(|e| e.is_dir) {
                 // Other names are not ours.
@@ -104,6 +119,16 @@ impl Shared {
             }
         }
         Ok(())
+    }
+}
+
+fn create_data_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    durable::create_dir(disk, dir)?;
+    // An earlier start may have created it and died before its name was durable.
+    match durable::sync_name(disk, dir) {
+        // Not ours to read, so not created by us either.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
     }
 }
 

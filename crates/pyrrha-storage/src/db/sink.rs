@@ -38,6 +38,11 @@ impl Tenants {
         Ok(tenant)
     }
 
+    /// Forgets all tenants.
+    pub(crate) fn clear(&self) {
+        self.by_id.write().clear();
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
         self.by_id.read().values().cloned().collect()
     }

@@ -1,6 +1,5 @@
 //! What belongs to one tenant: its head, and which of its ranges are read from blocks.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -83,8 +82,12 @@ impl Shared {
             .map_err(StorageError::io("open manifest", &manifests))?;
         let manifest = Manifest::open(Arc::new(store), self.clock.clone())?;
         let (blocks, missing) = self.open_blocks(id, &manifest);
-        self.remove_head_chunks(&dir)?;
         let head = Head::new(id.clone(), self.config.clone(), self.clock.clone(), self.metrics.clone());
+        for entry in self.disk.list(&dir).map_err(StorageError::io("list directory", &dir))? {
+            if let Some((number, _)) = parse_file_name(&entry.name) {
+                head.reserve_chunk_files(number);
+            }
+        }
         let mut cut = Vec::new();
         for entry in manifest.current().blocks.values() {
             add_range(&mut cut, entry.range());
@@ -116,16 +119,6 @@ impl Shared {
         }
         blocks.sort_by_key(|b| b.meta().min_time);
         (blocks, missing)
-    }
-
-    /// Removes the files of an earlier run: what they hold is in the log.
-    fn remove_head_chunks(&self, dir: &Path) -> Result<(), StorageError> {
-        let entries = self.disk.list(dir).map_err(StorageError::io("list directory", dir))?;
-        for entry in entries.iter().filter(|e| !e.is_dir && parse_file_name(&e.name).is_some()) {
-            let path = dir.join(&entry.name);
-            self.disk.remove_file(&path).map_err(StorageError::io("remove head chunk file", &path))?;
-        }
-        Ok(())
     }
 
     /// Moves sealed chunks from memory to files; `all` includes pages that are not full.

@@ -3,12 +3,11 @@
 //!
 //! Format of the files: docs/format/head.md.
 
-#![allow(dead_code, reason = "checkpoints will use it all")]
-
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use pyrrha_env::{Disk, DiskFile};
@@ -20,7 +19,8 @@ pub(crate) const FILE_HEADER: [u8; 8] = *b"PYHC\0\0\0\x01";
 pub(crate) const RECORD_HEADER: usize = 12;
 const PAGE: usize = 64 << 10;
 const FILE_LIMIT: u32 = 128 << 20;
-const ALLOCATE_STEP: u64 = 4 << 20;
+/// Files are allocated at least so far ahead, and by their length up to the most.
+const ALLOCATE: (u64, u64) = (64 << 10, 8 << 20);
 
 /// Where a sealed chunk is: segment number, offset of its bytes, their length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +49,8 @@ struct Segment {
 pub(crate) struct SegmentFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
+    /// A sync has failed: what it was to make durable may be lost, whatever a later one says.
+    failed: AtomicBool,
 }
 
 /// Bytes of a segment that wait for its file.
@@ -171,14 +173,12 @@ impl ChunkStore {
         }
     }
 
-    /// Files with their segment numbers, to be synced.
-    pub(crate) fn files(&self) -> Vec<Arc<SegmentFile>> {
-        self.segments.values().filter_map(|s| s.file.clone()).collect()
-    }
-
-    /// Segments as (number, start of their range, bytes in the file).
-    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, Timestamp, u32)> + '_ {
-        self.segments.iter().map(|(&n, s)| (n, s.range_start, s.mapped.len() as u32))
+    /// Segments as (number, start of their range, bytes in the file, the file if this run wrote
+    /// it).
+    pub(crate) fn segments(
+        &self,
+    ) -> impl Iterator<Item = (u32, Timestamp, u32, Option<&Arc<SegmentFile>>)> + '_ {
+        self.segments.iter().map(|(&n, s)| (n, s.range_start, s.mapped.len() as u32, s.file.as_ref()))
     }
 
     /// Forgets the segments of ranges for which `gone` is true, and returns their numbers and
@@ -248,9 +248,19 @@ impl Segment {
 }
 
 impl SegmentFile {
-    /// Makes its content durable.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Makes its content durable. False if it is not and never will be.
+    pub(crate) fn sync(&self) -> bool {
+        if self.failed.load(Ordering::Acquire) {
+            return false;
+        }
+        match self.file.sync_data() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), %error, "head chunk file could not be synced, checkpoints hold its chunks from now on");
+                self.failed.store(true, Ordering::Release);
+                false
+            }
+        }
     }
 }
 
@@ -262,14 +272,15 @@ impl Unwritten {
             None => {
                 let path = dir.join(file_name(self.segment, self.range_start));
                 let file = disk.create_new(&path)?;
-                Arc::new(SegmentFile { path, file })
+                Arc::new(SegmentFile { path, file, failed: AtomicBool::new(false) })
             }
         };
         let (mut at, from) = (u64::from(self.from), u64::from(self.from));
         let total: u64 = self.pages.iter().map(|(_, p)| p.len() as u64).sum();
         let len = file.file.len()?;
         if len < from + total {
-            file.file.allocate((from + total).next_multiple_of(ALLOCATE_STEP))?;
+            let ahead = from.clamp(ALLOCATE.0, ALLOCATE.1);
+            file.file.allocate(from + total + ahead)?;
         }
         for (offset, page) in &self.pages {
             debug_assert_eq!(u64::from(*offset), at);
@@ -324,7 +335,7 @@ mod tests {
         assert_eq!(store.read(places[0], ChunkEncoding::Histogram), Err(Damaged));
         let off = Place { offset: places[5].offset + 1, ..places[5] };
         assert_eq!(store.read(off, ChunkEncoding::Xor), Err(Damaged));
-        let file = store.files()[0].clone();
+        let file = store.segments().find_map(|s| s.3.cloned()).expect("a file");
         let at = u64::from(places[0].offset);
         file.file.write_at(at, &[99]).expect("write");
         assert_eq!(store.read(places[0], ChunkEncoding::Xor), Err(Damaged));

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
+use pyrrha_encoding::DecodeError;
 use pyrrha_encoding::chunk::{ChunkBuffer, HistogramAppender, Xor2Appender, XorAppender, sample_count, xor};
 use pyrrha_model::contract::{ChunkRef, Value};
 use pyrrha_model::{ChunkEncoding, Timestamp};
 
 use super::admission::{HistogramKind, Newest};
 use super::chunk_store::{ChunkStore, Damaged};
+use super::insert::Inserted;
 use super::paged::Paged;
 use super::sealed::{NONE, Sealed, SealedLists};
 use super::side::{Side, set_count};
 use super::slab::{Slabs, Slot};
 use super::validate::fingerprint;
-use crate::wal::{LogBatch, LogPosition};
+use crate::wal::{LogBatch, LogHistogram, LogPosition};
 
 /// Bytes of a new open chunk: the first sample takes 12 to 20.
 const FIRST_SLOT: usize = 32;
@@ -313,6 +315,97 @@ impl HeadData {
         hot.fresh = true;
     }
 
+    /// Makes `chunk` the open chunk of a series that has none. The newest sample is set later.
+    pub(crate) fn restore_open(
+        &mut self,
+        series: u32,
+        encoding: ChunkEncoding,
+        start: Timestamp,
+        chunk: &[u8],
+    ) -> Result<(), DecodeError> {
+        match encoding {
+            ChunkEncoding::Xor => {
+                let xor = XorAppender::restore(chunk)?;
+                if xor.byte_len() > chunk.len() || chunk.len() > Slabs::LARGEST {
+                    return Err(DecodeError::Truncated { part: "open chunk" });
+                }
+                let slot = self.slabs.allocate(chunk.len().max(FIRST_SLOT));
+                self.slabs.get_mut(slot)[..chunk.len()].copy_from_slice(chunk);
+                let hot = &mut self.hot[series as usize];
+                (hot.open, hot.slot, hot.xor) = (Open::Xor, slot, xor);
+                hot.span = span_of(start, hot.xor.last_time(), self.rules.range_ms)?;
+            }
+            ChunkEncoding::Xor2 => {
+                let xor = Xor2Appender::restore(chunk)?;
+                let last = xor.last_time();
+                self.open_side(series, Side::Xor2(xor, chunk.to_vec()));
+                self.restored_side(series, start, last)?;
+            }
+            ChunkEncoding::Histogram
+            | ChunkEncoding::FloatHistogram
+            | ChunkEncoding::HistogramSt
+            | ChunkEncoding::FloatHistogramSt => {
+                let appender = HistogramAppender::restore(encoding, chunk)?;
+                let last = appender.times().map_or(start, |times| times.1);
+                self.open_side(series, Side::Histogram(appender));
+                self.restored_side(series, start, last)?;
+            }
+            ChunkEncoding::Aggregate => return Err(DecodeError::Encoding { encoding: encoding as u8 }),
+        }
+        Ok(())
+    }
+
+    /// Forgets the open chunk of a series.
+    pub(crate) fn drop_open(&mut self, series: u32) {
+        let hot = &mut self.hot[series as usize];
+        match hot.open {
+            Open::None => {}
+            Open::Xor => self.slabs.free(hot.slot),
+            Open::Side => {
+                self.free_sides.push(hot.slot.0);
+                self.sides[hot.slot.0 as usize] = None;
+            }
+        }
+        hot.open = Open::None;
+    }
+
+    /// Appends a batch of the log, wherever in time its samples belong.
+    pub(crate) fn recover_batch(&mut self, batch: &mut LogBatch, position: LogPosition) -> Recovered {
+        let mut recovered = Recovered::default();
+        for i in 0..batch.refs.len() {
+            let (series, t) = (batch.refs[i], batch.times[i]);
+            if self.hot.get(series as usize).is_some_and(|hot| t < hot.newest.t) {
+                let start = batch.starts.get(i).copied().unwrap_or(0);
+                recovered.count(self.insert_recovered(series, start, t, &Value::Float(batch.values[i])));
+                self.note_sample(t, position);
+                batch.refs[i] = u32::MAX;
+            }
+        }
+        let late = |h: &LogHistogram| self.hot.get(h.series as usize).is_some_and(|hot| h.t < hot.newest.t);
+        let (late, rest) = std::mem::take(&mut batch.histograms).into_iter().partition(late);
+        batch.histograms = rest;
+        let late: Vec<LogHistogram> = late;
+        for h in late {
+            recovered.count(self.insert_recovered(h.series, h.start, h.t, &h.value));
+        }
+        let appended = self.append_batch(batch, position);
+        recovered.new += appended.floats + appended.histograms;
+        recovered
+    }
+
+    fn note_sample(&mut self, t: Timestamp, position: LogPosition) {
+        let mut span = RangeSpan::of(&self.rules, t);
+        span.add(t);
+        self.note_range(&mut span, position);
+    }
+
+    fn restored_side(&mut self, series: u32, start: Timestamp, last: Timestamp) -> Result<(), DecodeError> {
+        let hot = &mut self.hot[series as usize];
+        hot.fresh = false;
+        hot.span = span_of(start, last, self.rules.range_ms)?;
+        Ok(())
+    }
+
     fn push_sealed(&mut self, series: u32, chunk: &ChunkRef) {
         let place = self.store.append(self.rules.range_start(chunk.min_time), chunk.encoding, &chunk.bytes);
         let hot = &mut self.hot[series as usize];
@@ -447,6 +540,23 @@ impl HeadData {
     }
 }
 
+/// What became of a batch of the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Recovered {
+    pub(crate) new: u64,
+    pub(crate) lost: u64,
+}
+
+impl Recovered {
+    fn count(&mut self, inserted: Inserted) {
+        match inserted {
+            Inserted::New => self.new += 1,
+            Inserted::Known => {}
+            Inserted::Lost => self.lost += 1,
+        }
+    }
+}
+
 /// What of a batch was new.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Appended {
@@ -464,6 +574,12 @@ fn mixes_kinds(batch: &LogBatch) -> bool {
     let histograms: HashSet<u32, foldhash::fast::RandomState> =
         batch.histograms.iter().map(|h| h.series).collect();
     batch.refs.iter().any(|series| histograms.contains(series))
+}
+
+/// Length of an open chunk in time, which fits its range.
+fn span_of(start: Timestamp, last: Timestamp, range_ms: i64) -> Result<u32, DecodeError> {
+    let span = last.checked_sub(start).filter(|span| (0..range_ms).contains(span));
+    span.and_then(|span| u32::try_from(span).ok()).ok_or(DecodeError::Malformed { part: "open chunk" })
 }
 
 fn first_samples(encoding: ChunkEncoding, chunk: Bytes, count: u16) -> Bytes {

@@ -95,10 +95,7 @@ impl Directory {
     pub(crate) fn hash(&self, labels: &Labels) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         for label in labels {
-            hasher.write(label.name.as_bytes());
-            hasher.write_u8(0xFF);
-            hasher.write(label.value.as_bytes());
-            hasher.write_u8(0xFF);
+            hash_label(&mut hasher, &label.name, &label.value);
         }
         hasher.finish()
     }
@@ -130,6 +127,25 @@ impl Directory {
         let series = self.create_with_ids(hash, &pairs);
         self.scratch = pairs;
         series
+    }
+
+    /// The series of these label ids, which are sorted by name.
+    pub(crate) fn find_or_create_with_ids(&mut self, pairs: &[(u32, u32)]) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        for &(name, value) in pairs {
+            hash_label(&mut hasher, self.symbols.get(name), self.symbols.get(value));
+        }
+        let hash = hasher.finish();
+        let same = |&series: &u32| {
+            let (names, values) = self.ids(series);
+            self.rows[series as usize].hash == hash
+                && names.len() == pairs.len()
+                && pairs.iter().zip(names.iter().zip(values)).all(|(pair, (&n, &v))| *pair == (n, v))
+        };
+        match self.by_labels.find(hash, same).copied() {
+            Some(series) => series,
+            None => self.create_with_ids(hash, pairs),
+        }
     }
 
     fn create_with_ids(&mut self, hash: u64, pairs: &[(u32, u32)]) -> u32 {
@@ -240,6 +256,13 @@ impl Directory {
             + self.by_labels.allocation_size()
             + self.shapes.iter().map(|s| s.len() * 8 + 64).sum::<usize>()
     }
+}
+
+fn hash_label(hasher: &mut impl Hasher, name: &str, value: &str) {
+    hasher.write(name.as_bytes());
+    hasher.write_u8(0xFF);
+    hasher.write(value.as_bytes());
+    hasher.write_u8(0xFF);
 }
 
 #[cfg(test)]

@@ -70,6 +70,16 @@ impl SealedLists {
         &self.items[index as usize]
     }
 
+    /// Says where a chunk is now.
+    pub(crate) fn set_place(&mut self, index: u32, place: Place) {
+        self.items[index as usize].place = place;
+    }
+
+    /// Says which chunk is before another.
+    pub(crate) fn set_before(&mut self, index: u32, before: u32) {
+        self.items[index as usize].before = before;
+    }
+
     /// Frees the chunks of the list that ends in `tail` for which `gone` is true, which must be
     /// its oldest. Returns the new tail.
     pub(crate) fn prune(&mut self, tail: u32, gone: impl Fn(&Sealed) -> bool) -> u32 {

@@ -1,0 +1,135 @@
+//! Checkpoints: what lets a restart begin near the end of the log (decision 3).
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyrrha_encoding::DecodeError;
+use pyrrha_model::TenantId;
+
+use super::tenant::Tenant;
+use super::{Db, Shared};
+use crate::error::StorageError;
+use crate::head::{CHECKPOINT_TENANT, HeadRestorer, parse_file_name};
+use crate::wal::LogPosition;
+use crate::wal::checkpoint::{Checkpoint, Checkpoints};
+
+impl Db {
+    /// Writes a checkpoint if one is due. A failure is logged, counted, and tried again later.
+    pub(super) fn checkpoint_if_due(&self) {
+        let config = &self.shared.config;
+        let now = self.shared.clock.monotonic();
+        let appended = self.shared.metrics.samples.get() + self.shared.metrics.histograms.get();
+        let mut last = self.last_checkpoint.lock();
+        let new = appended.saturating_sub(last.appended);
+        let late = now.saturating_sub(last.at) >= config.checkpoint_every;
+        if new == 0 || !late && new < config.checkpoint_after_samples {
+            return;
+        }
+        // Failed or not: the next try is as far away as the next checkpoint.
+        (last.at, last.appended) = (now, appended);
+        if let Err(error) = self.checkpoint() {
+            self.shared.metrics.checkpoints_failed.add(1);
+            tracing::warn!(%error, "checkpoint failed, a restart would read more of the log");
+        }
+    }
+
+    /// Writes a checkpoint.
+    pub(super) fn checkpoint(&self) -> Result<(), StorageError> {
+        // Everything before this is applied; what is applied while the heads are read is both in
+        // the checkpoint and replayed, which leaves it out the second time.
+        let position = self.sink.position();
+        let disk = &*self.shared.disk;
+        let tenants = self.shared.tenants.all();
+        let mut synced = Vec::with_capacity(tenants.len());
+        for tenant in &tenants {
+            let dir = self.shared.head_dir(&tenant.head.tenant);
+            let files =
+                tenant.head.sync_chunks(disk, &dir).map_err(StorageError::io("sync head chunks", &dir))?;
+            synced.push(files);
+        }
+        let mut out = self.checkpoints.begin(position, self.shared.clock.now_ms())?;
+        for (tenant, files) in tenants.iter().zip(&synced) {
+            tenant.head.write_checkpoint(&mut out, files)?;
+        }
+        out.finish()?;
+        self.shared.metrics.checkpoints.add(1);
+        Ok(())
+    }
+}
+
+/// When the last checkpoint was written.
+#[derive(Debug, Default)]
+pub(crate) struct LastCheckpoint {
+    at: std::time::Duration,
+    /// Samples appended by then.
+    appended: u64,
+}
+
+impl LastCheckpoint {
+    /// A start is as good as a checkpoint.
+    pub(crate) fn now(at: std::time::Duration) -> Self {
+        Self { at, appended: 0 }
+    }
+}
+
+impl Shared {
+    pub(crate) fn checkpoint_dir(&self) -> PathBuf {
+        self.config.dir.join("checkpoint")
+    }
+
+    /// Brings the heads to what the newest checkpoint has, and returns where replay starts: at the
+    /// beginning of the log if no checkpoint is of use.
+    pub(crate) fn restore(&self, checkpoints: &Checkpoints) -> Result<LogPosition, StorageError> {
+        let Some(checkpoint) = checkpoints.latest()? else { return Ok(LogPosition::default()) };
+        match self.restore_heads(&checkpoint) {
+            Ok(()) => Ok(checkpoint.position),
+            Err(error) => {
+                tracing::error!(checkpoint = checkpoint.number, %error, "checkpoint is of no use, the whole log is read");
+                self.tenants.clear();
+                self.open_tenants()?;
+                Ok(LogPosition::default())
+            }
+        }
+    }
+
+    fn restore_heads(&self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
+        let damaged = |error: DecodeError| {
+            StorageError::Store(pyrrha_model::StoreError::new(
+                pyrrha_model::ErrorKind::Corrupt,
+                format!("checkpoint does not decode number={}: {error}", checkpoint.number),
+            ))
+        };
+        let mut sections = checkpoint.sections.iter().peekable();
+        while let Some((kind, payload)) = sections.next() {
+            let tenant = std::str::from_utf8(payload).ok().and_then(|id| TenantId::new(id).ok());
+            let (CHECKPOINT_TENANT, Some(id)) = (*kind, tenant) else {
+                return Err(damaged(DecodeError::Malformed { part: "checkpoint tenant" }));
+            };
+            let tenant: Arc<Tenant> = self.tenant(&id)?;
+            let dir = self.head_dir(&id);
+            let mut restorer = HeadRestorer::new(&tenant.head, &*self.disk, &dir);
+            while let Some((kind, payload)) = sections.next_if(|(kind, _)| *kind != CHECKPOINT_TENANT) {
+                restorer.section(*kind, payload).map_err(damaged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the head chunk files of earlier runs that no head uses: the log has what they hold.
+    pub(crate) fn remove_unused_head_chunks(&self) -> Result<(), StorageError> {
+        for tenant in self.tenants.all() {
+            let dir = self.head_dir(&tenant.head.tenant);
+            let used: BTreeSet<String> = tenant.head.chunk_file_names().into_iter().collect();
+            let entries = self.disk.list(&dir).map_err(StorageError::io("list directory", &dir))?;
+            for entry in entries.iter().filter(|e| !e.is_dir && !used.contains(&e.name)) {
+                if parse_file_name(&entry.name).is_none() {
+                    continue;
+                }
+                let path = dir.join(&entry.name);
+                self.disk.remove_file(&path).map_err(StorageError::io("remove head chunk file", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
