@@ -268,6 +268,30 @@ impl Annotations {
         annotations.into_iter().for_each(|a| self.add(a));
     }
 
+    /// Adds all annotations of `other`, as if they came after these.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (text, entry) in other.by_text {
+            match self.by_text.entry(text) {
+                std::collections::btree_map::Entry::Vacant(vacant) => {
+                    vacant.insert(entry);
+                }
+                std::collections::btree_map::Entry::Occupied(mut occupied) => {
+                    occupied.get_mut().merge(entry.annotation, entry.occurrences);
+                }
+            }
+        }
+    }
+
+    /// The same annotations at positions `by` bytes further on (modulo 2³²).
+    pub(crate) fn moved(&self, by: u32) -> Self {
+        let mut moved = self.clone();
+        for entry in moved.by_text.values_mut() {
+            let pos = &mut entry.annotation.pos;
+            *pos = Pos { start: pos.start.wrapping_add(by), end: pos.end.wrapping_add(by) };
+        }
+        moved
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_text.is_empty()

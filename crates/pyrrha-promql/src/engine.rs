@@ -244,7 +244,8 @@ impl Engine {
             step,
             default_step: self.options.default_step_ms,
             text: &options.text,
-            fold: self.options.optimiser.fold_constants,
+            optimiser: self.options.optimiser,
+            delayed_name_removal: self.options.features.delayed_name_removal,
         }
     }
 

@@ -16,6 +16,7 @@ mod result;
 mod samples;
 mod scalar;
 mod select;
+mod shared;
 mod stages;
 mod table;
 mod whole;
@@ -48,6 +49,7 @@ pub(crate) struct Exec<'a> {
     /// `__name__`, `__type__`, `__unit__`.
     pub(crate) name_labels: [SymbolId; 3],
     notes: Mutex<Annotations>,
+    shared: shared::Shared,
     held: AtomicUsize,
     peak: AtomicUsize,
     total: AtomicU64,
@@ -71,6 +73,7 @@ impl<'a> Exec<'a> {
             range_query,
             name_labels: names::name_labels(&ctx.symbols),
             notes: Mutex::default(),
+            shared: shared::Shared::new(&ctx.budget),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             total: AtomicU64::new(0),

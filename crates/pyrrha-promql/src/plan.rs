@@ -3,13 +3,16 @@
 
 mod build;
 mod duration;
+mod optimise;
 
+use pyrrha_model::contract::Projection;
 use pyrrha_model::{Matcher, Timestamp};
 
 use crate::ast::{AggregateOp, BinaryOp, Pos, RangeMode, ValueType, VectorMatching};
 use crate::function::{Function, FunctionId};
 
 pub(crate) use build::{Bounds, build};
+pub(crate) use optimise::has_one_name;
 
 /// A node of the plan.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub(crate) struct Node {
     pub(crate) ty: ValueType,
     /// Whether its value is the same at every step, because of `@`.
     pub(crate) invariant: bool,
+    /// The same number as another node that has the same value.
+    pub(crate) shared: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ pub(crate) struct Selector {
     /// ms; 0 for an instant selector.
     pub(crate) range: i64,
     pub(crate) mode: RangeMode,
+    /// The labels that are needed; all if `None`.
+    pub(crate) projection: Option<Projection>,
     /// Whether of histograms only count and sum are needed (decision 34).
     pub(crate) stats_only: bool,
     /// Function or aggregation directly above: a hint for stores.
@@ -109,6 +116,62 @@ impl Call {
 }
 
 impl Node {
+    /// Calls `each` for this node and all below, parents first.
+    pub(crate) fn visit(&self, each: &mut impl FnMut(&Node)) {
+        each(self);
+        match &self.kind {
+            Kind::Number(_) | Kind::Text(_) | Kind::Select(_) | Kind::Matrix(_) => {}
+            Kind::Subquery(subquery) => subquery.expr.visit(each),
+            Kind::Negate(node) => node.visit(each),
+            Kind::Binary(binary) => {
+                binary.lhs.visit(each);
+                binary.rhs.visit(each);
+            }
+            Kind::Call(call) => call.args.iter().for_each(|a| a.visit(each)),
+            Kind::Aggregate(aggregate) => {
+                aggregate.expr.visit(each);
+                if let Some(param) = &aggregate.param {
+                    param.visit(each);
+                }
+            }
+        }
+    }
+
+    /// Calls `each` for this node and all below, parents first.
+    pub(crate) fn visit_mut(&mut self, each: &mut impl FnMut(&mut Node)) {
+        each(self);
+        match &mut self.kind {
+            Kind::Number(_) | Kind::Text(_) | Kind::Select(_) | Kind::Matrix(_) => {}
+            Kind::Subquery(subquery) => subquery.expr.visit_mut(each),
+            Kind::Negate(node) => node.visit_mut(each),
+            Kind::Binary(binary) => {
+                binary.lhs.visit_mut(each);
+                binary.rhs.visit_mut(each);
+            }
+            Kind::Call(call) => call.args.iter_mut().for_each(|a| a.visit_mut(each)),
+            Kind::Aggregate(aggregate) => {
+                aggregate.expr.visit_mut(each);
+                if let Some(param) = &mut aggregate.param {
+                    param.visit_mut(each);
+                }
+            }
+        }
+    }
+
+    /// Calls `each` for every position that this node holds itself.
+    fn each_position(&mut self, each: &mut impl FnMut(&mut Pos)) {
+        each(&mut self.pos);
+        match &mut self.kind {
+            Kind::Select(selector) | Kind::Matrix(selector) => each(&mut selector.pos),
+            Kind::Call(call) => call.positions.iter_mut().for_each(each),
+            Kind::Aggregate(aggregate) => {
+                each(&mut aggregate.expr_pos);
+                each(&mut aggregate.param_pos);
+            }
+            Kind::Number(_) | Kind::Text(_) | Kind::Subquery(_) | Kind::Negate(_) | Kind::Binary(_) => {}
+        }
+    }
+
     /// The number, if it is a literal.
     pub(crate) fn number(&self) -> Option<f64> {
         match self.kind {

@@ -113,7 +113,7 @@ fn errors_have_the_texts_that_clients_know() {
     for (query, expected) in [
         (
             "limit + on (job) requests_total",
-            "found duplicate series for the match group {job=\"api\"} on the right hand-side of the operation: [requests_total{instance=\"0\", job=\"api\"}, requests_total{instance=\"1\", job=\"api\"}];many-to-many matching not allowed: matching labels must be unique on one side",
+            "found duplicate series for the match group {job=\"api\"} on the right hand-side of the operation: [{__name__=\"requests_total\", instance=\"0\", job=\"api\"}, {__name__=\"requests_total\", instance=\"1\", job=\"api\"}];many-to-many matching not allowed: matching labels must be unique on one side",
         ),
         (
             "requests_total + on (job) limit",
@@ -136,6 +136,8 @@ fn ranges_and_step_invariance() {
         "requests_total - on (job, instance) requests_total @ 600",
         "sum by (job) (requests_total @ end()) + 1 * 2",
         "max_over_time(sum(requests_total)[10m:2m])",
+        "sum(requests_total) / (sum(requests_total) + sum(limit))",
+        "sum(rate(limit[5m]))/sum(rate(limit[5m]))",
     ] {
         let expr = crate::parse(query, &Features::all()).expect("the query parses");
         let run = |optimiser| {
@@ -166,7 +168,17 @@ fn threads_do_not_change_a_bit() {
         }
     }
     batch.commit().expect("a model commits");
-    for query in ["sum by (g) (m)", "avg(rate(m[5m]))", "stddev by (g) (m)", "m * 2"] {
+    for query in [
+        "sum by (g) (m)",
+        "avg(rate(m[5m]))",
+        "stddev by (g) (m)",
+        "quantile(0.3, m)",
+        "m * 2",
+        "topk(3, m)",
+        "max_over_time(rate(m[3m])[5m:1m])",
+        "m + ignoring () m",
+        "-m > 10 or m",
+    ] {
         let expr = crate::parse(query, &Features::all()).expect("the query parses");
         let run = |threads| {
             let engine = Engine::new(EngineOptions { threads, ..options(Optimiser::ON) });

@@ -11,7 +11,7 @@ use crate::ast::{AggregateOp, Pos};
 use crate::error::QueryError;
 use crate::exec::pipeline::{Fold, Names, Pipeline};
 use crate::exec::{Charge, Exec, Table, mismatch};
-use crate::plan::{Aggregate, Kind};
+use crate::plan::{Aggregate, Kind, has_one_name};
 use crate::value::{ScalarColumn, Series, Steps};
 use accumulate::Accumulator;
 use groups::{Grouping, Groups};
@@ -55,13 +55,7 @@ impl<'a> Exec<'a> {
     /// The aggregated stream; label sets are unique in it.
     fn aggregated(&'a self, node: &'a Aggregate, steps: Steps) -> Result<Pipeline<'a>, QueryError> {
         let pipeline = self.stream(&node.expr, steps)?;
-        let one_name = node.expr.first_selector().is_some_and(|s| {
-            s.matchers.iter().any(|m| {
-                m.name == pyrrha_model::METRIC_NAME
-                    && m.op == pyrrha_model::MatchOp::Equal
-                    && !m.value.is_empty()
-            })
-        });
+        let one_name = node.expr.first_selector().is_some_and(has_one_name);
         let may_clash = pipeline.names != Names::Unique && !self.options.features.delayed_name_removal;
         if may_clash && !one_name { Ok(Pipeline::table(self.collect(pipeline)?)) } else { Ok(pipeline) }
     }

@@ -25,6 +25,13 @@ impl<'a> Exec<'a> {
             let once = self.vector(node, Steps { count: 1, ..steps })?;
             return self.broadcast(once, steps.count);
         }
+        match node.shared {
+            Some(id) => self.share(id, node, steps, || self.vector_itself(node, steps)),
+            None => self.vector_itself(node, steps),
+        }
+    }
+
+    fn vector_itself(&'a self, node: &'a Node, steps: Steps) -> Result<Table<'a>, QueryError> {
         match &node.kind {
             Kind::Aggregate(aggregate) => self.aggregate(aggregate, steps),
             Kind::Binary(binary) if binary.matching.is_some() => {

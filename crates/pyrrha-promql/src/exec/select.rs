@@ -76,7 +76,7 @@ impl<'a> Exec<'a> {
             step_ms: if steps.count > 1 { steps.step } else { 0 },
             range_ms: selector.range,
             function: selector.above.to_owned(),
-            projection: None,
+            projection: selector.projection.clone(),
             shard: None,
             limit: 0,
         };

@@ -69,7 +69,7 @@ impl<'a> Table<'a> {
 }
 
 /// Bytes and samples of some series.
-fn footprint(series: &[Series]) -> (usize, usize) {
+pub(super) fn footprint(series: &[Series]) -> (usize, usize) {
     series.iter().fold((0, 0), |(bytes, samples), s| {
         (
             bytes + size_of::<Series>() + s.labels.pairs().len() * 8 + 16 + s.column.bytes(),

@@ -147,6 +147,7 @@ impl InfoSource for InfoLookup<'_> {
             offset: self.like.map_or(0, |s| s.offset),
             range: 0,
             mode: Default::default(),
+            projection: None,
             stats_only: false,
             above: "info",
             pos: Pos::default(),

@@ -3,8 +3,10 @@
 use pyrrha_model::Timestamp;
 
 use super::duration::resolve;
+use super::optimise;
 use super::{Aggregate, Binary, Call, Kind, Node, Selector, Subquery};
 use crate::ast::{self, At, AtBound, BinaryOp, Expr, Pos, RangeMode, ValueType};
+use crate::engine::Optimiser;
 use crate::error::QueryError;
 use crate::function::FunctionId;
 
@@ -21,13 +23,22 @@ pub(crate) struct Bounds<'a> {
     pub(crate) default_step: i64,
     /// The query's text, for positions in errors.
     pub(crate) text: &'a str,
-    /// Whether constants are folded.
-    pub(crate) fold: bool,
+    /// Which rules run.
+    pub(crate) optimiser: Optimiser,
+    /// Whether names are dropped at the end.
+    pub(crate) delayed_name_removal: bool,
 }
 
 /// Builds the plan of an expression.
 pub(crate) fn build(expr: &Expr, bounds: &Bounds<'_>) -> Result<Node, QueryError> {
-    node(expr, bounds, Above::default())
+    let mut root = node(expr, bounds, Above::default())?;
+    if bounds.optimiser.project_labels {
+        optimise::project(&mut root, bounds.delayed_name_removal);
+    }
+    if bounds.optimiser.share_common {
+        optimise::share(&mut root);
+    }
+    Ok(root)
 }
 
 /// What stands above a node.
@@ -59,7 +70,7 @@ impl Above {
 
 fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryError> {
     let (pos, ty) = (expr.pos(), expr.value_type());
-    let make = |kind, invariant| Ok(Node { kind, pos, ty, invariant });
+    let make = |kind, invariant| Ok(Node { kind, pos, ty, invariant, shared: None });
     match expr {
         Expr::Number(number) => make(Kind::Number(number.value), true),
         Expr::String(text) => make(Kind::Text(text.value.clone()), true),
@@ -93,7 +104,7 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryErr
             let inner = node(&unary.expr, bounds, above.named(""))?;
             match (&inner.kind, unary.negative) {
                 (_, false) => Ok(inner),
-                (Kind::Number(v), true) if bounds.fold => make(Kind::Number(-v), true),
+                (Kind::Number(v), true) if bounds.optimiser.fold_constants => make(Kind::Number(-v), true),
                 (_, true) => {
                     let invariant = inner.invariant;
                     make(Kind::Negate(Box::new(inner)), invariant)
@@ -132,6 +143,7 @@ fn selector(
         offset: resolve(&selector.offset, bounds, false)?,
         range,
         mode: selector.mode,
+        projection: None,
         stats_only: above.stats_only,
         above: above.name,
         pos: selector.pos,
@@ -156,11 +168,11 @@ fn binary(
     let trims = matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
     let above = Above { name: "", stats_only: above.stats_only && !trims };
     let (lhs, rhs) = (node(&binary.lhs, bounds, above)?, node(&binary.rhs, bounds, above)?);
-    if bounds.fold
+    if bounds.optimiser.fold_constants
         && let (Some(a), Some(b)) = (lhs.number(), rhs.number())
         && let Some(value) = crate::exec::scalar_binary(binary.op, a, b)
     {
-        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true });
+        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true, shared: None });
     }
     let invariant = lhs.invariant && rhs.invariant;
     let kind = Kind::Binary(Box::new(Binary {
@@ -170,7 +182,7 @@ fn binary(
         return_bool: binary.return_bool,
         matching: binary.matching.clone(),
     }));
-    Ok(Node { kind, pos, ty, invariant })
+    Ok(Node { kind, pos, ty, invariant, shared: None })
 }
 
 fn call(
@@ -190,14 +202,20 @@ fn call(
         _ => None,
     };
     if let Some(value) = folded {
-        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true });
+        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true, shared: None });
     }
     check_mode(call)?;
     let args =
         call.args.iter().map(|arg| node(arg, bounds, above.call(call))).collect::<Result<Vec<_>, _>>()?;
     let positions = call.args.iter().map(|a| a.unparen().pos()).collect();
     let invariant = !depends_on_time(id, args.len()) && args.iter().all(|a| a.invariant);
-    Ok(Node { kind: Kind::Call(Call { function: call.function, args, positions }), pos, ty, invariant })
+    Ok(Node {
+        kind: Kind::Call(Call { function: call.function, args, positions }),
+        pos,
+        ty,
+        invariant,
+        shared: None,
+    })
 }
 
 /// Functions whose value depends on the evaluation time itself.
