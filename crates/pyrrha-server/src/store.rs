@@ -28,7 +28,7 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     let db = Arc::new(Db::open(config, Arc::new(OsDisk), clock).map_err(|e| e.to_string())?);
     app.telemetry.add_collector(metrics::DbCollector::new(db.clone()));
     let housekeeper = Housekeeper::start(db.clone()).map_err(|e| format!("cannot start a thread: {e}"))?;
-    let store = Arc::new(DbStore { queryable: db.queryable(), db: db.clone() });
+    let store = Arc::new(DbStore::new(db.clone()));
     let close = Box::new(move || {
         housekeeper.stop();
         db.close().map_err(|e| e.to_string())
@@ -64,9 +64,15 @@ impl Housekeeper {
 }
 
 /// [`Db`] behind the contract.
-struct DbStore {
+pub(crate) struct DbStore {
     db: Arc<Db>,
     queryable: Arc<dyn Queryable>,
+}
+
+impl DbStore {
+    pub(crate) fn new(db: Arc<Db>) -> Self {
+        Self { queryable: db.queryable(), db }
+    }
 }
 
 impl Store for DbStore {}

@@ -1,5 +1,8 @@
 //! `pyrrha promql …`
 
+mod scripts;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -18,16 +21,29 @@ pub(super) enum Command {
         /// The expression.
         query: String,
     },
+    /// Runs test scripts against the engine over a database in a temporary directory.
+    Test {
+        /// Scripts in the promqltest language.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(super) fn run(command: Command) -> ExitCode {
-    let (Command::Format { query } | Command::Parse { query }) = &command;
+    match command {
+        Command::Format { query } => print_parsed(&query, pyrrha_promql::printer::pretty),
+        Command::Parse { query } => print_parsed(&query, ToString::to_string),
+        Command::Test { files, json } => scripts::run(&files, json),
+    }
+}
+
+fn print_parsed(query: &str, print: impl Fn(&pyrrha_promql::ast::Expr) -> String) -> ExitCode {
     match pyrrha_promql::parse(query, &Features::all()) {
         Ok(expr) => {
-            match command {
-                Command::Format { .. } => println!("{}", pyrrha_promql::printer::pretty(&expr)),
-                Command::Parse { .. } => println!("{expr}"),
-            }
+            println!("{}", print(&expr));
             ExitCode::SUCCESS
         }
         Err(error) => super::fail(error),

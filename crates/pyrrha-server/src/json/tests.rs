@@ -125,6 +125,26 @@ fn a_large_matrix_comes_in_pieces_of_bounded_size() {
     }
 }
 
+#[test]
+fn a_piece_may_end_anywhere() {
+    let h = Arc::new(FloatHistogram { count: 1.0, ..FloatHistogram::default() });
+    for padding in 0..110 {
+        let mut series: Vec<_> = (0..700)
+            .map(|i| MatrixSeries {
+                labels: up(&i.to_string()),
+                floats: vec![(0, 1.5), (1000, 2.5)],
+                histograms: if i % 2 == 0 { vec![(2000, h.clone())] } else { vec![] },
+            })
+            .collect();
+        series[0].labels = up(&"x".repeat(padding + 1));
+        let text = encode(QueryValue::Matrix(series), 0, 1000);
+        let parsed: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{padding}: {e}"));
+        let result = parsed["data"]["result"].as_array().expect("a list");
+        assert_eq!(result.len(), 700);
+        assert!(result.iter().all(|s| s["values"].as_array().is_some_and(|v| v.len() == 2)));
+    }
+}
+
 proptest! {
     #[test]
     fn every_string_reads_back(text in any::<String>()) {

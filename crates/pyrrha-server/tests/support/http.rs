@@ -1,5 +1,7 @@
 //! A blocking HTTP/1.1 client of one request a connection: all that a test needs.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use std::time::Duration;
 pub(crate) struct Response {
     /// Status code.
     pub(crate) status: u16,
+    /// Status line and headers.
+    pub(crate) head: String,
     /// Body, chunks joined.
     pub(crate) body: Vec<u8>,
 }
@@ -17,6 +21,12 @@ impl Response {
     /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e}: {} {:.300}", self.status, self.text()))
     }
 }
 
@@ -31,7 +41,9 @@ pub(crate) fn request(
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-    head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    if !headers.iter().any(|(name, _)| *name == "Content-Length") {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -51,7 +63,7 @@ fn parse(bytes: &[u8]) -> Option<Response> {
     let chunked = lines.any(|line| line.to_ascii_lowercase().replace(' ', "") == "transfer-encoding:chunked");
     let body = &bytes[split + 4..];
     let body = if chunked { join_chunks(body)? } else { body.to_vec() };
-    Some(Response { status, body })
+    Some(Response { status, head: head.to_owned(), body })
 }
 
 fn join_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {

@@ -1,0 +1,11 @@
+//! The real binary, from outside: start and stop, API, bad input, tenants.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod api;
+mod bad_input;
+#[path = "../support/http.rs"]
+mod http;
+mod process;
+mod remote_write;
+mod start;
