@@ -1,17 +1,22 @@
-//! Blocks against Prometheus' own `promtool`: it reads what we write, we read what it writes.
-//! Skipped, with a word, where `promtool` is not on the path.
+//! Blocks against Prometheus itself: `promtool` and the server read what we write, we read what
+//! they write. Skipped, with a word, where they are not on the path.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
 use pyrrha_env::OsDisk;
 use pyrrha_model::contract::{ChunkRef, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
-use pyrrha_model::{FloatHistogram, Histogram, Label, Labels, Matcher, Span, TimeRange, go_fmt};
+use pyrrha_model::{
+    CounterResetHint, FloatHistogram, Histogram, Label, Labels, Matcher, Span, TimeRange, go_fmt,
+};
 use pyrrha_storage::block::{Block, BlockId, BlockMeta, BlockWriter};
 
 const START: i64 = 1_700_000_000_000;
@@ -196,26 +201,145 @@ fn prometheus_finds_series_through_our_postings() {
     }
 }
 
+/// Histograms as they come: steady, with buckets that appear, with a reset, gauges.
+fn histogram_series() -> BTreeMap<Labels, Vec<Histogram>> {
+    let grown = |i: i64| {
+        let mut h = histogram(if i < 150 { i } else { i - 149 });
+        if i >= 100 {
+            h.positive_spans = vec![Span { offset: -1, length: 2 }, Span { offset: 1, length: 4 }];
+            h.positive_buckets = vec![2, 1, 0, -2, 4, -1];
+            (h.zero_count, h.negative_buckets) = (1, vec![3]);
+            h.count = 2 + 3 + 3 + 1 + 5 + 4 + 1 + 3;
+        }
+        h
+    };
+    let gauge = |i: i64| Histogram { counter_reset_hint: CounterResetHint::Gauge, ..histogram(200 - i) };
+    let named = |name: &str, values: Vec<Histogram>| (Labels::from_pairs([("__name__", name)]), values);
+    BTreeMap::from([
+        named("gauge", (1..200).map(gauge).collect()),
+        named("grown", (1..200).map(grown).collect()),
+        named("steady", (1..200).map(histogram).collect()),
+    ])
+}
+
+fn time_of(i: usize) -> i64 {
+    START + (i as i64 + 1) * 15_000
+}
+
+fn histogram_chunks(float: bool) -> BTreeMap<Labels, Vec<ChunkRef>> {
+    let value = |h: &Histogram| match float {
+        true => Value::FloatHistogram(Box::new(h.to_float())),
+        false => Value::Histogram(Box::new(h.clone())),
+    };
+    let chunks = |values: &[Histogram]| {
+        let samples: Vec<_> = values.iter().enumerate().map(|(i, h)| (0, time_of(i), value(h))).collect();
+        encode_series(&samples, false)
+    };
+    histogram_series().into_iter().map(|(labels, values)| (labels, chunks(&values))).collect()
+}
+
 #[test]
 fn prometheus_accepts_our_histograms() {
-    let integers: Vec<_> =
-        (1..200).map(|i| (0, START + i * 15_000, Value::Histogram(Box::new(histogram(i))))).collect();
-    let floats: Vec<_> = (1..200)
-        .map(|i| {
-            let value: FloatHistogram = histogram(i).to_float();
-            (0, START + i * 15_000, Value::FloatHistogram(Box::new(value)))
-        })
-        .collect();
-    let series = BTreeMap::from([
-        (Labels::from_pairs([("__name__", "float")]), encode_series(&floats, false)),
-        (Labels::from_pairs([("__name__", "integer")]), encode_series(&integers, false)),
-    ]);
-    let (dir, meta) = write(&series);
-    assert_eq!((meta.stats.num_histogram_samples, meta.stats.num_float_samples), (398, 0));
-    let Some(list) = promtool(&["tsdb", "list", path_of(&dir)]) else { return };
-    assert!(list.contains(&id().to_string()));
-    let analysis = promtool(&["tsdb", "analyze", "--extended", path_of(&dir), &id().to_string()]).unwrap();
-    assert!(analysis.contains("Series: 2"), "{analysis}");
+    for float in [false, true] {
+        let (dir, meta) = write(&histogram_chunks(float));
+        assert_eq!((meta.stats.num_histogram_samples, meta.stats.num_float_samples), (3 * 199, 0));
+        let Some(list) = promtool(&["tsdb", "list", path_of(&dir)]) else { return };
+        assert!(list.contains(&id().to_string()));
+        let analysis =
+            promtool(&["tsdb", "analyze", "--extended", path_of(&dir), &id().to_string()]).unwrap();
+        assert!(analysis.contains("Series: 3"), "{analysis}");
+    }
+}
+
+/// A Prometheus server over a directory, killed when dropped.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(dir: &Path) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = dir.join("prometheus.yml");
+        std::fs::write(&config, "global: {}\n").unwrap();
+        let process = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(["--storage.tsdb.retention.time=100y", "--log.level=error"])
+            .stdout(Stdio::null())
+            .spawn();
+        match process {
+            Ok(process) => Some(Self { process, port }),
+            Err(error) => {
+                println!("skipped: prometheus cannot be run: {error}");
+                None
+            }
+        }
+    }
+
+    /// The body of an answer, once there is one.
+    fn get(&self, path: &str) -> String {
+        for _ in 0..600 {
+            let answer = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
+                write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+                let mut text = String::new();
+                stream.read_to_string(&mut text)?;
+                Ok(text)
+            });
+            match answer {
+                Ok(text) if text.starts_with("HTTP/1.0 200") => {
+                    return text.split_once("\r\n\r\n").unwrap().1.to_owned();
+                }
+                _ => pause(),
+            }
+        }
+        panic!("no answer to {path}");
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test waits for another process")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// Counts of a histogram's buckets that are not empty, from the lowest.
+fn bucket_counts(h: &FloatHistogram) -> Vec<f64> {
+    let (negative, positive) = (h.negative_buckets.iter().rev(), h.positive_buckets.iter());
+    negative.chain([&h.zero_count]).chain(positive).copied().filter(|&count| count != 0.0).collect()
+}
+
+#[test]
+fn prometheus_answers_with_our_histograms() {
+    for float in [false, true] {
+        let (dir, _) = write(&histogram_chunks(float));
+        let Some(server) = Server::start(dir.path()) else { return };
+        server.get("/-/ready");
+        for i in [0, 1, 60, 98, 99, 130, 148, 149, 198] {
+            let selector = "%7B__name__%3D~%22.%2B%22%7D";
+            let body = server.get(&format!("/api/v1/query?query={selector}&time={}", time_of(i) / 1000));
+            let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let series = answer["data"]["result"].as_array().unwrap();
+            assert_eq!(series.len(), 3, "{body}");
+            for one in series {
+                let name = Labels::from_pairs([("__name__", one["metric"]["__name__"].as_str().unwrap())]);
+                let expected = histogram_series()[&name][i].to_float();
+                let number = |v: &serde_json::Value| v.as_str().unwrap().parse::<f64>().unwrap();
+                let found = &one["histogram"][1];
+                assert_eq!((number(&found["count"]), number(&found["sum"])), (expected.count, expected.sum));
+                let buckets: Vec<f64> =
+                    found["buckets"].as_array().unwrap().iter().map(|b| number(&b[3])).collect();
+                assert_eq!(buckets, bucket_counts(&expected), "{name} at sample {i}: {found}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Written indexes read back, agree with the oracle, and survive damage.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -166,6 +167,94 @@ fn many_values_are_found_through_the_samples() {
     let mut found = Vec::new();
     index.postings_where("a", "01", &mut |_| Ok(true), &mut found).expect("sound");
     assert_eq!(found.len(), 100);
+}
+
+/// The same content as a file of version 1: references are byte offsets, the offset table is in no
+/// order, and the label indices are there.
+fn write_first_version(series: &[Labels]) -> (Bytes, Vec<u32>) {
+    let mut file = MAGIC.to_be_bytes().to_vec();
+    file.push(1);
+    let mut toc = Toc { symbols: file.len() as u64, ..Toc::default() };
+    let symbols: BTreeSet<&str> =
+        series.iter().flatten().flat_map(|l| [l.name.as_str(), l.value.as_str()]).collect();
+    let mut body = (symbols.len() as u32).to_be_bytes().to_vec();
+    let mut offsets = BTreeMap::new();
+    for symbol in symbols {
+        offsets.insert(symbol, (file.len() + 4 + body.len()) as u64);
+        put_uvarint(&mut body, symbol.len() as u64);
+        body.extend_from_slice(symbol.as_bytes());
+    }
+    crc::put_section(&mut file, &body);
+    toc.series = file.len() as u64;
+    let mut lists: BTreeMap<(&str, &str), Vec<u32>> = BTreeMap::from([(("", ""), Vec::new())]);
+    for labels in series {
+        let reference = file.len() as u32;
+        let mut entry = Vec::new();
+        put_uvarint(&mut entry, labels.len() as u64);
+        lists.entry(("", "")).or_default().push(reference);
+        for label in labels {
+            put_uvarint(&mut entry, offsets[label.name.as_str()]);
+            put_uvarint(&mut entry, offsets[label.value.as_str()]);
+            lists.entry((&label.name, &label.value)).or_default().push(reference);
+        }
+        entry.push(0);
+        put_uvarint(&mut file, entry.len() as u64);
+        file.extend_from_slice(&entry);
+        file.extend_from_slice(&crc::checksum(&entry).to_be_bytes());
+    }
+    toc.label_indices = file.len() as u64;
+    crc::put_section(&mut file, b"skipped by readers");
+    toc.postings = file.len() as u64;
+    let mut table = (lists.len() as u32).to_be_bytes().to_vec();
+    // From the last to the first: any order is allowed.
+    for ((name, value), list) in lists.iter().rev() {
+        table.push(2);
+        for text in [name, value] {
+            put_uvarint(&mut table, text.len() as u64);
+            table.extend_from_slice(text.as_bytes());
+        }
+        put_uvarint(&mut table, file.len() as u64);
+        let count = (list.len() as u32).to_be_bytes();
+        let entries = list.iter().flat_map(|s| s.to_be_bytes());
+        crc::put_section(&mut file, &count.into_iter().chain(entries).collect::<Vec<u8>>());
+    }
+    toc.label_indices_table = file.len() as u64;
+    toc.postings_table = file.len() as u64;
+    crc::put_section(&mut file, &table);
+    file.extend(toc.encode());
+    (file.into(), lists[&("", "")].clone())
+}
+
+proptest! {
+    #[test]
+    fn the_first_version_agrees_with_the_oracle(series in any_series(), matchers in any_matchers()) {
+        let (file, references) = write_first_version(&series);
+        let index = IndexReader::open(file).expect("a sound file");
+        prop_assert_eq!(index.version(), 1);
+        let mut row = SeriesRow::default();
+        for (labels, &reference) in series.iter().zip(&references) {
+            index.series(reference, &mut row).expect("sound");
+            prop_assert_eq!(&labels_of(&index, &row), labels);
+        }
+        agree(&index, &series, &references, &matchers);
+    }
+
+    #[test]
+    fn the_third_version_is_read_as_the_second(series in any_series(), matchers in any_matchers()) {
+        let mut bytes = write(&series).to_vec();
+        bytes[4] = 3;
+        let index = IndexReader::open(bytes.into()).expect("a sound file");
+        let references: Vec<u32> = index.all().expect("sound").to_bitmap().iter().collect();
+        agree(&index, &series, &references, &matchers);
+    }
+}
+
+#[test]
+fn other_formats_are_named() {
+    let mut bytes = write(&[]).to_vec();
+    bytes[4] = 4;
+    let error = IndexReader::open(bytes.into()).expect_err("unknown");
+    assert_eq!(error.to_string(), "index has an unknown format: magic=0xbaaad700 version=4");
 }
 
 #[test]
