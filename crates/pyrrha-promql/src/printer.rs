@@ -23,7 +23,7 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(e) => e.fmt(f),
-            Self::String(e) => f.write_str(&go_fmt::quote(&e.value)),
+            Self::String(e) => f.write_str(&readable(go_fmt::quote(&e.value))),
             Self::Selector(e) => e.fmt(f),
             Self::Matrix(e) => e.fmt(f),
             Self::Subquery(e) => write!(f, "{}{}", e.expr, SubquerySuffix(e)),
@@ -116,6 +116,11 @@ impl Display for DurationExpr {
     }
 }
 
+/// The lexer takes a bare U+FFFD for text that was no UTF-8: as an escape it is read back.
+fn readable(quoted: String) -> String {
+    if quoted.contains('\u{FFFD}') { quoted.replace('\u{FFFD}', "\\ufffd") } else { quoted }
+}
+
 fn sign(negative: bool) -> &'static str {
     if negative { "-" } else { "+" }
 }
@@ -127,7 +132,7 @@ fn write_name_and_matchers(selector: &VectorSelector, f: &mut Formatter<'_>) -> 
         m.name == METRIC_NAME && m.op == MatchOp::Equal && m.value == name && !name.is_empty()
     };
     let mut matchers: Vec<String> =
-        selector.matchers.iter().filter(|m| !is_name(m)).map(ToString::to_string).collect();
+        selector.matchers.iter().filter(|m| !is_name(m)).map(|m| readable(m.to_string())).collect();
     f.write_str(name)?;
     if matchers.is_empty() && !name.is_empty() {
         return Ok(());
@@ -260,7 +265,7 @@ impl Display for LabelList<'_> {
             if is_legacy_label_name(label) {
                 f.write_str(label)?;
             } else {
-                f.write_str(&go_fmt::quote(label))?;
+                f.write_str(&readable(go_fmt::quote(label)))?;
             }
         }
         Ok(())

@@ -38,6 +38,8 @@ fn expressions_print_as_prometheus_prints_them() {
         ("-(a)", "-(a)"),
         ("'it\\'s'", "\"it's\""),
         ("a </ 5", "a </ 5"),
+        ("m{a=\"\\275\"}", "m{a=\"\\ufffd\"}"),
+        ("sum by ('\\xff') (m)", "sum by (\"\\ufffd\") (m)"),
         ("rate(a[1m])", "rate(a[1m])"),
     ] {
         let expr = parsed(query);
