@@ -1,5 +1,7 @@
+use proptest::prelude::*;
+use pyrrha_encoding::{SeriesSamples, Want, decode_series};
 use pyrrha_model::contract::{QueryContext, Queryable, Refused, SelectHints, SeriesBatch};
-use pyrrha_model::{Matcher, TimeRange};
+use pyrrha_model::{FloatHistogram, Matcher, Span, TimeRange};
 
 use super::*;
 
@@ -69,4 +71,76 @@ fn a_select_is_sorted_and_honours_matchers_and_shards() {
     both.extend(select(&[], TimeRange::ALL, Some((1, 2))));
     both.sort();
     assert_eq!(both, ["a", "b", "c"]);
+}
+
+/// A start timestamp, a value and what it is: float, stale marker or histogram.
+fn sample() -> impl Strategy<Value = (i64, u8, u32)> {
+    (0i64..1000, 0u8..8, 0u32..1000)
+}
+
+fn value(kind: u8, n: u32) -> Value {
+    match kind {
+        0..=4 => Value::Float(f64::from(n) / 8.0),
+        5 => Value::Float(pyrrha_model::stale_nan()),
+        _ => Value::FloatHistogram(Box::new(FloatHistogram {
+            count: f64::from(n),
+            sum: f64::from(n) * 0.5,
+            positive_spans: vec![Span { offset: i32::from(kind), length: 1 }],
+            positive_buckets: vec![f64::from(n)],
+            ..FloatHistogram::default()
+        })),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What is decoded of a select is what was appended, and nothing of it depends on the range.
+    #[test]
+    fn a_select_gives_back_what_was_appended(
+        samples in proptest::collection::vec(sample(), 1..300),
+        from in 0i64..300,
+        length in 0i64..300,
+    ) {
+        let db = ModelDb::new();
+        let tenant = TenantId::anonymous();
+        let mut batch = db.appender(&tenant).expect("always opens");
+        let series = batch.resolve(None, &labels("a")).expect("no limits");
+        for (t, (start, kind, n)) in samples.iter().enumerate() {
+            let t = t as i64;
+            match value(*kind, *n) {
+                Value::Float(v) => batch.append(series, *start, t, v).expect("in order"),
+                histogram => batch.append_histogram(series, *start, t, histogram).expect("in order"),
+            }
+        }
+        let stats = batch.commit().expect("always commits");
+        prop_assert_eq!(stats.samples + stats.histograms, samples.len() as u64);
+
+        let ctx = QueryContext::unlimited();
+        let range = TimeRange::new(from, from + length);
+        let mut set = db.select(&ctx, &[], range, &SelectHints::default()).expect("selects");
+        let (mut batch, mut found) = (SeriesBatch::default(), SeriesSamples::default());
+        let any = set.next_batch(10, &mut batch).expect("reads");
+        prop_assert_eq!(any, from < samples.len() as i64);
+        if let Some(entry) = batch.series.first() {
+            let want = Want { starts: true, histogram_stats_only: false };
+            decode_series(entry, range, want, &mut found).expect("our own chunks");
+        }
+        let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+        for (t, (start, kind, n)) in samples.iter().enumerate().filter(|(t, _)| range.contains(*t as i64)) {
+            match value(*kind, *n) {
+                Value::Float(v) => floats.push((t as i64, *start, v.to_bits())),
+                Value::FloatHistogram(h) => histograms.push((t as i64, *start, h.count.to_bits())),
+                Value::Histogram(_) => {}
+            }
+        }
+        let column = |times: &[i64], starts: &[i64], bits: Vec<u64>| {
+            times.iter().zip(starts).zip(bits).map(|((t, s), b)| (*t, *s, b)).collect::<Vec<_>>()
+        };
+        let f = &found.floats;
+        prop_assert_eq!(column(&f.times, &f.starts, f.values.iter().map(|v| v.to_bits()).collect()), floats);
+        let h = &found.histograms;
+        let counts = h.values.iter().map(|h| h.count.to_bits()).collect();
+        prop_assert_eq!(column(&h.times, &h.starts, counts), histograms);
+    }
 }
