@@ -22,7 +22,7 @@ const WAITING_PER_RUNNING: usize = 50;
 /// Write requests that are decoded or wait for the log at once.
 const WRITES_AT_ONCE: usize = 64;
 /// Bytes of write requests that are held at once, in units of 1 KiB.
-const WRITE_KIB_MAX: usize = 256 << 10;
+pub(crate) const WRITE_KIB_MAX: usize = 256 << 10;
 
 /// How far a store has come after its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -121,7 +121,7 @@ pub struct Flags {
     /// Shape of log lines [default: logfmt].
     #[arg(long = "log.format", env = "PYRRHA_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
-    /// Queries that run or wait for a processor at once [default: 20].
+    /// Queries that run at once, though never more than there are processors [default: 20].
     #[arg(long = "query.max-concurrency", env = "PYRRHA_QUERY_MAX_CONCURRENCY", value_name = "N")]
     pub query_max_concurrency: Option<usize>,
     /// Deadline of a query, waiting included [default: 2m].

@@ -97,3 +97,26 @@ fn tenants_do_not_see_each_other() {
     assert_eq!(again.query("team-a", "m", t)[0]["value"][1], "1");
     assert_eq!(again.query("team-b", "m", t)[0]["value"][1], "2");
 }
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_exist() {
+    let (_guard, dir) = directory();
+    let server = Server::start(&dir, &["--self-scrape=false"]);
+    let metrics = server.get("/metrics").text();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/grafana/dashboards/pyrrha.json");
+    let dashboard: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expr = target["expr"].as_str().unwrap();
+            let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let ours = |w: &&str| w.starts_with("pyrrha_") || w.starts_with("process_");
+            names.extend(words.filter(ours).map(str::to_owned));
+        }
+    }
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let family = name.trim_end_matches("_total").trim_end_matches("_bucket");
+        assert!(metrics.contains(&format!("# TYPE {family} ")), "{name}");
+    }
+}
