@@ -21,39 +21,50 @@ pub fn to_json(expr: &Expr) -> Value {
             node
         }
         Expr::Subquery(e) => subquery(e),
-        Expr::Paren(e) => json!({ "type": "parenExpr", "expr": to_json(&e.expr) }),
-        Expr::Unary(e) => json!({
-            "type": "unaryExpr",
-            "op": if e.negative { "-" } else { "+" },
-            "expr": to_json(&e.expr),
-        }),
-        Expr::Binary(e) => json!({
-            "type": "binaryExpr",
-            "op": e.op.as_str(),
-            "lhs": to_json(&e.lhs),
-            "rhs": to_json(&e.rhs),
-            "matching": e.matching.as_ref().map(matching),
-            "bool": e.return_bool,
-        }),
-        Expr::Call(e) => json!({
-            "type": "call",
-            "func": {
-                "name": e.function.name,
-                "argTypes": e.function.args.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
-                "variadic": e.function.variadic,
-                "returnType": e.function.returns.as_str(),
-            },
-            "args": e.args.iter().map(to_json).collect::<Vec<_>>(),
-        }),
-        Expr::Aggregate(e) => json!({
-            "type": "aggregation",
-            "op": e.op.as_str(),
-            "expr": to_json(&e.expr),
-            "param": e.param.as_deref().map(to_json),
-            "grouping": e.grouping,
-            "without": e.without,
-        }),
+        Expr::Paren(e) => with(json!({ "type": "parenExpr" }), [("expr", to_json(&e.expr))]),
+        Expr::Unary(e) => {
+            let op = if e.negative { "-" } else { "+" };
+            with(json!({ "type": "unaryExpr", "op": op }), [("expr", to_json(&e.expr))])
+        }
+        Expr::Binary(e) => with(
+            json!({
+                "type": "binaryExpr",
+                "op": e.op.as_str(),
+                "matching": e.matching.as_ref().map(matching),
+                "bool": e.return_bool,
+            }),
+            [("lhs", to_json(&e.lhs)), ("rhs", to_json(&e.rhs))],
+        ),
+        Expr::Call(e) => with(
+            json!({
+                "type": "call",
+                "func": {
+                    "name": e.function.name,
+                    "argTypes": e.function.args.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
+                    "variadic": e.function.variadic,
+                    "returnType": e.function.returns.as_str(),
+                },
+            }),
+            [("args", e.args.iter().map(to_json).collect())],
+        ),
+        Expr::Aggregate(e) => with(
+            json!({
+                "type": "aggregation",
+                "op": e.op.as_str(),
+                "grouping": e.grouping,
+                "without": e.without,
+            }),
+            [("expr", to_json(&e.expr)), ("param", e.param.as_deref().map_or(Value::Null, to_json))],
+        ),
     }
+}
+
+/// Adds subtrees to a node. They are moved: `json!` would copy them at every level.
+fn with<const N: usize>(mut node: Value, subtrees: [(&str, Value); N]) -> Value {
+    for (key, subtree) in subtrees {
+        node[key] = subtree;
+    }
+    node
 }
 
 fn selector(kind: &str, selector: &VectorSelector) -> Value {
@@ -79,7 +90,7 @@ fn selector(kind: &str, selector: &VectorSelector) -> Value {
 }
 
 fn subquery(subquery: &Subquery) -> Value {
-    let mut node = json!({ "type": "subquery", "expr": to_json(&subquery.expr) });
+    let mut node = with(json!({ "type": "subquery" }), [("expr", to_json(&subquery.expr))]);
     add_duration(&mut node, "range", &subquery.range);
     add_duration(&mut node, "step", subquery.step.as_ref().unwrap_or(&Duration::ZERO));
     add_duration(&mut node, "offset", &subquery.offset);

@@ -1,5 +1,7 @@
 //! The pretty printer: what is longer than a line is split, two blanks of indent a level.
 
+use std::fmt::Write;
+
 use super::{AggregateHead, Operator, SubquerySuffix};
 use crate::ast::Expr;
 
@@ -9,7 +11,7 @@ const LINE: usize = 100;
 /// The expression over several lines, as `format_query` returns it.
 pub fn pretty(expr: &Expr) -> String {
     let mut out = String::new();
-    write(expr, 0, &mut out);
+    layout(expr, 0, &mut out);
     out
 }
 
@@ -17,9 +19,8 @@ fn indent(level: usize, out: &mut String) {
     out.extend(std::iter::repeat_n("  ", level));
 }
 
-fn write(expr: &Expr, level: usize, out: &mut String) {
-    let line = expr.to_string();
-    if line.len() <= LINE {
+fn layout(expr: &Expr, level: usize, out: &mut String) {
+    if let Some(line) = line(expr) {
         indent(level, out);
         out.push_str(&line);
         return;
@@ -27,17 +28,17 @@ fn write(expr: &Expr, level: usize, out: &mut String) {
     match expr {
         Expr::Number(_) | Expr::String(_) | Expr::Selector(_) | Expr::Matrix(_) => {
             indent(level, out);
-            out.push_str(&line);
+            out.push_str(&expr.to_string());
         }
         Expr::Subquery(e) => {
-            write(&e.expr, level, out);
+            layout(&e.expr, level, out);
             out.push_str(&SubquerySuffix(e).to_string());
         }
         Expr::Unary(e) => {
             indent(level, out);
             out.push(if e.negative { '-' } else { '+' });
             let mut operand = String::new();
-            write(&e.expr, level, &mut operand);
+            layout(&e.expr, level, &mut operand);
             out.push_str(operand.trim_start());
         }
         Expr::Paren(e) => block("(", std::iter::once(&*e.expr), level, out),
@@ -47,13 +48,32 @@ fn write(expr: &Expr, level: usize, out: &mut String) {
             block(&format!("{}(", AggregateHead(e)), args, level, out);
         }
         Expr::Binary(e) => {
-            write(&e.lhs, level + 1, out);
+            layout(&e.lhs, level + 1, out);
             out.push('\n');
             indent(level, out);
             out.push_str(&Operator(e).to_string());
             out.push('\n');
-            write(&e.rhs, level + 1, out);
+            layout(&e.rhs, level + 1, out);
         }
+    }
+}
+
+/// The expression on one line, if it fits; what does not is not printed to its end.
+fn line(expr: &Expr) -> Option<String> {
+    let mut line = Line(String::new());
+    write!(line, "{expr}").ok().map(|()| line.0)
+}
+
+/// Takes at most [`LINE`] bytes.
+struct Line(String);
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if self.0.len() + text.len() > LINE {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
     }
 }
 
@@ -63,7 +83,7 @@ fn block<'e>(head: &str, parts: impl Iterator<Item = &'e Expr>, level: usize, ou
     out.push_str(head);
     for (i, part) in parts.enumerate() {
         out.push_str(if i == 0 { "\n" } else { ",\n" });
-        write(part, level + 1, out);
+        layout(part, level + 1, out);
     }
     out.push('\n');
     indent(level, out);
