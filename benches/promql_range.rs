@@ -112,11 +112,16 @@ impl Queryable for Opened {
             .series
             .chunks(256)
             .map(|entries| SeriesBatch {
-                labels: self.labels.clone(),
+                labels: self.labels[entries[0].labels.start as usize..]
+                    .iter()
+                    .take(entries.len() * 5)
+                    .copied()
+                    .collect(),
                 series: entries
                     .iter()
                     .map(|e| SeriesEntry {
-                        labels: e.labels.clone(),
+                        labels: e.labels.start - entries[0].labels.start
+                            ..e.labels.end - entries[0].labels.start,
                         chunks: e
                             .chunks
                             .iter()

@@ -5,6 +5,7 @@ mod accumulate;
 mod groups;
 mod histograms;
 mod pick;
+mod ranked;
 
 use crate::annotations::{Annotation, Note};
 use crate::ast::{AggregateOp, Pos};

@@ -220,6 +220,7 @@ impl<'a> Exec<'a> {
         let mut set = self.open_set(selector, range, steps)?;
         let (mut batch, mut work) = (SeriesBatch::default(), Work::new(self));
         while set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
+            self.charge_symbols()?;
             for entry in &batch.series {
                 work.decode(self, &batch, entry, range, Want::default())?;
                 each(&work.samples, LabelIds::from_sorted(batch.labels_of(entry)))?;
@@ -390,6 +391,7 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
     }
 
     fn batch(&self, batch: &SeriesBatch, work: &mut Work<'a>) -> Done<F> {
+        self.exec.charge_symbols()?;
         let mut part = self.fold.begin()?;
         for entry in &batch.series {
             work.decode(self.exec, batch, entry, self.head.range(), self.head.want())?;

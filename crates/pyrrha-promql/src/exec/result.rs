@@ -12,6 +12,7 @@ use crate::exec::samples::Samples;
 use crate::exec::select::Times;
 use crate::exec::{Charge, Exec, Table, mismatch};
 use crate::function::FunctionId;
+use crate::labels::LabelIds;
 use crate::plan::{Call, Kind, Node, Selector};
 use crate::value::{Series, Steps};
 
@@ -29,7 +30,7 @@ impl<'a> Exec<'a> {
         if self.range_query {
             let mut table = self.drop_marked_names(self.vector(plan, steps)?)?;
             self.sort_by_labels(&mut table.series);
-            return Ok(self.matrix(&table.series, steps));
+            return self.matrix(table, steps);
         }
         let table = match &plan.kind {
             Kind::Aggregate(node) if matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk) => {
@@ -56,7 +57,7 @@ impl<'a> Exec<'a> {
             _ => self.vector(plan, steps)?,
         };
         let table = self.drop_marked_names(table)?;
-        Ok(self.instant_vector(&table.series, steps))
+        self.instant_vector(table, steps)
     }
 
     fn sort_result(&self, call: &Call, table: &mut Table<'_>) {
@@ -101,7 +102,7 @@ impl<'a> Exec<'a> {
                 }
                 let mut table = self.drop_marked_names(self.vector(&subquery.expr, inner)?)?;
                 self.sort_by_labels(&mut table.series);
-                Ok(self.matrix(&table.series, inner))
+                self.matrix(table, inner)
             }
             _ => Err(mismatch(plan.ty)),
         }
@@ -116,7 +117,8 @@ impl<'a> Exec<'a> {
         self.each_series(selector, span, steps, |samples, labels| {
             let clean = samples.without_stale();
             let Samples { floats, histograms } = clean.as_ref().unwrap_or(samples);
-            charge.grow(floats.times.len() * 16 + histograms.times.len() * 16, samples.len())?;
+            let points = floats.times.len() + histograms.times.len();
+            charge.grow(points * 16 + self.label_bytes(&labels), points)?;
             self.count_samples(samples.len());
             let series = MatrixSeries {
                 labels: labels.resolve(&self.ctx.symbols),
@@ -131,29 +133,45 @@ impl<'a> Exec<'a> {
         Ok(QueryValue::Matrix(out))
     }
 
-    fn instant_vector(&self, series: &[Series], steps: Steps) -> QueryValue {
-        let sample = |s: &Series| {
-            let value = s.column.get(0)?;
-            Some(VectorSample { labels: s.labels.resolve(&self.ctx.symbols), t: steps.start, value })
-        };
-        QueryValue::Vector(series.iter().filter_map(sample).collect())
+    fn instant_vector(&'a self, table: Table<'a>, steps: Steps) -> Result<QueryValue, QueryError> {
+        let mut charge = table.charge;
+        let mut samples = Vec::with_capacity(table.series.len());
+        for series in table.series {
+            self.check()?;
+            if let Some(value) = series.column.get(0) {
+                charge.grow(size_of::<VectorSample>() + self.label_bytes(&series.labels), 0)?;
+                let labels = series.labels.resolve(&self.ctx.symbols);
+                samples.push(VectorSample { labels, t: steps.start, value });
+            }
+        }
+        Ok(QueryValue::Vector(samples))
     }
 
-    fn matrix(&self, series: &[Series], steps: Steps) -> QueryValue {
-        let resolve = |s: &Series| {
-            let (floats, present) = s.column.floats();
-            MatrixSeries {
-                labels: s.labels.resolve(&self.ctx.symbols),
-                floats: present.iter().map(|i| (steps.time(i), floats[i])).collect(),
-                histograms: s
-                    .column
-                    .histograms()
-                    .iter()
-                    .map(|(i, h)| (steps.time(*i as usize), h.clone()))
-                    .collect(),
+    fn matrix(&'a self, table: Table<'a>, steps: Steps) -> Result<QueryValue, QueryError> {
+        let mut charge = table.charge;
+        let mut matrix = Vec::with_capacity(table.series.len());
+        // Each column goes as its points come.
+        for Series { labels, column, .. } in table.series {
+            self.check()?;
+            if column.is_empty() {
+                continue;
             }
-        };
-        QueryValue::Matrix(series.iter().filter(|s| !s.column.is_empty()).map(resolve).collect())
+            charge.grow(column.len() * 16 + self.label_bytes(&labels), 0)?;
+            let (floats, present) = column.floats();
+            let mut points = Vec::with_capacity(present.count());
+            points.extend(present.iter().map(|i| (steps.time(i), floats[i])));
+            let histograms =
+                column.histograms().iter().map(|(i, h)| (steps.time(*i as usize), h.clone())).collect();
+            let labels = labels.resolve(&self.ctx.symbols);
+            matrix.push(MatrixSeries { labels, floats: points, histograms });
+        }
+        Ok(QueryValue::Matrix(matrix))
+    }
+
+    /// Bytes of the labels as strings, about.
+    fn label_bytes(&self, labels: &LabelIds) -> usize {
+        // Two strings of 24 bytes and their texts; allocations are rounded up.
+        labels.pairs().len() * (48 + 2 * 24) + 64
     }
 }
 

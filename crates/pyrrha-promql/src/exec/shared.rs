@@ -20,6 +20,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Values {
     bytes: usize,
+    /// How many of the bytes are the query's symbols.
+    symbols: usize,
     known: HashMap<(usize, Steps), Value>,
 }
 
@@ -43,6 +45,19 @@ impl Drop for Shared {
 }
 
 impl<'a> Exec<'a> {
+    /// Charges what the symbol table has grown by.
+    pub(super) fn charge_symbols(&self) -> Result<(), QueryError> {
+        let now = self.ctx.symbols.bytes();
+        let mut values = self.shared.values.lock();
+        let grown = now.saturating_sub(values.symbols);
+        if grown > 0 {
+            self.ctx.budget.reserve(grown).map_err(QueryError::Stopped)?;
+            values.symbols = now;
+            values.bytes += grown;
+        }
+        Ok(())
+    }
+
     /// The value of a node that occurs more than once; `evaluate` makes it the first time. Its
     /// annotations are repeated at each position.
     pub(super) fn share(

@@ -1,4 +1,4 @@
-//! Aggregations that pick series: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+//! Aggregations that pick series; `limitk` and `limit_ratio`, which look at no values.
 
 use super::groups::Groups;
 use crate::annotations::{Annotation, Note};
@@ -24,6 +24,9 @@ impl<'a> Exec<'a> {
         let Some(parameter) = self.checked(node, parameter, steps.count)? else {
             return Ok(nothing());
         };
+        if matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk) {
+            return self.ranked(node, parameter, steps);
+        }
         let mut table = self.collect(self.aggregated(node, steps)?)?;
         let grouping = self.grouping(node);
         let mut groups = Groups::default();
@@ -32,17 +35,7 @@ impl<'a> Exec<'a> {
         let mut kept = vec![Bits::none(steps.count); table.series.len()];
         match node.op {
             AggregateOp::LimitRatio => self.sample(&table, &parameter, &mut kept),
-            AggregateOp::Limitk => {
-                limit(&table, &members, groups.labels.len(), &parameter, &mut kept, steps.count)
-            }
-            _ => {
-                let top = node.op == AggregateOp::Topk;
-                self.extremes(&table, &members, groups.labels.len(), &parameter, top, &mut kept)?;
-                if table.series.iter().any(|s| !s.column.histograms().is_empty()) {
-                    let note = Note::HistogramIgnoredInAggregation(node.op);
-                    self.annotate([Annotation { note, metric: "".into(), pos: node.expr_pos }]);
-                }
-            }
+            _ => limit(&table, &members, groups.labels.len(), &parameter, &mut kept, steps.count),
         }
         let mut picked = nothing();
         for ((mut series, kept), group) in
@@ -100,39 +93,6 @@ impl<'a> Exec<'a> {
         Ok(Some(parameter))
     }
 
-    /// The k greatest (or least) floats of each group and step. NaN loses to any number, and of
-    /// equal ones those that a binary heap keeps are kept, as in Prometheus.
-    fn extremes(
-        &self,
-        table: &Table<'_>,
-        members: &[usize],
-        groups: usize,
-        k: &ScalarColumn,
-        top: bool,
-        kept: &mut [Bits],
-    ) -> Result<(), QueryError> {
-        let mut heaps: Vec<Heap> = (0..groups).map(|_| Heap { items: Vec::new(), top }).collect();
-        let steps = kept.first().map_or(0, |_| table.series[0].column.steps());
-        for step in 0..steps {
-            self.check()?;
-            let k = k.at(step);
-            if k < 1.0 {
-                continue;
-            }
-            let k = (k as usize).min(table.series.len());
-            heaps.iter_mut().for_each(|h| h.items.clear());
-            for (i, series) in table.series.iter().enumerate() {
-                if let Some(value) = series.column.float(step) {
-                    heaps[members[i]].offer(value, i, k);
-                }
-            }
-            for &(_, i) in heaps.iter().flat_map(|h| &h.items) {
-                kept[i].set(step);
-            }
-        }
-        Ok(())
-    }
-
     /// `limit_ratio`: by the hash of the labels.
     fn sample(&self, table: &Table<'_>, ratio: &ScalarColumn, kept: &mut [Bits]) {
         for (series, kept) in table.series.iter().zip(kept) {
@@ -165,61 +125,6 @@ fn limit(
                 *taken += 1.0;
                 kept.set(step);
             }
-        }
-    }
-}
-
-/// A binary heap whose root is the first to go, with the sift order of Go's container/heap.
-struct Heap {
-    items: Vec<(f64, usize)>,
-    top: bool,
-}
-
-impl Heap {
-    fn less(&self, i: usize, j: usize) -> bool {
-        let (a, b) = (self.items[i].0, self.items[j].0);
-        a.is_nan() || if self.top { a < b } else { a > b }
-    }
-
-    fn offer(&mut self, value: f64, index: usize, k: usize) {
-        if self.items.len() < k {
-            self.items.push((value, index));
-            self.up(self.items.len() - 1);
-            return;
-        }
-        let worst = self.items[0].0;
-        let better = if self.top { worst < value } else { worst > value };
-        if better || (worst.is_nan() && !value.is_nan()) {
-            self.items[0] = (value, index);
-            self.down();
-        }
-    }
-
-    fn up(&mut self, mut j: usize) {
-        while j > 0 {
-            let parent = (j - 1) / 2;
-            if !self.less(j, parent) {
-                break;
-            }
-            self.items.swap(parent, j);
-            j = parent;
-        }
-    }
-
-    fn down(&mut self) {
-        let (mut i, n) = (0, self.items.len());
-        loop {
-            let left = 2 * i + 1;
-            if left >= n {
-                break;
-            }
-            let right = left + 1;
-            let child = if right < n && self.less(right, left) { right } else { left };
-            if !self.less(child, i) {
-                break;
-            }
-            self.items.swap(i, child);
-            i = child;
         }
     }
 }
