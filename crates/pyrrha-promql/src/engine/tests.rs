@@ -210,3 +210,19 @@ fn limits_are_clean_errors() {
     let error = Engine::default().instant(&ctx, &example(), &expr, 0).expect_err("cancelled");
     assert_eq!(error.kind(), pyrrha_model::ErrorKind::Timeout);
 }
+
+#[test]
+fn absence_does_not_mind_labels_that_become_equal() {
+    let db = store(&[("a", &[("job", "api")], |m| m as f64), ("b", &[("job", "api")], |m| m as f64)]);
+    let run = |query: &str| {
+        let expr = crate::parse(query, &Features::all()).expect("the query parses");
+        let ctx = QueryContext::unlimited();
+        let result = Engine::new(options(Optimiser::ON)).instant(&ctx, &db, &expr, 600_000);
+        result.map(|r| text(&r.value)).map_err(|e| e.to_string())
+    };
+    assert_eq!(run(r#"absent_over_time({__name__=~"a|b"}[5m])"#), Ok(String::new()));
+    assert_eq!(
+        run(r#"count_over_time({__name__=~"a|b"}[5m])"#),
+        Err("vector cannot contain metrics with the same labelset".to_owned())
+    );
+}

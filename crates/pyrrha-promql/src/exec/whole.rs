@@ -6,6 +6,7 @@ use crate::annotations::{Annotation, Note};
 use crate::ast::{Pos, ValueType};
 use crate::error::QueryError;
 use crate::exec::call::unsupported;
+use crate::exec::pipeline::Names;
 use crate::exec::{Exec, Table, mismatch};
 use crate::function::FunctionId;
 use crate::functions;
@@ -35,7 +36,12 @@ impl<'a> Exec<'a> {
             }
             FunctionId::AbsentOverTime => {
                 let matrix = call.arg(ValueType::Matrix).ok_or_else(|| mismatch(ValueType::Matrix))?;
-                let input = self.collect(self.range_call(call, matrix, steps)?)?;
+                let mut input = self.range_call(call, matrix, steps)?;
+                if matches!(matrix.kind, Kind::Matrix(_)) {
+                    // Labels do not matter, so they may become equal.
+                    input.names = Names::Unique;
+                }
+                let input = self.collect(input)?;
                 self.absent(matrix, &input, steps)?
             }
             FunctionId::Sort | FunctionId::SortDesc => {

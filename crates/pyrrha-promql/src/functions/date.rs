@@ -32,13 +32,14 @@ struct Date {
     day: i64,
 }
 
-/// Whole seconds; beyond what a date can be, the nearest that is.
-fn seconds(v: f64) -> i64 {
-    (v as i64).clamp(-(1 << 55), 1 << 55)
+/// Whole seconds. What 64 bits cannot hold (and NaN) counts as 2^63, as Go's clock wraps it.
+fn seconds(v: f64) -> i128 {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&v) { i128::from(v as i64) } else { 1 << 63 }
 }
 
 fn days(v: f64) -> i64 {
-    seconds(v).div_euclid(86_400)
+    seconds(v).div_euclid(86_400) as i64
 }
 
 /// The civil date of a day since the epoch, counted in eras of 400 years that begin on 1 March, so
