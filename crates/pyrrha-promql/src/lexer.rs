@@ -234,6 +234,8 @@ impl<'q> Lexer<'q> {
 
     fn close_paren(&mut self) -> Lexed<TokenKind> {
         if self.open_parens == 0 {
+            // Noticed behind the parenthesis, as in Prometheus.
+            self.start = self.at;
             return Err(self.unexpected_char("unexpected right parenthesis ", Some(')')));
         }
         self.open_parens -= 1;

@@ -61,17 +61,7 @@ impl Parser<'_> {
             TokenKind::LeftParen | TokenKind::Keyword(Keyword::By | Keyword::Without) => {
                 self.aggregation(op, name)
             }
-            TokenKind::Eof
-            | TokenKind::Comma
-            | TokenKind::RightParen
-            | TokenKind::LeftBrace
-            | TokenKind::LeftBracket
-            | TokenKind::At
-            | TokenKind::Op(_)
-            | TokenKind::Keyword(Keyword::Offset | Keyword::Anchored | Keyword::Smoothed) => {
-                self.selector(Some(name)).map(Expr::Selector)
-            }
-            _ => self.unexpected("aggregation", ""),
+            _ => self.selector(Some(name)).map(Expr::Selector),
         }
     }
 

@@ -97,11 +97,11 @@ fn errors_name_the_first_place() {
         ("", "1:1: parse error: no expression found in input"),
         ("1+", "1:3: parse error: unexpected end of input"),
         ("(1", "1:3: parse error: unclosed left parenthesis"),
-        ("1))", "1:2: parse error: unexpected right parenthesis ')'"),
+        ("1))", "1:3: parse error: unexpected right parenthesis ')'"),
         ("a - on(b) ignoring(c) d", "1:11: parse error: unexpected <ignoring>"),
         ("some_metric OFFSET 1m[5m]", "1:22: parse error: no offset modifiers allowed before range"),
         ("(foo + bar)[5m]", "1:12: parse error: ranges only allowed for vector selectors"),
-        ("MIN keep (m)", "1:5: parse error: unexpected identifier \"keep\" in aggregation"),
+        ("MIN keep (m)", "1:5: parse error: unexpected identifier \"keep\""),
         ("sum(a b)", "1:7: parse error: unexpected identifier \"b\" in aggregation"),
         (
             "foo{gibberish}",

@@ -64,4 +64,8 @@ fn long_expressions_split_at_their_parts() {
         "topk(\n  3,\n  label_replace(\n    {name},\n    \"a\",\n    \"b\",\n    \"c\",\n    \"{name}\"\n  )\n)"
     );
     assert_eq!(pretty(&parsed(&query)), expected);
+    // A subquery that fits is not indented.
+    let query = format!("max_over_time(sum_over_time({name}[1m])[10m:1m] offset 1h)");
+    let expected = format!("max_over_time(\nsum_over_time({name}[1m])[10m:1m] offset 1h\n)");
+    assert_eq!(pretty(&parsed(&query)), expected);
 }
