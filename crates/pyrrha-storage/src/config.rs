@@ -33,7 +33,8 @@ pub struct StorageConfig {
     pub idle_cut_after: Duration,
     /// Longest time between two checkpoints while samples come in.
     pub checkpoint_every: Duration,
-    /// Samples in the log since the last checkpoint that cause the next one.
+    /// Samples in the log since the last checkpoint that cause the next one; with many series it
+    /// takes more.
     pub checkpoint_after_samples: u64,
     /// Data older than this is removed; zero: never.
     pub retention: Duration,
@@ -55,7 +56,7 @@ impl StorageConfig {
             quiet_before_cut: Duration::from_secs(60),
             idle_cut_after: Duration::from_secs(30 * 60),
             checkpoint_every: Duration::from_secs(3 * 60),
-            checkpoint_after_samples: 8_000_000,
+            checkpoint_after_samples: 2_000_000,
             retention: Duration::ZERO,
         }
     }

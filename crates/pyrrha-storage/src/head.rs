@@ -285,6 +285,11 @@ impl Head {
         stats.file_bytes += files as u64;
     }
 
+    /// Number of series.
+    pub(crate) fn series_count(&self) -> usize {
+        self.directory.read().len()
+    }
+
     /// Bytes on the heap, about, and bytes in mapped files.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let admission = self.admission.lock();

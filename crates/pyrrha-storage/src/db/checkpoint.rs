@@ -14,6 +14,9 @@ use crate::head::{CHECKPOINT_TENANT, HeadRestorer, parse_file_name};
 use crate::wal::LogPosition;
 use crate::wal::checkpoint::{Checkpoint, Checkpoints};
 
+/// A series in a checkpoint takes about as many bytes as so many samples in the log.
+const SAMPLES_PER_SERIES: u64 = 40;
+
 impl Db {
     /// Writes a checkpoint if one is due. A failure is logged, counted, and tried again later.
     pub(super) fn checkpoint_if_due(&self) {
@@ -23,7 +26,10 @@ impl Db {
         let mut last = self.last_checkpoint.lock();
         let new = appended.saturating_sub(last.appended);
         let late = now.saturating_sub(last.at) >= config.checkpoint_every;
-        if new == 0 || !late && new < config.checkpoint_after_samples {
+        // A checkpoint costs by the series: where there are many it may come later.
+        let series: usize = self.shared.tenants.all().iter().map(|t| t.head.series_count()).sum();
+        let enough = config.checkpoint_after_samples.max(series as u64 * SAMPLES_PER_SERIES);
+        if new == 0 || !late && new < enough {
             return;
         }
         // Failed or not: the next try is as far away as the next checkpoint.
@@ -37,8 +43,9 @@ impl Db {
     /// Writes a checkpoint.
     pub(super) fn checkpoint(&self) -> Result<(), StorageError> {
         // Everything before this is applied; what is applied while the heads are read is both in
-        // the checkpoint and replayed, which leaves it out the second time.
-        let position = self.sink.position();
+        // the checkpoint and replayed, which leaves it out the second time. A restart reads from
+        // the start of a segment and so no definitions that it has no use for.
+        let position = self.wal.cut_segment();
         let disk = &*self.shared.disk;
         let tenants = self.shared.tenants.all();
         let mut synced = Vec::with_capacity(tenants.len());

@@ -24,6 +24,9 @@ use crate::wal::{LogBatch, LogHistogram, LogPosition};
 /// Bytes of a new open chunk: the first sample takes 12 to 20.
 const FIRST_SLOT: usize = 32;
 
+/// Samples whose series are looked at before the first of them is appended.
+const AHEAD: usize = 32;
+
 /// What appending needs of a series: one cache line.
 #[derive(Debug, Clone)]
 #[repr(align(64))]
@@ -204,17 +207,27 @@ impl HeadData {
     ) -> u64 {
         let mut span = RangeSpan::default();
         let mut skipped = 0;
-        for ((&series, &t), &v) in refs.iter().zip(times).zip(values) {
-            if self.hot.get(series as usize).is_none_or(|hot| t <= hot.newest.t) {
-                skipped += 1;
-                continue;
+        let samples = refs.chunks(AHEAD).zip(times.chunks(AHEAD)).zip(values.chunks(AHEAD));
+        for ((refs, times), values) in samples {
+            // A look at all of them first lets their cache misses overlap.
+            let newer = |(&series, &t): (&u32, &Timestamp)| {
+                self.hot.get(series as usize).is_some_and(|hot| t > hot.newest.t)
+            };
+            let all_newer = refs.iter().zip(times).map(newer).fold(true, |all, newer| all & newer);
+            for ((&series, &t), &v) in refs.iter().zip(times).zip(values) {
+                // One series may have several samples here.
+                let known = all_newer || self.hot.get(series as usize).is_some();
+                if !known || t <= self.hot[series as usize].newest.t {
+                    skipped += 1;
+                    continue;
+                }
+                if !span.covers(t) {
+                    self.note_range(&mut span, position);
+                    span = RangeSpan::of(&self.rules, t);
+                }
+                span.add(t);
+                self.append_float(series, t, v, span.start);
             }
-            if !span.covers(t) {
-                self.note_range(&mut span, position);
-                span = RangeSpan::of(&self.rules, t);
-            }
-            span.add(t);
-            self.append_float(series, t, v, span.start);
         }
         self.note_range(&mut span, position);
         skipped

@@ -3,9 +3,12 @@
 //! All series of a scrape grow in step. A page whose slots are all free goes back to the pool and
 //! may serve another size, so the sizes that nobody uses at the moment hold no memory.
 
-/// Slot sizes, bytes.
-const SIZES: [usize; 16] =
-    [32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384];
+/// Slot sizes, bytes: close together where full chunks end up, because what is between them is
+/// wasted.
+const SIZES: [usize; 22] = [
+    32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512, 640, 768, 1024, 1536, 2048, 4096,
+    8192, 16384,
+];
 const PAGE: usize = 16 * 1024;
 const SLOT_BITS: u32 = 9;
 const FREE_PAGE: u8 = u8::MAX;
@@ -92,12 +95,16 @@ impl Slabs {
         &mut page.data[start..start + size]
     }
 
-    /// Moves the first `len` bytes of a slot to one of at least `wanted` bytes.
+    /// Moves the first `len` bytes of a slot to a larger one, of at least `wanted` bytes.
     pub(crate) fn grow(&mut self, slot: Slot, len: usize, wanted: usize) -> Slot {
         let grown = self.allocate(wanted);
-        let mut carried = [0; Self::LARGEST];
-        carried[..len].copy_from_slice(&self.get(slot)[..len]);
-        self.get_mut(grown)[..len].copy_from_slice(&carried[..len]);
+        // The two sizes differ, and so do the pages: the old one is lent for the copy.
+        let from = (slot.0 >> SLOT_BITS) as usize;
+        let size = SIZES[self.pages[from].size as usize];
+        let start = (slot.0 & ((1 << SLOT_BITS) - 1)) as usize * size;
+        let lent = std::mem::take(&mut self.pages[from].data);
+        self.get_mut(grown)[..len].copy_from_slice(&lent[start..start + len]);
+        self.pages[from].data = lent;
         self.free(slot);
         grown
     }
