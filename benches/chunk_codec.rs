@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pyrrha_encoding::chunk::{XorAppender, decode_floats, xor, xor2};
 use pyrrha_encoding::column::{decode_values, encode_values};
-use pyrrha_encoding::{FloatColumn, SeriesSamples, Want, decode_series, encode_series};
+use pyrrha_encoding::{FloatColumn, SeriesSamples, Want, decode_series, dense, encode_series};
 use pyrrha_model::contract::{SeriesEntry, Value};
 use pyrrha_model::{ChunkEncoding, Histogram, Span, TimeRange};
 
@@ -100,6 +100,31 @@ fn floats(c: &mut Criterion) {
     group.finish();
 }
 
+fn dense_chunks(c: &mut Criterion) {
+    let series = series();
+    let mut group = c.benchmark_group("dense");
+    group.throughput(Throughput::Elements((SERIES * SAMPLES) as u64));
+    group.bench_function("encode", |b| {
+        b.iter(|| {
+            for (_, values) in &series {
+                black_box(dense::encode_shared(values));
+            }
+        })
+    });
+    let chunks: Vec<_> = series.iter().map(|(times, values)| (times, dense::encode_shared(values))).collect();
+    group.bench_function("decode", |b| {
+        let mut column = FloatColumn::default();
+        b.iter(|| {
+            for (times, chunk) in &chunks {
+                column.times.clear();
+                column.values.clear();
+                dense::decode(chunk, Some(times), TimeRange::ALL, &mut column).expect("a chunk");
+            }
+        })
+    });
+    group.finish();
+}
+
 fn merge(c: &mut Criterion) {
     let series = series();
     let samples = |from: usize| -> Vec<_> {
@@ -174,5 +199,5 @@ fn columns(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, floats, merge, histograms, columns);
+criterion_group!(benches, floats, dense_chunks, merge, histograms, columns);
 criterion_main!(benches);

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pyrrha_encoding::chunk::{HistogramAppender, Xor2Appender, XorAppender};
-use pyrrha_encoding::{Aggregate, AggregateChunk, SeriesSamples, Want, decode_series};
+use pyrrha_encoding::{Aggregate, AggregateChunk, FloatColumn, SeriesSamples, Want, decode_series, dense};
 use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange};
 
@@ -24,6 +24,8 @@ fuzz_target!(|input: &[u8]| {
             timestamps: Timestamps::Own,
             bytes: Bytes::copy_from_slice(data),
         };
+        let _ = dense::statistics(data);
+        let _ = dense::decode(data, None, TimeRange::ALL, &mut FloatColumn::default());
         let _ = XorAppender::restore(data);
         let _ = Xor2Appender::restore(data);
         let _ = HistogramAppender::restore(encoding, data);

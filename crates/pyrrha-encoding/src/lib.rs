@@ -6,6 +6,7 @@ pub mod chunk;
 pub mod column;
 pub mod crc;
 mod decimal;
+pub mod dense;
 mod error;
 mod merge;
 mod samples;
