@@ -65,20 +65,16 @@ pub fn postings_for_matchers(
     for term in terms {
         cancel.check()?;
         if set.is_empty() {
-            return Ok(set);
+            break;
         }
         let postings = term.evaluate(index, cancel)?;
-        if term.subtract {
-            postings.subtract_from(&mut set);
-        } else {
-            postings.intersect_into(&mut set);
-        }
+        set = if term.subtract { subtract(set, &postings) } else { cut(set, postings) };
     }
-    Ok(set)
+    Ok(set.into_bitmap())
 }
 
 /// The set to begin with: the smallest of all plain look-ups cut by the others, or all series.
-fn start<'m>(index: &impl LabelIndex, terms: &mut Vec<Term<'m>>) -> Result<RoaringBitmap, IndexError> {
+fn start<'i>(index: &'i impl LabelIndex, terms: &mut Vec<Term<'_>>) -> Result<Postings<'i>, IndexError> {
     let mut looked_up = Vec::new();
     for term in terms.iter().filter(|t| !t.subtract) {
         if let Values::Only(value) = term.values {
@@ -89,16 +85,31 @@ fn start<'m>(index: &impl LabelIndex, terms: &mut Vec<Term<'m>>) -> Result<Roari
     looked_up.sort_by_key(Postings::len);
     let mut rest = looked_up.into_iter();
     let mut set = match rest.next() {
-        Some(smallest) => smallest.to_bitmap(),
-        None => index.all()?.to_bitmap(),
+        Some(smallest) => smallest,
+        None => index.all()?,
     };
     for postings in rest {
         if set.is_empty() {
             break;
         }
-        postings.intersect_into(&mut set);
+        set = cut(set, postings);
     }
     Ok(set)
+}
+
+/// What is in both. The smaller becomes a bitmap; the larger stays as it is.
+fn cut<'i>(a: Postings<'i>, b: Postings<'i>) -> Postings<'i> {
+    let (small, large) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let mut set = small.into_bitmap();
+    large.intersect_into(&mut set);
+    Postings::Owned(set)
+}
+
+/// What is in `set` alone.
+fn subtract<'i>(set: Postings<'i>, postings: &Postings<'_>) -> Postings<'i> {
+    let mut set = set.into_bitmap();
+    postings.subtract_from(&mut set);
+    Postings::Owned(set)
 }
 
 /// One matcher as set algebra: cut by, or subtract, the series whose value is among `values`.
