@@ -271,7 +271,7 @@ pub fn decode_histograms(
 
 /// All samples of a histogram chunk, as (start, time, sample) of the kind that is stored. Gauges say
 /// so, the first sample has the reset that the header says, and all others an unknown hint: appended
-/// again they make the same chunk.
+/// again they make such a chunk again.
 pub(crate) fn decode_values(
     encoding: ChunkEncoding,
     bytes: &[u8],
