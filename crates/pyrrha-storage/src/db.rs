@@ -9,6 +9,7 @@ mod cut;
 mod open;
 mod queryable;
 mod replay;
+mod retention;
 mod sink;
 mod tenant;
 
@@ -39,6 +40,8 @@ pub struct Db {
     sink: Arc<HeadSink>,
     checkpoints: Checkpoints,
     last_checkpoint: Mutex<LastCheckpoint>,
+    /// The last look at the clocks that retention goes by.
+    last_look: Mutex<Option<retention::Look>>,
     /// Housekeeping is done by one thread at a time.
     housekeeping: Mutex<()>,
     /// What could not be read of the log.
@@ -122,6 +125,7 @@ impl Db {
             self.shared.write_head_chunks(&tenant, false)?;
             self.cut_ranges(&tenant);
         }
+        self.retain()?;
         if !self.keeps_whole_log() {
             self.truncate_log()?;
             self.checkpoint_if_due();

@@ -65,6 +65,8 @@ pub struct Metrics {
     pub batches_abandoned: Counter,
     /// Blocks cut from heads.
     pub blocks_cut: Counter,
+    /// Blocks removed because they are past retention.
+    pub blocks_removed: Counter,
     /// Blocks that could not be opened.
     pub blocks_damaged: Counter,
     /// Cuts that failed and are tried again.

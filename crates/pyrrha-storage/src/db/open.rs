@@ -90,6 +90,7 @@ impl Db {
             checkpoints,
             damage,
             last_checkpoint: Mutex::new(LastCheckpoint::now(now)),
+            last_look: Mutex::default(),
             housekeeping: Mutex::default(),
             truncated: Mutex::default(),
             closed: AtomicBool::new(false),

@@ -286,3 +286,35 @@ fn an_unreadable_block_is_named_by_what_it_would_have_answered() {
     assert_eq!(select(&ctx, TimeRange::new(0, 1000)), Ok(()));
     assert_eq!(ctx.notices.gaps().len(), 1);
 }
+
+#[test]
+fn retention_removes_old_blocks_and_a_clock_that_jumps_removes_nothing() {
+    use std::time::Duration;
+    const HOUR: i64 = 3_600_000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let clock = Arc::new(pyrrha_testkit::SimClock::new(10 * HOUR));
+    let config = StorageConfig { retention: Duration::from_secs(24 * 3600), ..cutting(dir.path()) };
+    let db = Db::open(config, Arc::new(OsDisk), clock.clone()).expect("opens");
+    for t in 0..10 {
+        append(&db, &tenant, &[(0, t * HOUR, t as f64)]);
+    }
+    let maintain = || db.maintain().expect("maintains");
+    maintain();
+    assert_eq!(db.metrics().blocks_cut.get(), 4);
+    clock.jump_wall(1000 * HOUR);
+    for _ in 0..2 {
+        maintain();
+        clock.jump_wall(-500 * HOUR);
+        clock.advance(Duration::from_secs(3700));
+        maintain();
+    }
+    assert_eq!(read(&db, &tenant)[&labels(0)].len(), 10, "no two looks agreed");
+    clock.set_wall(29 * HOUR);
+    clock.advance(Duration::from_secs(3700));
+    maintain();
+    clock.advance(Duration::from_secs(3700));
+    maintain();
+    assert_eq!(db.metrics().blocks_removed.get(), 3);
+    assert_eq!(read(&db, &tenant)[&labels(0)].len(), 4);
+}

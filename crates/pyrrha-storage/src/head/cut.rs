@@ -27,9 +27,10 @@ const SETTLE_WAIT: Duration = Duration::from_millis(1);
 
 impl Head {
     /// The oldest range that is not `hidden` and may be cut: newer data lies half a range beyond its end and nothing
-    /// has come for it of late, or nothing at all has come for long.
+    /// has come for it of late, or nothing at all has come for long and the range is as old by the
+    /// wall clock.
     pub(crate) fn cuttable(&self, hidden: &[TimeRange]) -> Option<TimeRange> {
-        let now = self.clock.monotonic();
+        let (now, wall) = (self.clock.monotonic(), self.clock.now_ms());
         let data = self.data.read();
         let ranges = || data.ranges.iter().filter(|(start, _)| !is_cut(hidden, **start));
         let newest = ranges().map(|(_, r)| r.max_time).max()?;
@@ -42,7 +43,10 @@ impl Head {
         ranges().find_map(|(&start, info)| {
             let passed = newest >= start.saturating_add(range_ms + range_ms / 2)
                 && now.saturating_sub(info.appended) >= self.config.quiet_before_cut;
-            (passed || idle_tenant).then(|| TimeRange::new(start, start + range_ms - 1))
+            // Senders come back after an outage with what they kept: a range that is young by the wall
+            // clock still takes it.
+            let old = wall >= start.saturating_add(range_ms + range_ms / 2);
+            (passed || idle_tenant && old).then(|| TimeRange::new(start, start + range_ms - 1))
         })
     }
 
