@@ -8,7 +8,7 @@ mod info;
 mod math;
 pub(crate) mod over_time;
 pub(crate) mod rate;
-mod relabel;
+pub(crate) mod relabel;
 pub(crate) mod slide;
 mod starts;
 pub(crate) mod totals;

@@ -12,6 +12,7 @@ mod string;
 mod tests;
 pub(crate) mod token;
 
+pub(crate) use string::raw_byte;
 pub use string::unquote;
 pub(crate) use token::{BoundWord, Keyword, Token, TokenKind};
 

@@ -18,12 +18,13 @@ use crate::ast::{
     Aggregate, At, AtBound, Binary, Cardinality, Duration, DurationExpr, Expr, MatrixSelector, NumberLiteral,
     Pos, RangeMode, Subquery, VectorMatching, VectorSelector,
 };
+use crate::lexer::raw_byte;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(e) => e.fmt(f),
-            Self::String(e) => f.write_str(&readable(go_fmt::quote(&e.value))),
+            Self::String(e) => f.write_str(&quoted(&e.value)),
             Self::Selector(e) => e.fmt(f),
             Self::Matrix(e) => e.fmt(f),
             Self::Subquery(e) => write!(f, "{}{}", e.expr, SubquerySuffix(e)),
@@ -116,9 +117,39 @@ impl Display for DurationExpr {
     }
 }
 
+/// A string literal that the lexer reads back as `text`: with `\xff` for a byte that is no UTF-8.
+pub(crate) fn quoted(text: &str) -> String {
+    readable(go_fmt::quote(text))
+}
+
 /// The lexer takes a bare U+FFFD for text that was no UTF-8: as an escape it is read back.
 fn readable(quoted: String) -> String {
-    if quoted.contains('\u{FFFD}') { quoted.replace('\u{FFFD}', "\\ufffd") } else { quoted }
+    if !quoted.contains('\u{FFFD}') && !quoted.contains("\\U0010ff") {
+        return quoted;
+    }
+    let mut out = String::with_capacity(quoted.len());
+    let mut rest = quoted.as_str();
+    while let Some(c) = rest.chars().next() {
+        // Escapes are taken as a whole, so that a quoted backslash hides what follows it.
+        let escape = if c == '\\' { rest.get(..2).unwrap_or(rest) } else { &rest[..c.len_utf8()] };
+        let code = rest.strip_prefix("\\U").and_then(|r| u32::from_str_radix(r.get(..8)?, 16).ok());
+        let taken = match code.and_then(char::from_u32).and_then(raw_byte) {
+            Some(byte) => {
+                out.push_str(&format!("\\x{byte:02x}"));
+                10
+            }
+            None if c == '\u{FFFD}' => {
+                out.push_str("\\ufffd");
+                c.len_utf8()
+            }
+            None => {
+                out.push_str(escape);
+                escape.len()
+            }
+        };
+        rest = &rest[taken..];
+    }
+    out
 }
 
 fn sign(negative: bool) -> &'static str {
@@ -265,7 +296,7 @@ impl Display for LabelList<'_> {
             if is_legacy_label_name(label) {
                 f.write_str(label)?;
             } else {
-                f.write_str(&readable(go_fmt::quote(label)))?;
+                f.write_str(&quoted(label))?;
             }
         }
         Ok(())

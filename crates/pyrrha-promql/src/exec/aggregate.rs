@@ -126,7 +126,8 @@ impl<'a> Exec<'a> {
             Some(Kind::Text(label)) => label,
             _ => return Err(mismatch(crate::ast::ValueType::String)),
         };
-        if label.is_empty() || label.contains('\u{FFFD}') {
+        if !crate::functions::relabel::is_label_name(label) {
+            let label = crate::printer::quoted(label);
             return Err(QueryError::execution(format!("invalid label name {label}")));
         }
         let name = self.ctx.symbols.intern(label);

@@ -3,32 +3,15 @@
 
 use pyrrha_model::Timestamp;
 use pyrrha_model::go_fmt::Fixed;
-use pyrrha_model::histogram::kahan_add;
 
 use crate::annotations::Note;
 use crate::error::QueryError;
+use crate::functions::float_sum::Sum;
 use crate::kernel::{FloatSlice, KernelArgs, KernelNotes, Window};
 use crate::value::Sample;
 
-/// A compensated sum.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sum {
-    sum: f64,
-    compensation: f64,
-}
-
-impl Sum {
-    fn add(&mut self, value: f64) {
-        kahan_add(value, &mut self.sum, &mut self.compensation);
-    }
-
-    fn value(&self) -> f64 {
-        self.sum + self.compensation
-    }
-}
-
 /// The floats of a window with at least `least` of them; notes that histograms among them do not
-/// count. `arg` is the argument that the note stands at.
+/// count.
 fn floats<'a>(w: &Window<'a>, least: usize, notes: &mut KernelNotes<'_>) -> Option<FloatSlice<'a>> {
     if !w.floats.values.is_empty() && !w.histograms.values.is_empty() {
         notes.add(0, Note::HistogramIgnoredInMixedRange);

@@ -6,6 +6,7 @@ use pyrrha_model::go_regex::GoReplacer;
 
 use crate::error::QueryError;
 use crate::kernel::{KernelArgs, KernelNotes};
+use crate::lexer::raw_byte;
 use crate::value::Series;
 
 /// `label_replace(v, dst, replacement, src, regex)`
@@ -72,10 +73,11 @@ fn set(series: &mut Series, name: SymbolId, value: SymbolId, args: &KernelArgs<'
     }
 }
 
-/// U+FFFD can only come from an escape that is no UTF-8, as such a name cannot be.
 fn check_name(name: &str, text: &str) -> Result<(), QueryError> {
-    if name.is_empty() || name.contains('\u{FFFD}') {
-        return Err(QueryError::execution(format!("{text}: {name}")));
-    }
-    Ok(())
+    if is_label_name(name) { Ok(()) } else { Err(QueryError::execution(format!("{text}: {name}"))) }
+}
+
+/// Whether a label may have this name: any text but none.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c| raw_byte(c).is_some())
 }

@@ -58,8 +58,8 @@ impl Lexer<'_> {
     }
 }
 
-/// The text of a string token. Escapes can spell bytes that are no UTF-8; those become U+FFFD.
-/// `None` if the token is not a string as the lexer accepts them.
+/// The text of a string token. Escapes can spell bytes that are no UTF-8; those become
+/// characters of which [`raw_byte`] knows. `None` if the token is not a string as the lexer accepts them.
 pub fn unquote(token: &str) -> Option<String> {
     let quote = token.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'))?;
     let inner = token.strip_prefix(quote)?.strip_suffix(quote)?;
@@ -98,5 +98,23 @@ pub fn unquote(token: &str) -> Option<String> {
             _ => return None,
         }
     }
-    Some(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    Some(String::from_utf8(out).unwrap_or_else(|e| with_raw_bytes(e.as_bytes())))
+}
+
+/// Where the characters begin that stand for bytes which are no UTF-8: the end of the last private
+/// use plane.
+const RAW_BYTES: u32 = 0x10_FF00;
+
+fn with_raw_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().filter_map(|b| char::from_u32(RAW_BYTES + u32::from(*b))));
+    }
+    out
+}
+
+/// The byte that a character of a string stands for, if an escape spelt one that is no UTF-8.
+pub(crate) fn raw_byte(c: char) -> Option<u8> {
+    u32::from(c).checked_sub(RAW_BYTES).and_then(|b| u8::try_from(b).ok()).filter(|b| *b >= 0x80)
 }

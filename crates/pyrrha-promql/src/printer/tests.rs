@@ -38,8 +38,9 @@ fn expressions_print_as_prometheus_prints_them() {
         ("-(a)", "-(a)"),
         ("'it\\'s'", "\"it's\""),
         ("a </ 5", "a </ 5"),
-        ("m{a=\"\\275\"}", "m{a=\"\\ufffd\"}"),
-        ("sum by ('\\xff') (m)", "sum by (\"\\ufffd\") (m)"),
+        ("m{a=\"\\275\"}", "m{a=\"\\xbd\"}"),
+        ("m{a=\"\\\\U0010ff80\\uFFFD\"}", "m{a=\"\\\\U0010ff80\\ufffd\"}"),
+        ("sum by ('\\xff') (m)", "sum by (\"\\xff\") (m)"),
         ("rate(a[1m])", "rate(a[1m])"),
     ] {
         let expr = parsed(query);

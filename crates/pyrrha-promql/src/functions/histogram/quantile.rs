@@ -11,8 +11,10 @@ use pyrrha_model::{FloatHistogram, SymbolId};
 use super::classic::{self, Cumulative, Forced};
 use crate::annotations::{Monotonicity, Note};
 use crate::error::QueryError;
+use crate::functions::relabel::is_label_name;
 use crate::kernel::{KernelArgs, KernelNotes};
 use crate::labels::LabelIds;
+use crate::printer::quoted;
 use crate::value::{Bits, Column, Series};
 
 /// `histogram_quantile(φ, v)`
@@ -37,8 +39,8 @@ pub(in crate::functions) fn histogram_quantiles(
     let Some(label) = args.strings.first() else {
         return Err(QueryError::execution("histogram_quantiles() needs a label name"));
     };
-    if label.is_empty() {
-        return Err(QueryError::execution(format!("invalid label name {label:?}")));
+    if !is_label_name(label) {
+        return Err(QueryError::execution(format!("invalid label name {}", quoted(label))));
     }
     let label = args.symbols.intern(label);
     for i in 0..args.scalars.len() {
