@@ -134,6 +134,12 @@ impl<'a> Exec<'a> {
         Ok(())
     }
 
+    /// Fails if a column with a value at each step cannot be afforded: asked before one is made.
+    pub(crate) fn afford_dense(&'a self, steps: Steps) -> Result<(), QueryError> {
+        let mut charge = Charge::new(self);
+        charge.grow(steps.count.saturating_mul(9), steps.count)
+    }
+
     /// Gives back held samples.
     pub(crate) fn let_go(&self, samples: usize) {
         self.held.fetch_sub(samples, Ordering::Relaxed);

@@ -58,7 +58,7 @@ impl<'a> Exec<'a> {
         let pipeline = self.stream(&node.expr, steps)?;
         let one_name = node.expr.first_selector().is_some_and(has_one_name);
         let may_clash = pipeline.names != Names::Unique && !self.options.features.delayed_name_removal;
-        if may_clash && !one_name { Ok(Pipeline::table(self.collect(pipeline)?)) } else { Ok(pipeline) }
+        if may_clash && !one_name { Ok(Pipeline::table(self, self.collect(pipeline)?)) } else { Ok(pipeline) }
     }
 
     /// The parameter of the aggregation.

@@ -54,7 +54,7 @@ impl<'a> Exec<'a> {
     /// Opens an instant-vector expression as a stream. What has to be held anyway is evaluated.
     pub(crate) fn stream(&'a self, node: &'a Node, steps: Steps) -> Result<Pipeline<'a>, QueryError> {
         if node.invariant && steps.count > 1 && self.options.optimiser.hoist_invariant {
-            return Ok(Pipeline::table(self.vector(node, steps)?));
+            return Ok(Pipeline::table(self, self.vector(node, steps)?));
         }
         match &node.kind {
             Kind::Select(selector) => self.select(selector, steps, Take::Value),
@@ -64,10 +64,10 @@ impl<'a> Exec<'a> {
             }
             Kind::Binary(binary) if binary.matching.is_none() => self.scalar_side(binary, node, steps),
             Kind::Call(call) => match self.table_call(call, node.pos, steps)? {
-                Some(table) => Ok(Pipeline::table(table)),
+                Some(table) => Ok(Pipeline::table(self, table)),
                 None => self.stream_call(call, steps),
             },
-            Kind::Aggregate(_) | Kind::Binary(_) => Ok(Pipeline::table(self.vector(node, steps)?)),
+            Kind::Aggregate(_) | Kind::Binary(_) => Ok(Pipeline::table(self, self.vector(node, steps)?)),
             Kind::Number(_) | Kind::Text(_) | Kind::Matrix(_) | Kind::Subquery(_) => Err(mismatch(node.ty)),
         }
     }
@@ -153,13 +153,14 @@ impl<'a> Exec<'a> {
             }
             // Only samples as they are stored have a start.
             Some(_) if call.id() == FunctionId::StartTimestamp => {
-                return Ok(Pipeline::table(Table::empty(self)));
+                return Ok(Pipeline::table(self, Table::empty(self)));
             }
             Some(vector) => self.stream(vector, steps)?,
             // Date functions without an argument look at the evaluation time.
             None => {
+                self.afford_dense(steps)?;
                 let times = (0..steps.count).map(|i| steps.time(i) as f64 / 1000.0).collect();
-                Pipeline::table(self.one_series(Column::dense(times))?)
+                Pipeline::table(self, self.one_series(Column::dense(times))?)
             }
         };
         if call.id() == FunctionId::Timestamp {

@@ -64,6 +64,8 @@ pub(crate) struct Pipeline<'a> {
     pub(crate) stages: Vec<Box<dyn Stage + 'a>>,
     /// What the stages may do to labels.
     pub(crate) names: Names,
+    /// The columns that threads work on, one each.
+    in_flight: Charge<'a>,
 }
 
 /// Whether label sets may have become equal.
@@ -78,8 +80,20 @@ pub(crate) enum Names {
 }
 
 impl<'a> Pipeline<'a> {
-    pub(crate) fn table(table: Table<'a>) -> Self {
-        Self { source: Source::Table(table), stages: Vec::new(), names: Names::Unique }
+    pub(crate) fn new(exec: &'a Exec<'a>, source: Source<'a>) -> Self {
+        Self { source, stages: Vec::new(), names: Names::Unique, in_flight: Charge::new(exec) }
+    }
+
+    pub(crate) fn table(exec: &'a Exec<'a>, table: Table<'a>) -> Self {
+        Self::new(exec, Source::Table(table))
+    }
+
+    /// Charges the columns of `steps` steps that are made before anything knows how full they are.
+    pub(crate) fn charge_columns(&mut self, exec: &Exec<'_>, steps: Steps) -> Result<(), QueryError> {
+        // A float, a presence bit, and once more as samples below a subquery.
+        const BYTES_PER_STEP: usize = 9 + 16;
+        let threads = exec.options.threads.max(1);
+        self.in_flight.grow(steps.count.saturating_mul(BYTES_PER_STEP).saturating_mul(threads), 0)
     }
 
     /// Adds a stage. `names`: what it does to labels.
@@ -154,6 +168,7 @@ impl<'a> Exec<'a> {
         total: &mut F::Total,
     ) -> Result<(), QueryError> {
         let stages = pipeline.stages.as_slice();
+        let _in_flight = pipeline.in_flight;
         match pipeline.source {
             Source::Table(table) => self.run_table(table, stages, fold, total),
             Source::Store(mut set, head) => {

@@ -75,6 +75,7 @@ impl<'a> Exec<'a> {
     fn scalar_call(&'a self, call: &'a Call, steps: Steps) -> Result<ScalarColumn, QueryError> {
         match (call.id(), call.args.as_slice()) {
             (FunctionId::Time, []) => {
+                self.afford_dense(steps)?;
                 Ok(ScalarColumn::Steps((0..steps.count).map(|i| steps.time(i) as f64 / 1000.0).collect()))
             }
             (FunctionId::MinOf, [a, b]) => self.scalar_pair(a, b, steps, f64::min),
@@ -103,6 +104,7 @@ impl<'a> Exec<'a> {
     /// `scalar(v)`: the float of the only float series at each step, else NaN.
     fn scalar_of_vector(&'a self, vector: &'a Node, steps: Steps) -> Result<ScalarColumn, QueryError> {
         let table = self.vector(vector, steps)?;
+        self.afford_dense(steps)?;
         let mut values = vec![f64::NAN; steps.count];
         let mut found = vec![false; steps.count];
         for series in &table.series {

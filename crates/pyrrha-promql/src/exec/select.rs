@@ -8,7 +8,7 @@ use pyrrha_model::{TimeRange, Timestamp, is_stale_nan};
 
 use crate::ast::{Pos, RangeMode};
 use crate::error::QueryError;
-use crate::exec::pipeline::{Head, Names, Pipeline, Source, Work};
+use crate::exec::pipeline::{Head, Pipeline, Source, Work};
 use crate::exec::{Exec, samples::Samples};
 use crate::kernel::InfoSeries;
 use crate::labels::LabelIds;
@@ -62,7 +62,9 @@ impl<'a> Exec<'a> {
         head: impl Head + 'a,
     ) -> Result<Pipeline<'a>, QueryError> {
         let set = self.open_set(selector, range, steps)?;
-        Ok(Pipeline { source: Source::Store(set, Box::new(head)), stages: Vec::new(), names: Names::Unique })
+        let mut pipeline = Pipeline::new(self, Source::Store(set, Box::new(head)));
+        pipeline.charge_columns(self, steps)?;
+        Ok(pipeline)
     }
 
     /// Opens the store for a selector.

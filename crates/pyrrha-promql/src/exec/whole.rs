@@ -28,6 +28,7 @@ impl<'a> Exec<'a> {
             FunctionId::Vector => {
                 let scalar = call.args.first().ok_or_else(|| mismatch(ValueType::Scalar))?;
                 let scalar = self.scalar(scalar, steps)?;
+                self.afford_dense(steps)?;
                 self.one_series(Column::dense((0..steps.count).map(|i| scalar.at(i)).collect()))?
             }
             FunctionId::Absent => {
@@ -91,6 +92,7 @@ impl<'a> Exec<'a> {
 
     /// 1 at the steps where no series holds anything.
     fn absent(&'a self, arg: &Node, input: &Table<'_>, steps: Steps) -> Result<Table<'a>, QueryError> {
+        self.afford_dense(steps)?;
         let mut absent = Bits::all(steps.count);
         input.series.iter().for_each(|s| absent.subtract(&s.column.presence()));
         let mut column = Column::new(steps.count);
