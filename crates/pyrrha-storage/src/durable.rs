@@ -5,11 +5,20 @@ use std::path::Path;
 
 use pyrrha_env::Disk;
 
-/// Creates a directory with its parents; the names of those that are new are synced.
+/// Creates a directory with its parents and syncs their names. Also of those that exist: a process
+/// that was killed may have made them and not come to sync them.
 pub(crate) fn create_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|p| !disk.exists(p)).collect();
+    let missing = path.ancestors().take_while(|p| !disk.exists(p)).count();
     disk.create_dir_all(path)?;
-    missing.iter().rev().try_for_each(|dir| sync_name(disk, dir))
+    let dirs: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+    for (depth, dir) in dirs.iter().enumerate().rev() {
+        match sync_name(disk, dir) {
+            // Above the data directory Pyrrha may have no business.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && depth >= missing => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes the name of a file or directory durable.

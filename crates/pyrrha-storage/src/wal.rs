@@ -33,6 +33,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk};
 
+use crate::durable;
+
 pub use batch::{LogBatch, LogEntry, LogHistogram, LogPosition, WalSink};
 use committer::Shared;
 pub use committer::Ticket;
@@ -95,9 +97,7 @@ impl Wal {
         clock: Arc<dyn Clock>,
         from: LogPosition,
     ) -> Result<(Self, Replay), WalError> {
-        disk.create_dir_all(dir).map_err(|e| WalError::io("create directory", dir, e))?;
-        let parent = parent_of(dir);
-        disk.sync_dir(parent).map_err(|e| WalError::io("sync directory", parent, e))?;
+        durable::create_dir(&*disk, dir).map_err(|e| WalError::io("create directory", dir, e))?;
         let recovered = recover::recover(&disk, dir, from)?;
         let metrics = Arc::new(WalMetrics::default());
         metrics.torn_bytes.add(recovered.report.torn_bytes);
@@ -203,11 +203,6 @@ impl Wal {
         }
         self.commit_pending();
     }
-}
-
-/// The directory that holds the name of `dir`.
-fn parent_of(dir: &Path) -> &Path {
-    dir.parent().map_or(dir, |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 impl Drop for Wal {

@@ -48,8 +48,6 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = SimRng::new(seed);
         let disk = SimDisk::new(rng.next_u64());
-        disk.create_dir_all(Path::new(DIR)).unwrap();
-        disk.sync_dir(Path::new("/")).unwrap();
         let mut config = StorageConfig::new(DIR);
         config.wal.segment_bytes = 3000 + rng.below(20_000);
         config.block_range_ms = SCRAPE_MS * (10 + rng.below(30) as i64);

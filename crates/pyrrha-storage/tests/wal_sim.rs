@@ -82,8 +82,6 @@ impl Run {
         let mut rng = SimRng::new(seed);
         let config = WalConfig { segment_bytes: 2048 + rng.below(30_000), ..WalConfig::default() };
         let disk = SimDisk::new(rng.next_u64());
-        pyrrha_env::Disk::create_dir_all(&disk, Path::new("data")).unwrap();
-        pyrrha_env::Disk::sync_dir(&disk, Path::new("/")).unwrap();
         Self {
             disk,
             clock: Arc::new(SimClock::new(1_700_000_000_000)),
@@ -317,7 +315,7 @@ fn seeds(flips: bool, default: u64) {
 
 #[test]
 fn what_is_acknowledged_survives_crashes_torn_writes_full_disks_and_failed_syncs() {
-    seeds(false, 2000);
+    seeds(false, 1000);
 }
 
 #[test]

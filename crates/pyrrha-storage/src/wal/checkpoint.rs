@@ -10,6 +10,7 @@ use pyrrha_env::{Disk, DiskFile};
 
 use super::frame::{u32_at, u64_at};
 use super::{LogPosition, WalError};
+use crate::durable;
 
 const MAGIC: &[u8; 8] = b"PYRRHACP";
 const VERSION: u32 = 1;
@@ -58,9 +59,7 @@ pub struct CheckpointWriter {
 impl Checkpoints {
     /// The checkpoints of `dir`, which is created if there is none; removes unfinished ones.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, WalError> {
-        disk.create_dir_all(dir).map_err(|e| WalError::io("create directory", dir, e))?;
-        let parent = super::parent_of(dir);
-        disk.sync_dir(parent).map_err(|e| WalError::io("sync directory", parent, e))?;
+        durable::create_dir(&*disk, dir).map_err(|e| WalError::io("create directory", dir, e))?;
         let all = Self { disk, dir: dir.to_path_buf() };
         for (name, number) in all.names()? {
             if number.is_none() {

@@ -10,7 +10,7 @@ use pyrrha_env::Disk;
 use super::damage::{Damage, DamageReason, DamageReport};
 use super::frame::{self, FrameHeader, SegmentKey};
 use super::segment::{self, Ended, SegmentHeader, UNKNOWN};
-use super::walk::{self, Scan, VOID};
+use super::walk::{self, Scan, Torn, VOID};
 use super::{LogPosition, WalError};
 
 /// A segment to replay.
@@ -159,13 +159,17 @@ impl Recovered {
     ) -> Result<Ended, WalError> {
         let bytes = disk.map(path).map_err(|e| WalError::io("read", path, e))?;
         let scan = walk::scan(&bytes, header.first, header.key);
-        let end = scan.ended.end as usize;
+        // The file may end before the padding of its last frame.
+        let end = bytes.len().min(scan.ended.end as usize);
         // The last group may be in the page cache only, because its process was killed or because
         // its sync failed and left the pages clean; so it is written once more.
         let mut tail = bytes.get(scan.last_group..end).unwrap_or_default().to_vec();
-        for &(start, end) in &scan.torn {
-            let frame = void_frame(&bytes[start..end], header.key, start as u64)?;
-            tail[start - scan.last_group..][..frame.len()].copy_from_slice(&frame);
+        for torn in &scan.torn {
+            let frame = void_frame(&bytes[torn.start..torn.end], header.key, torn)?;
+            let at = torn.start.saturating_sub(scan.last_group);
+            if let Some(room) = tail.get_mut(at..at + frame.len()) {
+                room.copy_from_slice(&frame);
+            }
         }
         drop(bytes);
         let file = disk.open(path).map_err(|e| WalError::io("open", path, e))?;
@@ -179,7 +183,7 @@ impl Recovered {
     }
 
     fn tell_torn(&mut self, scan: &Scan) {
-        let holes: usize = scan.torn.iter().map(|(start, end)| end - start).sum();
+        let holes: usize = scan.torn.iter().map(|torn| torn.end - torn.start).sum();
         let bytes = (holes + scan.torn_tail) as u64;
         if bytes > 0 {
             tracing::warn!(
@@ -194,12 +198,15 @@ impl Recovered {
     }
 }
 
-/// A frame that covers a hole without changing the bytes behind its header.
-fn void_frame(hole: &[u8], key: SegmentKey, offset: u64) -> Result<Vec<u8>, WalError> {
+/// A frame that covers a hole without changing the bytes behind its header, and says what the
+/// frame after it counts from.
+fn void_frame(hole: &[u8], key: SegmentKey, torn: &Torn) -> Result<Vec<u8>, WalError> {
     let mut out = Vec::with_capacity(hole.len());
     let start = frame::begin(&mut out);
     out.extend_from_slice(hole.get(frame::HEADER..).unwrap_or_default());
-    let header = FrameHeader { kind: VOID, last: true, ..FrameHeader::default() };
-    frame::finish(&mut out, start, header, key, offset)?;
+    let (records_before, samples_before) = (torn.records, torn.samples);
+    let header =
+        FrameHeader { kind: VOID, last: true, records_before, samples_before, ..FrameHeader::default() };
+    frame::finish(&mut out, start, header, key, torn.start as u64)?;
     Ok(out)
 }

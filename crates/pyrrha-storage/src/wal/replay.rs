@@ -42,8 +42,6 @@ struct Reading {
     /// Records and samples that the next frame should say came before it.
     records: u32,
     samples: u32,
-    /// The next frame's numbers are taken as they are: it follows bytes that never counted.
-    resync: bool,
     /// What follows belongs to a torn group, which nobody has acknowledged: a batch in it that lost
     /// a definition is no loss, and is left out whole.
     torn: bool,
@@ -114,7 +112,6 @@ impl Replay {
                         defined,
                         records: 0,
                         samples: 0,
-                        resync: false,
                         torn: false,
                     });
                 }
@@ -142,7 +139,8 @@ impl Replay {
             Step::Frame { header, payload, next } => {
                 current.at = next;
                 if header.kind == VOID {
-                    (current.resync, current.torn) = (true, true);
+                    current.torn = true;
+                    (current.records, current.samples) = (header.records_before, header.samples_before);
                     return true;
                 }
                 self.account(current, start, start, &header);
@@ -173,7 +171,7 @@ impl Replay {
             }
             Step::End => {
                 let ended = current.segment.ended;
-                if current.records != ended.records && !current.resync {
+                if current.records != ended.records {
                     let records = ended.records.wrapping_sub(current.records);
                     let samples = ended.samples.wrapping_sub(current.samples);
                     self.lose(current, start, ended.end as usize, Some((records, samples)));
@@ -187,7 +185,7 @@ impl Replay {
     fn account(&mut self, current: &mut Reading, start: usize, end: usize, header: &FrameHeader) {
         let records = header.records_before.wrapping_sub(current.records);
         let samples = header.samples_before.wrapping_sub(current.samples);
-        if std::mem::take(&mut current.resync) || (records == 0 && start == end) {
+        if records == 0 && start == end {
             return;
         }
         self.lose(current, start, end, Some((records, samples)));

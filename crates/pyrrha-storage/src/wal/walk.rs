@@ -32,6 +32,16 @@ pub(super) fn step(segment: &[u8], at: usize, key: SegmentKey) -> Step<'_> {
     Step::Gap { next, known }
 }
 
+/// A hole in the group that was being written last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Torn {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Records and samples that the frame after it says came before.
+    pub(super) records: u32,
+    pub(super) samples: u32,
+}
+
 /// What a look at a segment that nobody ended finds.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
@@ -39,8 +49,8 @@ pub(super) struct Scan {
     pub(super) ended: Ended,
     /// Where the last group starts, holes that may belong to it included.
     pub(super) last_group: usize,
-    /// Holes in the group that was being written last: start and end. They never counted.
-    pub(super) torn: Vec<(usize, usize)>,
+    /// Holes that never counted.
+    pub(super) torn: Vec<Torn>,
     /// Bytes after the last good frame that are not zero.
     pub(super) torn_tail: usize,
     /// Samples in torn records, as far as their headers are readable.
@@ -48,8 +58,8 @@ pub(super) struct Scan {
 }
 
 struct Hole {
-    start: usize,
-    end: usize,
+    torn: Torn,
+    /// Samples in it, as far as headers are readable.
     samples: u64,
     /// Group that was last before the hole, and whether all of it is there.
     before: Option<(u16, bool)>,
@@ -79,7 +89,9 @@ pub(super) fn scan(segment: &[u8], first: usize, key: SegmentKey) -> Scan {
             Step::Frame { header, next, .. } => {
                 let (start, hole) = (at, open_hole.is_some());
                 if let Some((start, samples)) = open_hole.take() {
-                    holes.push(Hole { start, end: at, samples, before, after: header.group });
+                    let (records, before_it) = (header.records_before, header.samples_before);
+                    let torn = Torn { start, end: at, records, samples: before_it };
+                    holes.push(Hole { torn, samples, before, after: header.group });
                 }
                 scan.ended.end = next as u64;
                 at = next;
@@ -87,7 +99,7 @@ pub(super) fn scan(segment: &[u8], first: usize, key: SegmentKey) -> Scan {
                     continue;
                 }
                 if before.is_none_or(|(group, _)| group != header.group) {
-                    scan.last_group = holes.last().map(|h| h.start).filter(|_| hole).unwrap_or(start);
+                    scan.last_group = holes.last().map(|h| h.torn.start).filter(|_| hole).unwrap_or(start);
                 }
                 before = Some((header.group, header.last));
                 scan.ended.records = header.records_before.wrapping_add(1);
@@ -108,7 +120,8 @@ pub(super) fn scan(segment: &[u8], first: usize, key: SegmentKey) -> Scan {
         let next = hole.before.is_none_or(|(group, whole)| whole && group.wrapping_add(1) == hole.after);
         let first = hole.before.is_some() || hole.after == 0;
         if Some(hole.after) == last_group && (same || next && first) {
-            scan.torn.push((hole.start, hole.end));
+            scan.last_group = scan.last_group.min(hole.torn.start);
+            scan.torn.push(hole.torn);
             scan.torn_samples += hole.samples;
         }
     }
