@@ -5,8 +5,8 @@
 //!     └─► directory: labels, postings                                      └── select: a snapshot of 12 bytes a series
 //! ```
 //!
-//! Locks, in the order in which they are taken: admission, directory, order, data. Nothing waits
-//! for the log or the disk while it holds one of the last three.
+//! Locks, in the order in which they are taken: admission, directory, order, data, extras. Nothing
+//! waits for the log or the disk while it holds one of the last four.
 
 use std::io;
 use std::path::Path;

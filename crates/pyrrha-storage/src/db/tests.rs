@@ -318,3 +318,63 @@ fn retention_removes_old_blocks_and_a_clock_that_jumps_removes_nothing() {
     assert_eq!(db.metrics().blocks_removed.get(), 3);
     assert_eq!(read(&db, &tenant)[&labels(0)].len(), 4);
 }
+
+#[test]
+fn writers_readers_cuts_and_checkpoints_run_side_by_side() {
+    use std::sync::atomic::AtomicBool;
+    const WRITERS: usize = 3;
+    const ROUNDS: i64 = 300;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let config = StorageConfig {
+        block_range_ms: 60_000,
+        samples_per_chunk: 10,
+        checkpoint_after_samples: 500,
+        ..cutting(dir.path())
+    };
+    let db = Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens");
+    let (done, together) = (AtomicBool::new(false), std::sync::Barrier::new(WRITERS));
+    std::thread::scope(|scope| {
+        let (db, done, tenant, together) = (&db, &done, &tenant, &together);
+        scope.spawn(move || {
+            while !done.load(Ordering::Acquire) {
+                db.maintain().expect("maintains");
+            }
+        });
+        scope.spawn(move || {
+            let mut before = 0;
+            while !done.load(Ordering::Acquire) {
+                let samples = read(db, tenant).values().map(Vec::len).sum::<usize>();
+                assert!(samples >= before, "{samples} after {before}");
+                before = samples;
+                let ctx = QueryContext::unlimited();
+                db.queryable().exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+            }
+        });
+        std::thread::scope(|writers| {
+            for w in 0..WRITERS {
+                writers.spawn(move || {
+                    for t in 0..ROUNDS {
+                        // Nobody falls half a range behind.
+                        if t % 15 == 0 {
+                            together.wait();
+                        }
+                        let samples: Vec<(usize, i64, f64)> =
+                            (0..10).map(|i| (w * 10 + i, t * 1000, t as f64)).collect();
+                        append(db, tenant, &samples);
+                    }
+                });
+            }
+        });
+        done.store(true, Ordering::Release);
+    });
+    assert!(db.metrics().blocks_cut.get() >= 2 && db.metrics().checkpoints.get() >= 2);
+    let check = |db: &Db| {
+        let found = read(db, &tenant);
+        assert_eq!(found.len(), WRITERS * 10);
+        assert!(found.values().all(|s| s.len() == ROUNDS as usize), "every sample once");
+    };
+    check(&db);
+    drop(db);
+    check(&open_cutting(dir.path()));
+}

@@ -178,11 +178,11 @@ impl Head {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<Exemplars>, StoreError> {
+        let directory = self.directory.read();
         let extras = self.extras.read();
         if extras.exemplars.len() == 0 {
             return Ok(Vec::new());
         }
-        let directory = self.directory.read();
         let set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
         let mut found: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
         for (series, exemplar) in extras.exemplars.iter() {
