@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 use pyrrha_model::Timestamp;
 use pyrrha_promql::value::Sample;
-use pyrrha_promql::{Engine, Features, QueryValue, parse};
-use pyrrha_promqltest::{EngineTarget, Target, run_script, script_options};
+use pyrrha_promql::{Engine, EngineOptions, Features, QueryValue, parse};
+use pyrrha_promqltest::{EngineTarget, Target, run_script, script_features, script_options};
 use pyrrha_testkit::ModelDb;
 
 /// Floats, counters with resets, gaps, stale markers, special values, classic and native
@@ -177,7 +177,10 @@ proptest! {
     fn a_range_query_is_a_row_of_instant_queries(query in vector(), start in -20_000i64..200_000, step in 1i64..45_000) {
         // Types may not fit; that is the parser's matter.
         let Ok(expr) = parse(&query, &Features::all()) else { return Ok(()) };
-        let mut target = EngineTarget::new(Engine::new(script_options()), ModelDb::new);
+        // Where names go at the end, the first step of a series decides for all of its steps.
+        let features = Features { delayed_name_removal: false, ..script_features() };
+        let engine = Engine::new(EngineOptions { features, ..script_options() });
+        let mut target = EngineTarget::new(engine, ModelDb::new);
         prop_assert!(run_script("data", DATA, &mut target).is_ok());
         let range = target.range(&query, &expr, start, start + 4 * step, step);
         for i in 0..5 {

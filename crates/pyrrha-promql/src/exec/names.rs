@@ -62,12 +62,17 @@ impl<'a> Exec<'a> {
                 }
                 hashbrown::hash_map::Entry::Occupied(occupied) => {
                     let other = &mut merged[*occupied.get()];
+                    // As in Prometheus, the earliest sample says whether the name goes.
+                    let first = |s: &Series| s.column.presence().iter().next().unwrap_or(usize::MAX);
+                    let earlier = first(&series) < first(other);
                     if strict || !other.column.merge(&series.column) {
                         return Err(QueryError::execution(
                             "vector cannot contain metrics with the same labelset",
                         ));
                     }
-                    other.drop_name &= series.drop_name;
+                    if earlier {
+                        other.drop_name = series.drop_name;
+                    }
                 }
             }
         }
