@@ -10,7 +10,7 @@ use crate::ast::{Expr, ValueType};
 use crate::error::QueryError;
 use crate::exec::Exec;
 use crate::features::Features;
-use crate::plan::{self, Bounds};
+use crate::plan::{self, Bounds, ExplainNode};
 use crate::value::{Sample, Steps};
 
 /// Settings of an [`Engine`].
@@ -229,6 +229,19 @@ impl Engine {
         }
         let bounds = self.bounds(start, end, step_ms.max(1), options);
         self.run(ctx, store, expr, Steps::between(start, end, step_ms), bounds, options)
+    }
+
+    /// The plan of a range query (`step_ms` 0 and `end` = `start`: of an instant query).
+    pub fn explain(
+        &self,
+        expr: &Expr,
+        start: Timestamp,
+        end: Timestamp,
+        step_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<ExplainNode, QueryError> {
+        let plan = plan::build(expr, &self.bounds(start, end, step_ms, options))?;
+        Ok(ExplainNode::of(&plan))
     }
 
     fn bounds<'a>(

@@ -26,3 +26,4 @@ pub use error::QueryError;
 pub use features::Features;
 pub use lexer::unquote;
 pub use parser::{ParseError, parse};
+pub use plan::ExplainNode;

@@ -3,6 +3,7 @@
 
 mod build;
 mod duration;
+mod explain;
 mod optimise;
 
 use pyrrha_model::contract::Projection;
@@ -12,6 +13,7 @@ use crate::ast::{AggregateOp, BinaryOp, Pos, RangeMode, ValueType, VectorMatchin
 use crate::function::{Function, FunctionId};
 
 pub(crate) use build::{Bounds, build};
+pub use explain::ExplainNode;
 pub(crate) use optimise::has_one_name;
 
 /// A node of the plan.
@@ -166,7 +168,9 @@ impl Node {
             Kind::Call(call) => call.positions.iter_mut().for_each(each),
             Kind::Aggregate(aggregate) => {
                 each(&mut aggregate.expr_pos);
-                each(&mut aggregate.param_pos);
+                if aggregate.param.is_some() {
+                    each(&mut aggregate.param_pos);
+                }
             }
             Kind::Number(_) | Kind::Text(_) | Kind::Subquery(_) | Kind::Negate(_) | Kind::Binary(_) => {}
         }

@@ -226,3 +226,51 @@ fn absence_does_not_mind_labels_that_become_equal() {
         Err("vector cannot contain metrics with the same labelset".to_owned())
     );
 }
+
+#[test]
+fn memory_grows_with_groups_and_not_with_series() {
+    let db = ModelDb::new();
+    let mut batch = db.appender(&TenantId::anonymous()).expect("a model takes writes");
+    for i in 0..3000 {
+        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())]);
+        let series = batch.resolve(None, &labels).expect("no limit");
+        for minute in 0..10 {
+            batch.append(series, 0, minute * 60_000, minute as f64).expect("in order");
+        }
+    }
+    batch.commit().expect("a model commits");
+    let peak = |query: &str| {
+        let expr = crate::parse(query, &Features::all()).expect("the query parses");
+        let budget = pyrrha_model::contract::MemoryBudget::new("query", 1 << 30, None);
+        let ctx = QueryContext::new(TenantId::anonymous(), budget, Default::default());
+        let engine = Engine::new(options(Optimiser::ON));
+        engine.range(&ctx, &db, &expr, 0, 600_000, 1_000).expect(query);
+        assert_eq!(ctx.budget.used(), 0, "{query}");
+        ctx.budget.peak()
+    };
+    let (series, groups, top) = (peak("rate(m[5m])"), peak("sum(rate(m[5m]))"), peak("topk(2, rate(m[5m]))"));
+    assert!(groups * 20 < series, "{groups} against {series}");
+    assert!(top * 20 < series, "{top} against {series}");
+}
+
+#[test]
+fn a_plan_says_what_streams_and_what_is_shared() {
+    let query = "sum by (a) (rate(m[5m])) / on (a) (sum by (a) (rate(m[5m])) + count(h @ 10) by (a))";
+    let expr = crate::parse(query, &Features::all()).expect("the query parses");
+    let plan = Engine::new(options(Optimiser::ON)).explain(&expr, 0, 0, 0, &QueryOptions::default());
+    let text = plan.expect("a plan").to_string();
+    let labels = "labels (__name__, __type__, __unit__, a)";
+    let expected = [
+        "operator / on (a) · holds its input".to_owned(),
+        "  aggregate sum by (a) · shared #1".to_owned(),
+        "    call rate".to_owned(),
+        format!("      range {{__name__=\"m\"}}[5m] {labels}"),
+        "  operator + ignoring () · holds its input".to_owned(),
+        "    aggregate sum by (a) · shared #1".to_owned(),
+        "      call rate".to_owned(),
+        format!("        range {{__name__=\"m\"}}[5m] {labels}"),
+        "    aggregate count by (a) · once".to_owned(),
+        format!("      select {{__name__=\"h\"}} @ 10.000 {labels} · once"),
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+}
