@@ -303,6 +303,24 @@ struct Order<'t, F: Fold> {
 
 type Done<F> = Result<(<F as Fold>::Part, Vec<Annotation>), QueryError>;
 
+/// Lets the other threads go if this one panics: they would wait for its batch for ever.
+struct Release<'r, 't, F: Fold> {
+    order: &'r Mutex<Order<'t, F>>,
+    turn: &'r Condvar,
+    stop: &'r AtomicBool,
+}
+
+impl<F: Fold> Drop for Release<'_, '_, F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Under the lock, so that none of them is between looking at the flag and waiting.
+            let _order = self.order.lock();
+            self.stop.store(true, Ordering::Relaxed);
+            self.turn.notify_all();
+        }
+    }
+}
+
 /// The set, and the index of its next batch; `None` at the end.
 struct Pull {
     set: Box<dyn SeriesSet>,
@@ -338,6 +356,7 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
         let order = Mutex::new(Order::<F> { next: 0, waiting: BTreeMap::new(), total, failed: None });
         let (turn, stop) = (Condvar::new(), AtomicBool::new(false));
         let worker = |first: Option<SeriesBatch>| {
+            let _release = Release { order: &order, turn: &turn, stop: &stop };
             let mut work = Work::new(self.exec);
             let mut batch = SeriesBatch::default();
             let mut given = first;
