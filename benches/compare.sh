@@ -65,7 +65,8 @@ for server in $servers; do
     until_ok "$ready" >/dev/null
     "$yardstick" load --url "$url$write" --targets "$targets" --interval-s 15 --from "$from" \
         --duration "$duration" --concurrency 4 --server-pid "$pid" --data-dir "$data" >"$out/$server-load.json"
-    jq -c '{samples, samples_per_s, latency_ms, server, errors}' "$out/$server-load.json"
+    jq -c '{samples, samples_per_s, server_cpu_s_per_million_samples, server_peak_rss_bytes_per_series, latency_ms,
+        other_cpu_s: .process.other_cpu_s, errors}' "$out/$server-load.json"
     kill -9 "$pid"
     wait "$pid" 2>/dev/null || true
     start "$server" "$data"

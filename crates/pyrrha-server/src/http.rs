@@ -63,6 +63,8 @@ fn api() -> Router<Arc<App>> {
         .route("/label/{name}/values", get(labels::values))
         .route("/series", get(labels::series).post(labels::series))
         .route("/metadata", get(metadata::metadata))
+        .route("/rules", get(status::rules))
+        .route("/alerts", get(status::alerts))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/runtimeinfo", get(status::runtimeinfo))
         .route("/status/flags", get(status::flags))

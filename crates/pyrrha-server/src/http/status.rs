@@ -94,6 +94,16 @@ pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
     success(&data, &NoticeLists::default())
 }
 
+/// `GET /api/v1/rules`: this server evaluates none. Grafana asks when it opens a datasource.
+pub(crate) async fn rules() -> Response {
+    success(&json!({"groups": []}), &NoticeLists::default())
+}
+
+/// `GET /api/v1/alerts`: without rules there are none.
+pub(crate) async fn alerts() -> Response {
+    success(&json!({"alerts": []}), &NoticeLists::default())
+}
+
 #[derive(Serialize)]
 struct Stat {
     name: String,

@@ -290,6 +290,8 @@ async fn status_pages_answer() {
     let mimir = get_(&app, "/prometheus/api/v1/status/buildinfo").await.json();
     assert_eq!(mimir["data"]["application"], "Grafana Mimir");
     assert_eq!(get_(&app, "/api/v1/status/flags").await.json()["data"]["query.timeout"], "2m");
+    assert_eq!(get_(&app, "/api/v1/rules?type=alert").await.json()["data"], json!({"groups": []}));
+    assert_eq!(get_(&app, "/api/v1/alerts").await.json()["data"], json!({"alerts": []}));
     assert_eq!(get_(&app, "/api/v1/status/config").await.json()["data"]["yaml"], "");
     assert!(get_(&app, "/api/v1/status/runtimeinfo").await.json()["data"]["startTime"].is_string());
     let metrics = get_(&app, "/metrics").await.text;
