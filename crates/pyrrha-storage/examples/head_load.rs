@@ -109,7 +109,13 @@ fn main() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let open =
         || Db::open(StorageConfig::new(Path::new(&dir)), Arc::new(OsDisk), clock.clone()).expect("opens");
+    let before = clock.monotonic();
     let db = open();
+    println!(
+        "first open: {:?}, {} samples replayed",
+        clock.monotonic() - before,
+        db.metrics().replayed.get()
+    );
     let empty = memory("VmRSS:");
     let start = clock.now_ms() - rounds as i64 * 15_000;
     let (before, cpu_before) = (clock.monotonic(), cpu());

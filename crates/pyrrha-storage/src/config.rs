@@ -45,7 +45,8 @@ impl StorageConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            wal: WalConfig::default(),
+            // A start looks through what is allocated of the last segment.
+            wal: WalConfig { segment_bytes: 64 << 20, ..WalConfig::default() },
             block_range_ms: 2 * 3_600_000,
             samples_per_chunk: 120,
             future_limit_ms: 10 * 60_000,
