@@ -80,6 +80,9 @@ impl Telemetry {
         for kind in ["float", "histogram", "exemplar"] {
             drop(telemetry.ingested.get_or_create(&KindLabels { kind }));
         }
+        for reason in pyrrha_storage::metrics::REFUSAL_REASONS.into_iter().chain(["invalid_series"]) {
+            drop(telemetry.refused.get_or_create(&ReasonLabels { reason }));
+        }
         telemetry
     }
 
