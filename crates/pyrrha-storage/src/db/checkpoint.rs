@@ -90,7 +90,13 @@ impl Shared {
     pub(crate) fn restore(&self, checkpoints: &Checkpoints) -> Result<LogPosition, StorageError> {
         let Some(checkpoint) = checkpoints.latest()? else { return Ok(LogPosition::default()) };
         match self.restore_heads(&checkpoint) {
-            Ok(()) => Ok(checkpoint.position),
+            Ok(()) => {
+                // A process that was killed may not have come to make its name durable. What begins
+                // here must not begin elsewhere after a power loss.
+                let dir = self.checkpoint_dir();
+                self.disk.sync_dir(&dir).map_err(StorageError::io("sync directory", &dir))?;
+                Ok(checkpoint.position)
+            }
             Err(error) => {
                 tracing::error!(checkpoint = checkpoint.number, %error, "checkpoint is of no use, the whole log is read");
                 self.tenants.clear();
