@@ -136,7 +136,10 @@ impl Recovered {
             }
         };
         let ended = match listed {
-            Some(ended) => *ended,
+            Some(ended) => {
+                cut_beyond(disk, dir, &path, ended)?;
+                *ended
+            }
             None => self.finish(disk, &path, &header)?,
         };
         self.closed.push(ended);
@@ -209,4 +212,21 @@ fn void_frame(hole: &[u8], key: SegmentKey, torn: &Torn) -> Result<Vec<u8>, WalE
         FrameHeader { kind: VOID, last: true, records_before, samples_before, ..FrameHeader::default() };
     frame::finish(&mut out, start, header, key, torn.start as u64)?;
     Ok(out)
+}
+
+/// Takes away for good what lies beyond the end that a later segment's header tells. The header may
+/// not be durable: after another crash the file is judged by itself again, and a batch that was
+/// never acknowledged must not come back then.
+fn cut_beyond(disk: &Arc<dyn Disk>, dir: &Path, path: &Path, ended: &Ended) -> Result<(), WalError> {
+    if ended.end == UNKNOWN {
+        return Ok(());
+    }
+    let file = disk.open(path).map_err(|e| WalError::io("open", path, e))?;
+    if file.len().map_err(|e| WalError::io("measure", path, e))? > ended.end {
+        file.set_len(ended.end)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| disk.sync_dir(dir))
+            .map_err(|e| WalError::io("cut", path, e))?;
+    }
+    Ok(())
 }
