@@ -34,6 +34,9 @@ impl DiskManifestStore {
         for entry in disk.list(dir)?.iter().filter(|e| !e.is_dir && e.name.ends_with(UNFINISHED)) {
             disk.remove_file(&dir.join(&entry.name))?;
         }
+        // A process that was killed may have created a number without making its name durable. What
+        // is read from now on, and built upon, must still be there after a power loss.
+        disk.sync_dir(dir)?;
         Ok(Self { disk, dir: dir.to_owned(), attempts: AtomicU64::new(0) })
     }
 
