@@ -59,7 +59,7 @@ impl Lexer<'_> {
 }
 
 /// The text of a string token. Escapes can spell bytes that are no UTF-8; those become
-/// characters of which [`raw_byte`] knows. `None` if the token is not a string as the lexer accepts them.
+/// characters of which `raw_byte` knows. `None` if the token is not a string as the lexer accepts them.
 pub fn unquote(token: &str) -> Option<String> {
     let quote = token.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'))?;
     let inner = token.strip_prefix(quote)?.strip_suffix(quote)?;

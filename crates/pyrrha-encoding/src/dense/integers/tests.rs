@@ -14,7 +14,7 @@ fn bytes_of(numbers: &[i64]) -> Vec<u8> {
 fn each_predictor_has_its_case() {
     let n = 512i64;
     let jitter = |i: i64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64) as u64 >> 33) as i64 % 13;
-    let zero: Vec<i64> = (0..n).map(|i| jitter(i)).collect();
+    let zero: Vec<i64> = (0..n).map(&jitter).collect();
     let last: Vec<i64> = (0..n)
         .scan(0, |v, i| {
             *v += (i * i * 31) % 1009;
