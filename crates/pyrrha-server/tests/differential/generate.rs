@@ -3,12 +3,15 @@
 /// Makes expressions from a seed.
 pub(crate) struct Generator {
     state: u64,
+    /// Within a subquery: another one would have its windows end on full minutes, where 2.42 counts
+    /// the left edge in.
+    in_subquery: bool,
 }
 
 impl Generator {
     /// The same seed gives the same expressions.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1 }
+        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, in_subquery: false }
     }
 
     /// The next expression, an instant vector or scalar.
@@ -64,9 +67,12 @@ impl Generator {
 
     fn matrix(&mut self, depth: u64) -> String {
         let range = self.pick(&["1m", "2m", "5m", "7m30s", "20m"]);
-        if self.below(4) == 0 {
+        if self.below(4) == 0 && !self.in_subquery {
             let step = self.pick(&["1m", "20s", "2m"]);
-            return format!("({})[{range}:{step}]", self.vector(depth - 1));
+            self.in_subquery = true;
+            let inner = self.vector(depth - 1);
+            self.in_subquery = false;
+            return format!("({inner})[{range}:{step}]");
         }
         let name = self.pick(&["load", "requests_total", "requests_total", "sparse", "latency_bucket"]);
         let matchers = self.pick(&["", "", "{job=\"db\"}", "{instance!=\"a:1\"}"]);
@@ -165,8 +171,8 @@ impl Generator {
     }
 
     fn arithmetic(&mut self) -> &'static str {
-        // Not atan2, which kept the metric name in 2.42.
-        self.pick(&["+", "-", "*", "/", "%", "^"])
+        // Not atan2, which kept the metric name in 2.42, nor %, which makes much of a last digit.
+        self.pick(&["+", "-", "*", "/", "^"])
     }
 
     fn number(&mut self) -> &'static str {
@@ -176,7 +182,7 @@ impl Generator {
     fn math(&mut self, depth: u64) -> String {
         let inner = self.vector(depth - 1);
         match self.below(5) {
-            0 => format!("round({inner}, {})", self.pick(&["1", "5", "0.1"])),
+            0 => format!("round({inner}, {})", self.pick(&["100", "500"])),
             1 => format!("clamp({inner}, {}, {})", self.pick(&["-10", "0"]), self.pick(&["10", "100"])),
             2 => format!("clamp_max({inner}, 5)"),
             3 => format!("-({inner})"),
@@ -223,7 +229,7 @@ impl Generator {
     }
 
     fn other(&mut self, depth: u64) -> String {
-        match self.below(9) {
+        match self.below(if self.in_subquery { 8 } else { 9 }) {
             0 => format!(
                 "histogram_quantile({}, rate(latency_bucket[5m]))",
                 self.pick(&["0.5", "0.9", "0", "1"])
