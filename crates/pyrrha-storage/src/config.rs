@@ -18,7 +18,8 @@ pub struct StorageConfig {
     pub samples_per_chunk: u16,
     /// How far a sample may lie ahead of the wall clock, ms.
     pub future_limit_ms: i64,
-    /// How much older than the newest sample of its series a sample may be, ms; 0: not at all.
+    /// Within this many ms of the tenant's newest sample a late sample is refused as out of order,
+    /// before it as too old; 0: always as out of order. Late samples are not stored yet.
     pub out_of_order_window_ms: i64,
     /// Whether start timestamps are stored (XOR2 and ST chunks). Off, they are dropped and counted.
     pub start_timestamps: bool,
