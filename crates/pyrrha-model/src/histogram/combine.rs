@@ -33,18 +33,18 @@ impl Combined {
 #[error("cannot apply this operation on histograms with a mix of exponential and custom bucket schemas")]
 pub struct IncompatibleSchemas;
 
-/// One step of a Kahan-Neumaier sum (decision 28).
+/// One step of a Kahan-Neumaier sum (decision 28): the new sum and compensation.
 #[inline]
-pub fn kahan_add(value: f64, sum: &mut f64, compensation: &mut f64) {
-    let total = *sum + value;
-    if total.is_infinite() {
-        *compensation = 0.0;
-    } else if sum.abs() >= value.abs() {
-        *compensation += (*sum - total) + value;
+pub fn kahan_add(x: f64, sum: f64, c: f64) -> (f64, f64) {
+    let t = sum + x;
+    let c = if t.is_infinite() {
+        0.0
+    } else if sum.abs() >= x.abs() {
+        c + ((sum - t) + x)
     } else {
-        *compensation += (value - total) + *sum;
-    }
-    *sum = total;
+        c + ((x - t) + sum)
+    };
+    (t, c)
 }
 
 impl FloatHistogram {
@@ -142,7 +142,7 @@ impl Adding for Plain {
 impl Adding for Kahan {
     const COMPENSATED: bool = true;
     fn add(value: f64, sum: &mut f64, compensation: &mut f64) {
-        kahan_add(value, sum, compensation);
+        (*sum, *compensation) = kahan_add(value, *sum, *compensation);
     }
 }
 

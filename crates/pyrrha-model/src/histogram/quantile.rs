@@ -100,7 +100,7 @@ impl FloatHistogram {
                 (bucket.upper * bucket.lower).sqrt().copysign(bucket.upper)
             };
             let delta = middle - mean;
-            kahan_add(bucket.count * delta * delta, &mut sum, &mut compensation);
+            (sum, compensation) = kahan_add(bucket.count * delta * delta, sum, compensation);
         }
         (sum + compensation) / self.count
     }

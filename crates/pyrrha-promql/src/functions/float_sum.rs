@@ -1,18 +1,6 @@
 //! Sums and means of floats with Kahan-Neumaier compensation (decision 28).
 
-/// One compensated addition: the new sum and compensation.
-#[inline]
-pub(crate) fn kahan(x: f64, sum: f64, c: f64) -> (f64, f64) {
-    let t = sum + x;
-    let c = if t.is_infinite() {
-        0.0
-    } else if sum.abs() >= x.abs() {
-        c + ((sum - t) + x)
-    } else {
-        c + ((x - t) + sum)
-    };
-    (t, c)
-}
+use pyrrha_model::histogram::kahan_add;
 
 /// A running sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -24,7 +12,7 @@ pub(crate) struct Sum {
 impl Sum {
     #[inline]
     pub(crate) fn add(&mut self, x: f64) {
-        (self.sum, self.c) = kahan(x, self.sum, self.c);
+        (self.sum, self.c) = kahan_add(x, self.sum, self.c);
     }
 
     /// The sum; infinite sums carry no compensation.
@@ -54,7 +42,7 @@ impl Mean {
             return;
         }
         if !self.incremental {
-            let (sum, c) = kahan(x, self.value, self.c);
+            let (sum, c) = kahan_add(x, self.value, self.c);
             if !sum.is_infinite() {
                 (self.value, self.c) = (sum, c);
                 return;
@@ -64,7 +52,7 @@ impl Mean {
             self.c /= self.count - 1.0;
         }
         let q = (self.count - 1.0) / self.count;
-        (self.value, self.c) = kahan(x / self.count, q * self.value, q * self.c);
+        (self.value, self.c) = kahan_add(x / self.count, q * self.value, q * self.c);
     }
 
     /// Adds another mean as a whole.
@@ -78,7 +66,7 @@ impl Mean {
         }
         let count = self.count + other.count;
         if !self.incremental && !other.incremental {
-            let (sum, c) = kahan(other.value, self.value, self.c);
+            let (sum, c) = kahan_add(other.value, self.value, self.c);
             if !sum.is_infinite() {
                 *self = Self { value: sum, c: c + other.c, count, incremental: false };
                 return;
@@ -86,7 +74,7 @@ impl Mean {
         }
         let (a, b) = (self.to_incremental(), other.to_incremental());
         let (mine, theirs) = (a.count / count, b.count / count);
-        let (value, c) = kahan(b.value * theirs, a.value * mine, a.c * mine);
+        let (value, c) = kahan_add(b.value * theirs, a.value * mine, a.c * mine);
         *self = Self { value, c: c + b.c * theirs, count, incremental: true };
     }
 

@@ -1,9 +1,11 @@
 //! Accumulators: one group over all steps.
 
+use pyrrha_model::histogram::kahan_add;
+
 use super::histograms::HistogramTotals;
 use crate::annotations::{HistogramOperation, Note};
 use crate::ast::AggregateOp;
-use crate::functions::float_sum::{Mean, kahan};
+use crate::functions::float_sum::Mean;
 use crate::functions::over_time::quantile;
 use crate::value::{Bits, Column, ScalarColumn};
 
@@ -125,7 +127,7 @@ impl Accumulator {
         match (&mut self.floats, other.floats) {
             (Floats::Sums(sums, compensations), Floats::Sums(s, c)) => {
                 for i in present.iter() {
-                    (sums[i], compensations[i]) = kahan(s[i], sums[i], compensations[i]);
+                    (sums[i], compensations[i]) = kahan_add(s[i], sums[i], compensations[i]);
                     if !sums[i].is_infinite() {
                         compensations[i] += c[i];
                     }
@@ -191,11 +193,11 @@ impl Accumulator {
 fn add_sums(sums: &mut [f64], compensations: &mut [f64], values: &[f64], present: &Bits) {
     if present.count() == values.len() {
         for ((sum, c), x) in sums.iter_mut().zip(compensations).zip(values) {
-            (*sum, *c) = kahan(*x, *sum, *c);
+            (*sum, *c) = kahan_add(*x, *sum, *c);
         }
     } else {
         for i in present.iter() {
-            (sums[i], compensations[i]) = kahan(values[i], sums[i], compensations[i]);
+            (sums[i], compensations[i]) = kahan_add(values[i], sums[i], compensations[i]);
         }
     }
 }
