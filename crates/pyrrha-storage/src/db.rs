@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod cut;
+mod jobs;
 mod open;
 mod queryable;
 mod replay;
@@ -22,6 +23,7 @@ use pyrrha_env::{Clock, Disk, DiskLock};
 use pyrrha_model::contract::{Appender, Ingest, Queryable};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
 
+use crate::block::BlockMeta;
 use crate::config::StorageConfig;
 use crate::error::StorageError;
 use crate::head::{CommitLog, HeadAppender};
@@ -92,6 +94,12 @@ impl Db {
     /// Tenants that have a head or blocks, sorted.
     pub fn tenants(&self) -> Vec<TenantId> {
         self.shared.tenants.all().iter().map(|t| t.head.tenant.clone()).collect()
+    }
+
+    /// What the live, readable blocks of a tenant say of themselves, by time.
+    pub fn blocks(&self, tenant: &TenantId) -> Vec<BlockMeta> {
+        let tenant = self.shared.tenants.get(tenant);
+        tenant.map_or_else(Vec::new, |t| t.blocks().iter().map(|b| b.meta().clone()).collect())
     }
 
     /// Reads of all tenants: each query reads the tenant of its context.
@@ -178,4 +186,4 @@ pub struct HeadStats {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

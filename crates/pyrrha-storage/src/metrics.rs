@@ -67,6 +67,8 @@ pub struct Metrics {
     pub blocks_cut: Counter,
     /// Blocks removed because they are past retention.
     pub blocks_removed: Counter,
+    /// Blocks removed because the job that wrote them never committed them.
+    pub orphans_removed: Counter,
     /// Blocks that could not be opened.
     pub blocks_damaged: Counter,
     /// Cuts that failed and are tried again.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pyrrha_model::TimeRange;
 
+use super::jobs::Job;
 use super::tenant::Tenant;
 use super::{Db, Shared};
 use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
@@ -38,6 +39,7 @@ struct Written {
     range: TimeRange,
     /// The block; none if the range had nothing readable.
     block: Option<Block>,
+    job: Job,
 }
 
 impl Db {
@@ -67,11 +69,11 @@ impl Db {
             let hidden = tenant.view.read().head.cut.clone();
             let Some(range) = tenant.head.cuttable(&hidden) else { return Ok(false) };
             tenant.head.refuse_range(range);
-            let block = self.write_range(tenant, range);
-            if block.is_err() {
+            let written = self.write_range(tenant, range);
+            if written.is_err() {
                 tenant.head.accept_range(&hidden);
             }
-            state.written = Some(Written { range, block: block? });
+            state.written = Some(written?);
         }
         let Some(written) = &state.written else { return Ok(false) };
         if let Some(block) = &written.block {
@@ -80,15 +82,32 @@ impl Db {
             self.shared.metrics.blocks_cut.add(1);
         }
         if let Some(written) = state.written.take() {
-            hide(tenant, written, state);
+            self.shared.end_job(&tenant.head.tenant, &written.job, &tenant.manifest.current());
+            hide(tenant, written.range, written.block, state);
         }
         Ok(true)
     }
 
-    fn write_range(&self, tenant: &Tenant, range: TimeRange) -> Result<Option<Block>, StorageError> {
+    fn write_range(&self, tenant: &Tenant, range: TimeRange) -> Result<Written, StorageError> {
         tenant.head.settle(&*self.log)?;
         tenant.head.seal_range(range);
         let id = BlockId::new(&*self.shared.clock);
+        let job = self.shared.begin_job(&tenant.head.tenant, &[id], &[])?;
+        match self.write_block(tenant, range, id) {
+            Ok(block) => Ok(Written { range, block, job }),
+            Err(error) => {
+                self.shared.end_job(&tenant.head.tenant, &job, &tenant.manifest.current());
+                Err(error)
+            }
+        }
+    }
+
+    fn write_block(
+        &self,
+        tenant: &Tenant,
+        range: TimeRange,
+        id: BlockId,
+    ) -> Result<Option<Block>, StorageError> {
         let dir = self.shared.bucket_dir(&tenant.head.tenant).join(id.to_string());
         let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
         let mut series = 0u64;
@@ -130,15 +149,15 @@ impl Db {
 }
 
 /// From here on queries read the range in the block.
-fn hide(tenant: &Tenant, written: Written, state: &mut CutState) {
+fn hide(tenant: &Tenant, range: TimeRange, block: Option<Block>, state: &mut CutState) {
     let mut view = tenant.view.write();
     let mut cut = view.head.cut.to_vec();
-    add_range(&mut cut, written.range);
+    add_range(&mut cut, range);
     let old = std::mem::replace(&mut view.head, HeadView { cut: cut.into(), pin: Arc::default() });
     state.readers.push(old.pin);
-    state.hidden.push(written.range);
+    state.hidden.push(range);
     let mut blocks: Vec<Block> = view.blocks.to_vec();
-    blocks.extend(written.block);
+    blocks.extend(block);
     blocks.sort_by_key(|b| b.meta().min_time);
     view.blocks = blocks.into();
 }

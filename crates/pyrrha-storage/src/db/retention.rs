@@ -70,20 +70,21 @@ impl Shared {
         if old.is_empty() {
             return Ok(());
         }
-        tenant.manifest.commit(&[], &old)?;
+        let id = &tenant.head.tenant;
+        let job = self.begin_job(id, &[], &old)?;
+        let live = tenant.manifest.commit(&[], &old)?;
         {
             let mut view = tenant.view.write();
             let kept: Vec<Block> =
                 view.blocks.iter().filter(|b| !old.contains(&b.meta().ulid)).cloned().collect();
             view.blocks = kept.into();
         }
-        for id in old {
-            // Queries that have it open keep its bytes; a directory that stays is no live block.
-            let dir = self.bucket_dir(&tenant.head.tenant).join(id.to_string());
-            tracing::info!(tenant = %tenant.head.tenant, block = %id, "block is past retention and removed");
+        for block in &old {
+            tracing::info!(tenant = %id, %block, "block is past retention and removed");
             self.metrics.blocks_removed.add(1);
-            self.disk.remove_dir_all(&dir).map_err(StorageError::io("remove block", &dir))?;
         }
+        // Queries that have one open keep its bytes.
+        self.end_job(id, &job, &live);
         Ok(())
     }
 }

@@ -81,6 +81,9 @@ impl Shared {
         let store = DiskManifestStore::open(self.disk.clone(), &manifests)
             .map_err(StorageError::io("open manifest", &manifests))?;
         let manifest = Manifest::open(Arc::new(store), self.clock.clone())?;
+        if let Err(error) = self.sweep_jobs(id, &manifest.current()) {
+            tracing::warn!(tenant = %id, %error, "jobs of an earlier run could not be tidied up, the next start does it");
+        }
         let (blocks, missing) = self.open_blocks(id, &manifest);
         let head = Head::new(id.clone(), self.config.clone(), self.clock.clone(), self.metrics.clone());
         for entry in self.disk.list(&dir).map_err(StorageError::io("list directory", &dir))? {
