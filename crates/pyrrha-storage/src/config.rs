@@ -30,13 +30,18 @@ pub struct StorageConfig {
     /// A head range that newer data has passed is cut only after nothing came for it for so long:
     /// whoever loads history may take its time.
     pub quiet_before_cut: Duration,
-    /// A head range is cut when nothing was appended to its tenant for so long.
+    /// A head range that lies well in the past is cut when nothing was appended to it for so long.
     pub idle_cut_after: Duration,
     /// Longest time between two checkpoints while samples come in.
     pub checkpoint_every: Duration,
     /// Samples in the log since the last checkpoint that cause the next one; with many series it
     /// takes more.
     pub checkpoint_after_samples: u64,
+    /// Bytes of the disk that are kept for cuts to go on when it is full; 0: none.
+    pub disk_reserve_bytes: u64,
+    /// Bytes of the log that one tenant may keep from being truncated; beyond, its ranges are cut
+    /// as soon as they can be.
+    pub log_limit_bytes: u64,
     /// Data older than this is removed; zero: never.
     pub retention: Duration,
 }
@@ -59,6 +64,8 @@ impl StorageConfig {
             idle_cut_after: Duration::from_secs(30 * 60),
             checkpoint_every: Duration::from_secs(3 * 60),
             checkpoint_after_samples: 2_000_000,
+            disk_reserve_bytes: 64 << 20,
+            log_limit_bytes: 4 << 30,
             retention: Duration::ZERO,
         }
     }

@@ -28,6 +28,7 @@ use crate::config::StorageConfig;
 use crate::error::StorageError;
 use crate::head::{CommitLog, HeadAppender};
 use crate::metrics::Metrics;
+use crate::space::Reserve;
 use crate::wal::checkpoint::Checkpoints;
 use crate::wal::{DamageReason, DamageReport, LogPosition, Wal};
 use checkpoint::LastCheckpoint;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     tenants: Tenants,
+    reserve: Reserve,
 }
 
 impl Db {
@@ -84,6 +86,16 @@ impl Db {
     /// this run nothing of the log is truncated or passed over by a checkpoint.
     fn keeps_whole_log(&self) -> bool {
         self.damage.places.iter().any(|place| place.reason == DamageReason::Unreadable)
+    }
+
+    /// Whether writes are refused because the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        self.shared.reserve.is_full()
+    }
+
+    /// How often the disk's reserve was released, and how many writes were refused for a full disk.
+    pub fn reserve_counts(&self) -> (u64, u64) {
+        (self.shared.reserve.released.get(), self.shared.reserve.refused.get())
     }
 
     /// Where blocks of a tenant are.
@@ -129,14 +141,28 @@ impl Db {
     /// Housekeeping; to be called about once a second, by one thread.
     pub fn maintain(&self) -> Result<(), StorageError> {
         let _one = self.housekeeping.lock();
+        let result = self.keep_house();
+        self.shared.reserve.restore();
+        result
+    }
+
+    fn keep_house(&self) -> Result<(), StorageError> {
+        let log = cut::LogSizes::of(&self.wal);
         for tenant in self.shared.tenants.all() {
-            self.shared.write_head_chunks(&tenant, false)?;
-            self.cut_ranges(&tenant);
+            // On a full disk chunks stay in memory, and what follows makes room.
+            if let Err(error) = self.shared.write_head_chunks(&tenant, false)
+                && !self.is_disk_full()
+            {
+                return Err(error);
+            }
+            self.cut_ranges(&tenant, &log);
         }
         self.retain()?;
         if !self.keeps_whole_log() {
             self.truncate_log()?;
-            self.checkpoint_if_due();
+            if !self.is_disk_full() {
+                self.checkpoint_if_due();
+            }
         }
         Ok(())
     }
@@ -155,6 +181,7 @@ impl Ingest for Db {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::new(ErrorKind::Unavailable, "database is closed"));
         }
+        self.shared.reserve.check_writable()?;
         let tenant = self.shared.tenant(tenant)?;
         Ok(Box::new(HeadAppender::open(tenant.head.clone(), self.log.clone())?))
     }

@@ -10,6 +10,7 @@ mod head;
 pub mod manifest;
 pub mod metrics;
 mod query;
+mod space;
 pub mod wal;
 
 pub use config::StorageConfig;

@@ -189,6 +189,11 @@ impl Wal {
         self.shared.writer.lock().size().1
     }
 
+    /// Segments with their bytes, oldest first, without what is allocated ahead.
+    pub fn segment_sizes(&self) -> Vec<(u64, u64)> {
+        self.shared.writer.lock().sizes()
+    }
+
     /// What the log counts.
     pub fn metrics(&self) -> &Arc<WalMetrics> {
         &self.shared.metrics

@@ -79,6 +79,7 @@ impl Run {
                 samples_per_chunk: 7,
                 quiet_before_cut: Duration::ZERO,
                 checkpoint_after_samples: 40,
+                disk_reserve_bytes: 8 << 10,
                 ..StorageConfig::new("data")
             };
             match Db::open_single_threaded(config, Arc::new(self.disk.clone()), self.clock.clone()) {

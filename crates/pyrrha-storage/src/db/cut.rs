@@ -16,10 +16,25 @@ use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
 use crate::error::StorageError;
 use crate::head::{HeadView, add_range};
 use crate::manifest::{BlockEntry, ManifestError};
-use crate::wal::LogPosition;
+use crate::wal::{LogPosition, Wal};
 
 /// After a cut failed (a full disk, say) it is tried again this much later.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Bytes of the log by segment, oldest first.
+pub(super) struct LogSizes(Vec<(u64, u64)>);
+
+impl LogSizes {
+    pub(super) fn of(wal: &Wal) -> Self {
+        Self(wal.segment_sizes())
+    }
+
+    /// Bytes of the segment of `position` and those after it.
+    fn bytes_from(&self, position: LogPosition) -> u64 {
+        let first = self.0.partition_point(|(number, _)| *number < position.segment);
+        self.0[first..].iter().map(|(_, bytes)| bytes).sum()
+    }
+}
 
 /// Where the cuts of a tenant stand.
 #[derive(Debug, Default)]
@@ -45,12 +60,16 @@ struct Written {
 impl Db {
     /// Cuts what may be cut, and forgets what no query reads any more. A failure is logged,
     /// counted, and tried again later: the samples stay in the log.
-    pub(super) fn cut_ranges(&self, tenant: &Tenant) {
+    pub(super) fn cut_ranges(&self, tenant: &Tenant, log: &LogSizes) {
         let mut state = tenant.cuts.lock();
         while self.shared.clock.monotonic() >= state.not_before {
-            match self.cut_next(tenant, &mut state) {
+            let failures = self.shared.reserve.failures();
+            match self.cut_next(tenant, &mut state, log) {
+                // The log gives room before the next cut wants some.
+                Ok(true) if self.is_disk_full() => break,
                 Ok(true) => {}
                 Ok(false) => break,
+                Err(_) if self.shared.reserve.release_since(failures) => {}
                 Err(error) => {
                     tracing::error!(tenant = %tenant.head.tenant, %error, "head range could not be cut, it is tried again");
                     self.shared.metrics.cuts_failed.add(1);
@@ -64,10 +83,12 @@ impl Db {
     }
 
     /// Cuts the next range; false if there is none.
-    fn cut_next(&self, tenant: &Tenant, state: &mut CutState) -> Result<bool, StorageError> {
+    fn cut_next(&self, tenant: &Tenant, state: &mut CutState, log: &LogSizes) -> Result<bool, StorageError> {
         if state.written.is_none() {
             let hidden = tenant.view.read().head.cut.clone();
-            let Some(range) = tenant.head.cuttable(&hidden) else { return Ok(false) };
+            let pinned = tenant.head.pins_log_from(&hidden).map_or(0, |from| log.bytes_from(from));
+            let pressed = pinned > self.shared.config.log_limit_bytes || self.is_disk_full();
+            let Some(range) = tenant.head.cuttable(&hidden, pressed) else { return Ok(false) };
             tenant.head.refuse_range(range);
             let written = self.write_range(tenant, range);
             if written.is_err() {

@@ -17,6 +17,7 @@ use crate::block::remove_unfinished;
 use crate::config::StorageConfig;
 use crate::durable;
 use crate::error::StorageError;
+use crate::space::Reserve;
 use crate::wal::Wal;
 use crate::wal::checkpoint::Checkpoints;
 
@@ -58,12 +59,15 @@ impl Db {
         create_data_dir(&*disk, &dir).map_err(StorageError::io("create data directory", &dir))?;
         let lock = take_lock(&*disk, &dir)?;
         check_version(&*disk, &dir)?;
+        let (reserve, disk) = Reserve::new(disk, &dir, config.disk_reserve_bytes);
+        reserve.restore();
         let shared = Arc::new(Shared {
             config: Arc::new(config),
             disk: disk.clone(),
             clock: clock.clone(),
             metrics: Arc::default(),
             tenants: Tenants::default(),
+            reserve,
         });
         shared.open_tenants()?;
         let checkpoints = Checkpoints::open(disk.clone(), &shared.checkpoint_dir())?;

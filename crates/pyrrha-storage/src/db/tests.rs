@@ -320,6 +320,94 @@ fn retention_removes_old_blocks_and_a_clock_that_jumps_removes_nothing() {
 }
 
 #[test]
+fn a_tenant_that_keeps_too_much_of_the_log_is_cut_early_and_a_silent_one_in_half_an_hour() {
+    use std::time::Duration;
+    const HOUR: i64 = 3_600_000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let [sparse, busy, silent] = ["sparse", "busy", "silent"].map(|id| TenantId::new(id).expect("a tenant"));
+    let clock = Arc::new(pyrrha_testkit::SimClock::new(100 * HOUR));
+    let config = StorageConfig {
+        wal: crate::wal::WalConfig { segment_bytes: 4 << 10, ..Default::default() },
+        log_limit_bytes: 40 << 10,
+        ..StorageConfig::new(dir.path())
+    };
+    let db = Db::open(config, Arc::new(OsDisk), clock.clone()).expect("opens");
+    let maintain = || db.maintain().expect("maintains");
+    let cut = || db.metrics().blocks_cut.get();
+    append(&db, &sparse, &[(0, 10 * HOUR, 1.0), (1, 100 * HOUR, 1.0)]);
+    clock.advance(Duration::from_secs(5));
+    maintain();
+    assert_eq!(cut(), 0, "its sender may have more for the range");
+    for n in 0..1000 {
+        append(&db, &busy, &[(0, 100 * HOUR + n, 1.0)]);
+    }
+    maintain();
+    assert_eq!(cut(), 1, "the range holds back 40 KiB of the log");
+    append(&db, &silent, &[(0, 99 * HOUR, 1.0)]);
+    clock.advance(Duration::from_secs(20 * 60));
+    append(&db, &busy, &[(0, 100 * HOUR + 2000, 1.0)]);
+    clock.advance(Duration::from_secs(11 * 60));
+    maintain();
+    assert_eq!(cut(), 1, "a range that is young by the wall clock takes what senders kept");
+    clock.advance(Duration::from_secs(170 * 60));
+    append(&db, &busy, &[(0, 103 * HOUR, 1.0)]);
+    maintain();
+    let blocks = |tenant| db.blocks(tenant).len();
+    assert_eq!((blocks(&silent), blocks(&sparse)), (1, 2), "all is in blocks, though nothing newer came");
+}
+
+#[test]
+fn a_cut_finishes_on_a_full_disk_and_then_writes_go_on() {
+    const MINUTE: i64 = 60_000;
+    let disk = pyrrha_testkit::SimDisk::new(1);
+    let clock = Arc::new(pyrrha_testkit::SimClock::new(100 * 60 * MINUTE));
+    let tenant = TenantId::anonymous();
+    let config = || StorageConfig {
+        wal: crate::wal::WalConfig { segment_bytes: 8 << 10, ..Default::default() },
+        disk_reserve_bytes: 64 << 10,
+        ..cutting(Path::new("data"))
+    };
+    let open = || Db::open_single_threaded(config(), Arc::new(disk.clone()), clock.clone()).expect("opens");
+    let db = open();
+    let written = std::cell::Cell::new(0i64);
+    let write = |db: &Db| -> Result<(), String> {
+        let mut appender = db.appender(&tenant).map_err(|e| e.to_string())?;
+        let series = appender.resolve(None, &labels(0)).map_err(|e| e.to_string())?;
+        let n = written.get();
+        appender.append(series, 0, n * MINUTE, n as f64).map_err(|e| e.to_string())?;
+        appender.commit().map_err(|e| e.to_string())?;
+        written.set(n + 1);
+        Ok(())
+    };
+    // Four hours are to be cut, and nothing is free beside the reserve.
+    while write(&db).is_ok() {
+        if disk.used() > 400 << 10 {
+            disk.set_capacity(Some(disk.used()));
+        }
+    }
+    let refusal = write(&db).expect_err("full");
+    assert!(refusal.starts_with("disk is full, writes are refused until space is freed"), "{refusal}");
+    assert!(db.is_disk_full());
+    (0..20).for_each(|_| db.maintain().expect("maintains"));
+    assert!(db.metrics().blocks_cut.get() > 0);
+    assert!(db.metrics().cuts_failed.get() == 0 && db.reserve_counts().0 > 0, "the cut took the reserve");
+    assert!(!db.is_disk_full(), "the log gave room");
+    write(&db).expect("writes go on");
+    let found = read(&db, &tenant);
+    assert_eq!(found[&labels(0)].len() as i64, written.get(), "nothing acknowledged is lost");
+    drop(db);
+    // A start on a full disk reads, and refuses writes.
+    disk.remove_file(Path::new("data/reserve")).expect("removes");
+    disk.set_capacity(Some(disk.used()));
+    let db = open();
+    assert_eq!(read(&db, &tenant)[&labels(0)].len() as i64, written.get());
+    assert!(write(&db).is_err());
+    disk.set_capacity(None);
+    db.maintain().expect("maintains");
+    write(&db).expect("writes go on");
+}
+
+#[test]
 fn writers_readers_cuts_and_checkpoints_run_side_by_side() {
     use std::sync::atomic::AtomicBool;
     const WRITERS: usize = 3;

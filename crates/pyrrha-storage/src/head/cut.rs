@@ -26,27 +26,27 @@ const SETTLE_TRIES: usize = 200;
 const SETTLE_WAIT: Duration = Duration::from_millis(1);
 
 impl Head {
-    /// The oldest range that is not `hidden` and may be cut: newer data lies half a range beyond its end and nothing
-    /// has come for it of late, or nothing at all has come for long and the range is as old by the
-    /// wall clock.
-    pub(crate) fn cuttable(&self, hidden: &[TimeRange]) -> Option<TimeRange> {
+    /// The oldest range that is not `hidden` and may be cut: newer data lies half a range beyond its
+    /// end and nothing has come for it of late, or nothing has come for it for long and it is as old
+    /// by the wall clock. Under pressure (the head keeps too much of the log, or the disk is full)
+    /// newer data beyond its end is enough, or its age.
+    pub(crate) fn cuttable(&self, hidden: &[TimeRange], pressed: bool) -> Option<TimeRange> {
         let (now, wall) = (self.clock.monotonic(), self.clock.now_ms());
         let data = self.data.read();
         let ranges = || data.ranges.iter().filter(|(start, _)| !is_cut(hidden, **start));
         let newest = ranges().map(|(_, r)| r.max_time).max()?;
-        let idle_tenant = ranges()
-            .map(|(_, r)| r)
-            .map(|r| r.appended)
-            .max()
-            .is_some_and(|last| now.saturating_sub(last) >= self.config.idle_cut_after);
         let range_ms = data.rules.range_ms;
         ranges().find_map(|(&start, info)| {
-            let passed = newest >= start.saturating_add(range_ms + range_ms / 2)
-                && now.saturating_sub(info.appended) >= self.config.quiet_before_cut;
+            let silent = now.saturating_sub(info.appended);
+            let (end, settled) =
+                (start.saturating_add(range_ms), start.saturating_add(range_ms + range_ms / 2));
+            let passed = newest >= settled && silent >= self.config.quiet_before_cut;
             // Senders come back after an outage with what they kept: a range that is young by the wall
             // clock still takes it.
-            let old = wall >= start.saturating_add(range_ms + range_ms / 2);
-            (passed || idle_tenant && old).then(|| TimeRange::new(start, start + range_ms - 1))
+            let old = wall >= settled;
+            let idle = old && silent >= self.config.idle_cut_after;
+            let may_go = passed || idle || pressed && (newest >= end || old);
+            may_go.then(|| TimeRange::new(start, start + range_ms - 1))
         })
     }
 
@@ -79,6 +79,13 @@ impl Head {
     /// The log has nothing of the head's samples before this place; `None`: nothing at all.
     pub(crate) fn logged_from(&self) -> Option<LogPosition> {
         self.data.read().ranges.values().map(|r| r.logged_from).min()
+    }
+
+    /// The same without the ranges that are `hidden`.
+    pub(crate) fn pins_log_from(&self, hidden: &[TimeRange]) -> Option<LogPosition> {
+        let data = self.data.read();
+        let kept = data.ranges.iter().filter(|(start, _)| !is_cut(hidden, **start));
+        kept.map(|(_, range)| range.logged_from).min()
     }
 
     /// Logs exemplars and metadata once more if some of them lie before `keep_from`.

@@ -209,8 +209,11 @@ impl Writer {
         let key = SegmentKey { number, nonce: xxhash_rust::xxh3::xxh3_64(&seed) };
         let listed = &self.closed[self.closed.len().saturating_sub(MAX_LISTED)..];
         let header = segment::encode_header(key, now, listed);
-        file.allocate(self.segment_bytes.max(header.len() as u64))
-            .map_err(|e| WalError::io("allocate", path, e))?;
+        match file.allocate(self.segment_bytes.max(header.len() as u64)) {
+            // What a full disk still has is used record by record.
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {}
+            result => result.map_err(|e| WalError::io("allocate", path, e))?,
+        }
         file.write_at(0, &header).map_err(|e| WalError::io("write", path, e))?;
         // The header is durable before the first record is written: a readable record always has
         // a readable header, unless damage struck.
@@ -291,10 +294,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Segments with their bytes, oldest first.
+    pub(super) fn sizes(&self) -> Vec<(u64, u64)> {
+        let open = self.open.iter().map(|open| (open.key.number, open.offset));
+        let known = |e: &Ended| (e.number, if e.end == segment::UNKNOWN { 0 } else { e.end });
+        self.closed.iter().map(known).chain(open).collect()
+    }
+
     /// Segments and bytes of the log.
     pub(super) fn size(&self) -> (u64, u64) {
-        let open = self.open.iter().map(|open| open.offset);
-        let all = self.closed.iter().map(|e| if e.end == segment::UNKNOWN { 0 } else { e.end }).chain(open);
-        all.fold((0, 0), |(n, sum), bytes| (n + 1, sum + bytes))
+        self.sizes().into_iter().fold((0, 0), |(n, sum), (_, bytes)| (n + 1, sum + bytes))
     }
 }

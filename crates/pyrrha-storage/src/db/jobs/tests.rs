@@ -19,6 +19,7 @@ const HOUR: i64 = 3_600_000;
 fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Result<Db, StorageError> {
     let config = StorageConfig {
         quiet_before_cut: Duration::ZERO,
+        disk_reserve_bytes: 0,
         wal: crate::wal::WalConfig { segment_bytes: 8 << 10, ..Default::default() },
         ..StorageConfig::new("data")
     };
