@@ -8,8 +8,9 @@ use pyrrha_model::{FloatHistogram, Labels, Timestamp};
 use crate::annotations::Annotations;
 use crate::ast::{Expr, ValueType};
 use crate::error::QueryError;
-use crate::exec::Exec;
+use crate::exec::{Exec, Wanted, Watch};
 use crate::features::Features;
+use crate::observe::{PerStep, Progress, QueryStats, QueryTimes, Stopwatch};
 use crate::plan::{self, Bounds, ExplainNode};
 use crate::value::{Sample, Steps};
 
@@ -79,6 +80,14 @@ pub struct QueryOptions {
     pub lookback_delta_ms: Option<i64>,
     /// The query's text, for positions in run-time errors.
     pub text: String,
+    /// Where to follow the query.
+    pub progress: Arc<Progress>,
+    /// Tells the time; without one, none is measured.
+    pub stopwatch: Option<Stopwatch>,
+    /// Whether samples are counted by step.
+    pub per_step: bool,
+    /// Whether the plan is told with what each operator did (which needs a stopwatch).
+    pub explain: bool,
 }
 
 /// A query's result.
@@ -90,6 +99,12 @@ pub struct QueryResult {
     pub annotations: Annotations,
     /// What it took.
     pub stats: QueryStats,
+    /// Where the time went.
+    pub times: QueryTimes,
+    /// Samples by step, if asked for.
+    pub per_step: Option<PerStep>,
+    /// What each operator did, if asked for.
+    pub explain: Option<ExplainNode>,
 }
 
 /// The value of an expression.
@@ -136,19 +151,6 @@ pub struct MatrixSeries {
     pub floats: Vec<(Timestamp, f64)>,
     /// Histograms by time (ms); no time is among the floats'.
     pub histograms: Vec<(Timestamp, Arc<FloatHistogram>)>,
-}
-
-/// What a query took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QueryStats {
-    /// Samples that selectors brought to steps: `totalQueryableSamples`.
-    pub total_samples: u64,
-    /// Samples read from the store, each once: `samplesRead`.
-    pub samples_read: u64,
-    /// Most samples held at once.
-    pub peak_samples: u64,
-    /// Series that selectors found.
-    pub series: u64,
 }
 
 /// Evaluates expressions. Holds no data of queries; share one.
@@ -241,7 +243,7 @@ impl Engine {
         options: &QueryOptions,
     ) -> Result<ExplainNode, QueryError> {
         let plan = plan::build(expr, &self.bounds(start, end, step_ms, options))?;
-        Ok(ExplainNode::of(&plan))
+        Ok(ExplainNode::of(&plan, None))
     }
 
     fn bounds<'a>(
@@ -271,11 +273,28 @@ impl Engine {
         bounds: Bounds<'_>,
         options: &QueryOptions,
     ) -> Result<QueryResult, QueryError> {
+        let began = options.stopwatch.as_ref().map(Stopwatch::elapsed).unwrap_or_default();
         let plan = plan::build(expr, &bounds)?;
+        let wanted = Wanted {
+            progress: options.progress.clone(),
+            stopwatch: options.stopwatch.clone(),
+            explain: options.explain,
+            per_step: options.per_step,
+        };
+        let watch = Watch::new(wanted, plan.count(), steps);
+        let prepared = watch.now();
         let lookback = options.lookback_delta_ms.unwrap_or(self.options.lookback_delta_ms);
-        let exec = Exec::new(ctx, store, &self.options, lookback, bounds.step != 0);
-        let value = exec.evaluate(&plan, steps)?;
-        let (annotations, stats) = exec.finish();
-        Ok(QueryResult { value, annotations, stats })
+        let exec = Exec::new(ctx, store, &self.options, lookback, bounds.step != 0, watch);
+        let value = exec.evaluate(&plan, steps);
+        let (annotations, watch) = exec.finish();
+        let value = value.map_err(|e| e.name_dearest(|| plan::dearest(&plan, &watch)))?;
+        Ok(QueryResult {
+            value,
+            annotations,
+            stats: watch.progress.stats(),
+            times: watch.times(began, prepared),
+            per_step: watch.per_step(),
+            explain: options.explain.then(|| ExplainNode::of(&plan, Some(&watch))),
+        })
     }
 }

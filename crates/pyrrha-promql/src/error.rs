@@ -38,6 +38,17 @@ impl QueryError {
         Self::Execution(text.into())
     }
 
+    /// An exceeded memory budget names the selector that took the most.
+    pub(crate) fn name_dearest(self, dearest: impl FnOnce() -> Option<String>) -> Self {
+        match self {
+            Self::Stopped(error) if error.kind() == ErrorKind::Limit => Self::Stopped(match dearest() {
+                Some(dearest) => StoreError::new(ErrorKind::Limit, format!("{error}; {dearest}")),
+                None => error,
+            }),
+            other => other,
+        }
+    }
+
     /// Wraps what a store returned; a stopped query keeps its own text.
     pub fn from_store(error: StoreError) -> Self {
         match error.kind() {

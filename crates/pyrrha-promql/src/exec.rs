@@ -19,10 +19,9 @@ mod select;
 mod shared;
 mod stages;
 mod table;
+mod watch;
 mod whole;
 mod window;
-
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use pyrrha_model::SymbolId;
@@ -30,13 +29,14 @@ use pyrrha_model::contract::{QueryContext, Queryable};
 
 use crate::annotations::{Annotation, Annotations};
 use crate::ast::ValueType;
-use crate::engine::{EngineOptions, QueryStats, QueryValue};
+use crate::engine::{EngineOptions, QueryValue};
 use crate::error::QueryError;
 use crate::plan::{Kind, Node};
 use crate::value::Steps;
 
 pub(crate) use scalar::{arithmetic, compare, mismatch, scalar_binary};
 pub(crate) use table::{Charge, Table};
+pub(crate) use watch::{Wanted, Watch};
 
 /// The evaluation of one query.
 pub(crate) struct Exec<'a> {
@@ -50,11 +50,7 @@ pub(crate) struct Exec<'a> {
     pub(crate) name_labels: [SymbolId; 3],
     notes: Mutex<Annotations>,
     shared: shared::Shared,
-    held: AtomicUsize,
-    peak: AtomicUsize,
-    total: AtomicU64,
-    read: AtomicU64,
-    series: AtomicU64,
+    pub(crate) watch: Watch,
 }
 
 impl<'a> Exec<'a> {
@@ -64,6 +60,7 @@ impl<'a> Exec<'a> {
         options: &'a EngineOptions,
         lookback: i64,
         range_query: bool,
+        watch: Watch,
     ) -> Self {
         Self {
             ctx,
@@ -74,11 +71,7 @@ impl<'a> Exec<'a> {
             name_labels: names::name_labels(&ctx.symbols),
             notes: Mutex::default(),
             shared: shared::Shared::new(&ctx.budget),
-            held: AtomicUsize::new(0),
-            peak: AtomicUsize::new(0),
-            total: AtomicU64::new(0),
-            read: AtomicU64::new(0),
-            series: AtomicU64::new(0),
+            watch,
         }
     }
 
@@ -97,14 +90,8 @@ impl<'a> Exec<'a> {
     }
 
     /// What the evaluation found out besides the value.
-    pub(crate) fn finish(self) -> (Annotations, QueryStats) {
-        let stats = QueryStats {
-            total_samples: self.total.into_inner(),
-            samples_read: self.read.into_inner(),
-            peak_samples: self.peak.into_inner() as u64,
-            series: self.series.into_inner(),
-        };
-        (self.notes.into_inner(), stats)
+    pub(crate) fn finish(self) -> (Annotations, Watch) {
+        (self.notes.into_inner(), self.watch)
     }
 
     /// Adds annotations, in the order of evaluation.
@@ -112,26 +99,13 @@ impl<'a> Exec<'a> {
         self.notes.lock().extend(notes);
     }
 
-    /// Counts samples that a selector brought to steps.
-    pub(crate) fn count_samples(&self, samples: usize) {
-        self.total.fetch_add(samples as u64, Ordering::Relaxed);
-    }
-
-    /// Counts a series read from the store, and its samples.
-    pub(crate) fn count_series(&self, samples: usize) {
-        self.series.fetch_add(1, Ordering::Relaxed);
-        self.read.fetch_add(samples as u64, Ordering::Relaxed);
-    }
-
     /// Counts samples as held, or fails by the limit.
     pub(crate) fn hold(&self, samples: usize) -> Result<(), QueryError> {
-        let held = self.held.fetch_add(samples, Ordering::Relaxed) + samples;
-        if held > self.options.max_samples {
-            self.held.fetch_sub(samples, Ordering::Relaxed);
-            return Err(QueryError::TooManySamples);
+        if self.watch.progress.hold(samples, self.options.max_samples) {
+            Ok(())
+        } else {
+            Err(QueryError::TooManySamples)
         }
-        self.peak.fetch_max(held, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Fails if a column with a value at each step cannot be afforded: asked before one is made.
@@ -142,6 +116,6 @@ impl<'a> Exec<'a> {
 
     /// Gives back held samples.
     pub(crate) fn let_go(&self, samples: usize) {
-        self.held.fetch_sub(samples, Ordering::Relaxed);
+        self.watch.progress.let_go(samples);
     }
 }

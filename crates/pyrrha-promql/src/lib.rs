@@ -13,17 +13,18 @@ pub mod functions;
 pub mod kernel;
 pub mod labels;
 mod lexer;
+mod observe;
 pub mod parser;
 mod plan;
 pub mod printer;
 pub mod value;
 
 pub use engine::{
-    Engine, EngineOptions, MatrixSeries, Optimiser, QueryOptions, QueryResult, QueryStats, QueryValue,
-    VectorSample,
+    Engine, EngineOptions, MatrixSeries, Optimiser, QueryOptions, QueryResult, QueryValue, VectorSample,
 };
 pub use error::QueryError;
 pub use features::Features;
 pub use lexer::unquote;
+pub use observe::{NodeStats, PerStep, Progress, QueryStats, QueryTimes, Stopwatch};
 pub use parser::{ParseError, parse};
 pub use plan::ExplainNode;

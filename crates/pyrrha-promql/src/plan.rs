@@ -14,6 +14,7 @@ use crate::function::{Function, FunctionId};
 
 pub(crate) use build::{Bounds, build};
 pub use explain::ExplainNode;
+pub(crate) use explain::dearest;
 pub(crate) use optimise::has_one_name;
 
 /// A node of the plan.
@@ -27,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) invariant: bool,
     /// The same number as another node that has the same value.
     pub(crate) shared: Option<usize>,
+    /// Its number among the nodes of the plan, parents first.
+    pub(crate) number: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +67,10 @@ pub(crate) struct Selector {
     pub(crate) above: &'static str,
     /// Where in the query.
     pub(crate) pos: Pos,
+    /// The number of its node.
+    pub(crate) number: usize,
+    /// Whether its samples are counted: below a subquery only the windows of that are.
+    pub(crate) counted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +83,8 @@ pub(crate) struct Subquery {
     pub(crate) at: Option<Timestamp>,
     /// ms
     pub(crate) offset: i64,
+    /// Whether its windows are counted: below another one they are not.
+    pub(crate) counted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -137,6 +146,25 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Number of nodes: this one and all below.
+    pub(crate) fn count(&self) -> usize {
+        let mut nodes = 0;
+        self.visit(&mut |_| nodes += 1);
+        nodes
+    }
+
+    /// Numbers the nodes.
+    fn enumerate(&mut self) {
+        let mut next = 0;
+        self.visit_mut(&mut |node| {
+            node.number = next;
+            if let Kind::Select(selector) | Kind::Matrix(selector) = &mut node.kind {
+                selector.number = next;
+            }
+            next += 1;
+        });
     }
 
     /// Calls `each` for this node and all below, parents first.

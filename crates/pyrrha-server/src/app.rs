@@ -7,13 +7,16 @@ use pyrrha_env::Clock;
 use pyrrha_ingest::IngestLimits;
 use pyrrha_ingest::remote_write::RemoteWriter;
 use pyrrha_model::Timestamp;
-use pyrrha_model::contract::{Ingest, MemoryBudget, Queryable};
+use pyrrha_model::contract::{Ingest, Queryable};
 use pyrrha_promql::{Engine, EngineOptions};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::active::ActiveQueries;
+use crate::budgets::Budgets;
 use crate::config::Settings;
 use crate::features::FeatureSet;
 use crate::http::cors::CorsPolicy;
+use crate::query_log::QueryLog;
 use crate::query_pool::QueryPool;
 use crate::telemetry::Telemetry;
 
@@ -59,9 +62,9 @@ pub enum AppError {
         /// What is wrong.
         message: String,
     },
-    /// The system gives no threads.
-    #[error("cannot start query threads: {0}")]
-    Threads(#[from] std::io::Error),
+    /// The file for queries cannot be written.
+    #[error("cannot open the query log: {0}")]
+    QueryLog(std::io::Error),
 }
 
 impl AppError {
@@ -69,7 +72,7 @@ impl AppError {
     pub fn kind(&self) -> pyrrha_model::ErrorKind {
         match self {
             Self::CorsOrigin { .. } => pyrrha_model::ErrorKind::Invalid,
-            Self::Threads(_) => pyrrha_model::ErrorKind::Unavailable,
+            Self::QueryLog(_) => pyrrha_model::ErrorKind::Unavailable,
         }
     }
 }
@@ -81,7 +84,9 @@ pub struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) engine: Engine,
     pub(crate) queries: QueryPool,
-    pub(crate) memory: MemoryBudget,
+    pub(crate) active: Arc<ActiveQueries>,
+    pub(crate) query_log: QueryLog,
+    pub(crate) budgets: Budgets,
     pub(crate) writer: RemoteWriter,
     pub(crate) write_slots: Semaphore,
     pub(crate) write_kib: Semaphore,
@@ -103,7 +108,7 @@ impl App {
         let cors = CorsPolicy::new(&settings.cors_origin)
             .map_err(|message| AppError::CorsOrigin { value: settings.cors_origin.clone(), message })?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let running = cores.min(settings.query_max_concurrency);
+        let running = settings.query_max_concurrency;
         let waiting = settings.query_max_concurrency.saturating_mul(WAITING_PER_RUNNING);
         let limits = IngestLimits { request_bytes_max: settings.max_body_bytes, ..IngestLimits::default() };
         Ok(Self {
@@ -114,8 +119,15 @@ impl App {
                 features: features.promql,
                 ..EngineOptions::default()
             }),
-            queries: QueryPool::start(running, waiting, clock.clone())?,
-            memory: MemoryBudget::new("process", settings.query_memory_budget, None),
+            queries: QueryPool::new(running, waiting, clock.clone()),
+            active: Arc::default(),
+            query_log: QueryLog::open(
+                settings.query_log_slower_than,
+                settings.query_log_file.as_deref(),
+                clock.clone(),
+            )
+            .map_err(AppError::QueryLog)?,
+            budgets: Budgets::new(settings.query_process_memory_budget, settings.query_tenant_memory_budget),
             writer: RemoteWriter::new(limits),
             write_slots: Semaphore::new(WRITES_AT_ONCE),
             write_kib: Semaphore::new(WRITE_KIB_MAX),

@@ -121,7 +121,7 @@ pub struct Flags {
     /// Shape of log lines [default: logfmt].
     #[arg(long = "log.format", env = "PYRRHA_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
-    /// Queries that run at once, though never more than there are processors [default: 20].
+    /// Queries that run at once; more wait in turn [default: 20].
     #[arg(long = "query.max-concurrency", env = "PYRRHA_QUERY_MAX_CONCURRENCY", value_name = "N")]
     pub query_max_concurrency: Option<usize>,
     /// Deadline of a query, waiting included [default: 2m].
@@ -133,9 +133,29 @@ pub struct Flags {
     /// How far back an instant selector looks for a sample [default: 5m].
     #[arg(long = "query.lookback-delta", env = "PYRRHA_QUERY_LOOKBACK_DELTA", value_name = "DURATION")]
     pub query_lookback_delta: Option<String>,
-    /// Memory of all queries together [default: 1GiB].
+    /// Memory of one query [default: 1GiB].
     #[arg(long = "query.memory-budget", env = "PYRRHA_QUERY_MEMORY_BUDGET", value_name = "BYTES")]
     pub query_memory_budget: Option<String>,
+    /// Memory of all queries of one tenant [default: three quarters of all queries'].
+    #[arg(
+        long = "query.tenant-memory-budget",
+        env = "PYRRHA_QUERY_TENANT_MEMORY_BUDGET",
+        value_name = "BYTES"
+    )]
+    pub query_tenant_memory_budget: Option<String>,
+    /// Memory of all queries together [default: half of the machine's].
+    #[arg(
+        long = "query.process-memory-budget",
+        env = "PYRRHA_QUERY_PROCESS_MEMORY_BUDGET",
+        value_name = "BYTES"
+    )]
+    pub query_process_memory_budget: Option<String>,
+    /// Log queries that take longer, waiting included [default: none].
+    #[arg(long = "query.log-slower-than", env = "PYRRHA_QUERY_LOG_SLOWER_THAN", value_name = "DURATION")]
+    pub query_log_slower_than: Option<String>,
+    /// File that gets a line of JSON for every query [default: none].
+    #[arg(long = "query.log-file", env = "PYRRHA_QUERY_LOG_FILE", value_name = "FILE")]
+    pub query_log_file: Option<PathBuf>,
     /// Store the server's own metrics every 15 s [default: true].
     #[arg(long = "self-scrape", env = "PYRRHA_SELF_SCRAPE", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -171,8 +191,16 @@ pub struct Settings {
     pub query_max_samples: usize,
     /// Lookback of instant selectors, ms.
     pub query_lookback_ms: i64,
-    /// Memory of all queries, bytes.
+    /// Memory of one query, bytes.
     pub query_memory_budget: usize,
+    /// Memory of all queries of a tenant, bytes.
+    pub query_tenant_memory_budget: usize,
+    /// Memory of all queries, bytes.
+    pub query_process_memory_budget: usize,
+    /// Queries that take longer are logged.
+    pub query_log_slower_than: Option<Duration>,
+    /// Where every query is logged.
+    pub query_log_file: Option<PathBuf>,
     /// Whether own metrics are stored.
     pub self_scrape: bool,
 }
@@ -195,6 +223,17 @@ impl Settings {
         let bytes = |key, flag: Option<String>, file: Option<String>, default: &str| {
             let value = or(flag, file, default);
             parse_bytes(&value).map_err(|message| ConfigError::Value { key, value, message })
+        };
+        let process = match flags
+            .query_process_memory_budget
+            .or(file.query.process_memory_budget.map(size::YamlBytes::into_text))
+        {
+            Some(text) => bytes("query.process-memory-budget", Some(text), None, "")?,
+            None => crate::budgets::memory_of_machine() / 2,
+        };
+        let slower_than = match flags.query_log_slower_than.or(file.query.log_slower_than) {
+            Some(text) => Some(duration("query.log-slower-than", Some(text), None, "")?),
+            None => None,
         };
         let timeout = duration("query.timeout", flags.query_timeout, file.query.timeout, "2m")?;
         let settings = Self {
@@ -230,7 +269,18 @@ impl Settings {
                 flags.query_memory_budget,
                 file.query.memory_budget.map(size::YamlBytes::into_text),
                 "1GiB",
-            )?,
+            )?
+            .min(process),
+            query_tenant_memory_budget: bytes(
+                "query.tenant-memory-budget",
+                flags.query_tenant_memory_budget,
+                file.query.tenant_memory_budget.map(size::YamlBytes::into_text),
+                &format!("{}", (process / 4 * 3).max(1)),
+            )?
+            .min(process),
+            query_process_memory_budget: process,
+            query_log_slower_than: slower_than.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+            query_log_file: flags.query_log_file.or(file.query.log_file),
             self_scrape: flags.self_scrape.or(file.self_scrape).unwrap_or(true),
         };
         if settings.query_max_concurrency == 0 {
@@ -246,6 +296,9 @@ impl Settings {
     /// The settings as flags, for `/api/v1/status/flags`.
     pub fn as_flags(&self) -> Vec<(&'static str, String)> {
         let ms = |ms: i64| pyrrha_model::time::DurationDisplay(ms).to_string();
+        let span = |span: Duration| ms(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
+        let path =
+            |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
         let mut flags = vec![
             ("config.file", self.file.as_ref().map(|(p, _)| p.display().to_string()).unwrap_or_default()),
             ("enable-feature", self.features.join(",")),
@@ -254,8 +307,12 @@ impl Settings {
             ("query.lookback-delta", ms(self.query_lookback_ms)),
             ("query.max-concurrency", self.query_max_concurrency.to_string()),
             ("query.max-samples", self.query_max_samples.to_string()),
+            ("query.log-file", path(&self.query_log_file)),
+            ("query.log-slower-than", self.query_log_slower_than.map(span).unwrap_or_default()),
             ("query.memory-budget", self.query_memory_budget.to_string()),
-            ("query.timeout", ms(i64::try_from(self.query_timeout.as_millis()).unwrap_or(i64::MAX))),
+            ("query.process-memory-budget", self.query_process_memory_budget.to_string()),
+            ("query.tenant-memory-budget", self.query_tenant_memory_budget.to_string()),
+            ("query.timeout", span(self.query_timeout)),
             ("self-scrape", self.self_scrape.to_string()),
             ("storage.path", self.storage_path.display().to_string()),
             ("wal.strict", self.wal_strict.to_string()),

@@ -1,5 +1,6 @@
 //! The HTTP face: routes, and what every route has in common.
 
+mod active;
 mod body;
 pub(crate) mod cors;
 mod envelope;
@@ -10,7 +11,7 @@ mod metrics;
 mod params;
 mod query;
 mod request;
-mod rfc3339;
+pub(crate) mod rfc3339;
 mod status;
 mod syntax;
 mod tenant;
@@ -23,7 +24,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use pyrrha_model::ErrorKind;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -71,6 +72,8 @@ fn api() -> Router<Arc<App>> {
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/walreplay", get(status::walreplay))
+        .route("/status/active_queries", get(active::list))
+        .route("/status/active_queries/{id}", delete(active::cancel))
         .route("/write", post(write::write))
         .route("/push", post(write::write))
 }

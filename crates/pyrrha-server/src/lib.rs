@@ -5,7 +5,9 @@
 //!                                      └► write ──► remote write decoder ──► Store
 //! ```
 
+mod active;
 pub mod app;
+mod budgets;
 pub mod cli;
 pub mod config;
 pub mod features;
@@ -13,6 +15,7 @@ pub mod http;
 mod json;
 mod listener;
 mod logging;
+mod query_log;
 mod query_pool;
 mod self_scrape;
 mod server;

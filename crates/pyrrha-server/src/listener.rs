@@ -14,12 +14,12 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
 /// A client that takes no byte for so long is dropped (decision 38).
-const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// Time for the head of a request to arrive.
 const HEAD_MAX: Duration = Duration::from_secs(30);
 /// Open connections at once; further ones wait in the system's queue.
@@ -56,7 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             let mut server = auto::Builder::new(TokioExecutor::new());
             server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
             server.http2().timer(TokioTimer::new());
-            let io = TokioIo::new(ImpatientStream::new(stream));
+            let io = TokioIo::new(ImpatientStream::new(stream, WRITE_STALL_MAX));
             let connection = server.serve_connection(io, service).into_owned();
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(error, "connection ended badly");
@@ -70,15 +70,16 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
     }
 }
 
-/// A stream whose writes fail once the peer has taken nothing for [`WRITE_STALL_MAX`].
-struct ImpatientStream {
-    stream: TcpStream,
+/// A stream whose writes fail once the peer has taken nothing for some time.
+struct ImpatientStream<S> {
+    stream: S,
+    patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl ImpatientStream {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, stalled: None }
+impl<S> ImpatientStream<S> {
+    fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, stalled: None }
     }
 
     fn patience<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -86,13 +87,13 @@ impl ImpatientStream {
             self.stalled = None;
             return progress;
         }
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL_MAX)));
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }
 }
 
-impl AsyncRead for ImpatientStream {
+impl<S: AsyncRead + Unpin> AsyncRead for ImpatientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,7 +103,7 @@ impl AsyncRead for ImpatientStream {
     }
 }
 
-impl AsyncWrite for ImpatientStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ImpatientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.patience(cx, progress)
@@ -127,5 +128,24 @@ impl AsyncWrite for ImpatientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_loses_the_connection() {
+        let (ours, mut theirs) = tokio::io::duplex(1000);
+        let mut ours = ImpatientStream::new(ours, Duration::from_millis(50));
+        ours.write_all(&[1; 1000]).await.expect("fits the peer's buffer");
+        let mut taken = [0; 500];
+        theirs.read_exact(&mut taken).await.expect("written");
+        ours.write_all(&[1; 500]).await.expect("the peer took as much");
+        let error = ours.write_all(&[1; 1]).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -1,5 +1,6 @@
-//! The CPU pool of all queries (decision 39): as many threads as cores, a bounded queue before
-//! them, first in first out per tenant, tenants in turn.
+//! The pool of all queries: threads for as many as may run at once, a bounded queue before them,
+//! first in first out per tenant, tenants in turn (decision 39; ADR 5 says why there may be more
+//! threads than cores).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,9 @@ pub(crate) enum PoolError {
     /// Its deadline passed before a thread was free.
     #[error("query timed out in query queue")]
     TimedOut,
+    /// It was cancelled before a thread was free.
+    #[error("query was canceled in query queue")]
+    Canceled,
     /// More jobs wait than the queue holds.
     #[error("too many queries are waiting: limit={0}")]
     Full(usize),
@@ -35,11 +39,15 @@ impl PoolError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::TimedOut => ErrorKind::Timeout,
+            Self::Canceled => ErrorKind::Canceled,
             Self::Full(_) | Self::Stopped => ErrorKind::Unavailable,
             Self::Panicked => ErrorKind::Internal,
         }
     }
 }
+
+/// How long a thread waits for another job.
+const IDLE_MAX: Duration = Duration::from_secs(10);
 
 type Run = Box<dyn FnOnce() + Send>;
 
@@ -54,6 +62,10 @@ struct Queue {
     /// Tenants that have jobs, next one first.
     lanes: VecDeque<(TenantId, VecDeque<Job>)>,
     stopping: bool,
+    /// Threads there are.
+    threads: usize,
+    /// Threads that wait for a job.
+    idle: usize,
 }
 
 impl Queue {
@@ -81,33 +93,27 @@ struct Shared {
     waiting: AtomicUsize,
     running: AtomicUsize,
     waiting_max: usize,
+    threads_max: usize,
 }
 
-/// The pool. Dropping it stops its threads after the jobs that run now.
+/// The pool. Threads come when they are needed and go when they are not. Dropping it stops its threads after the jobs that run now.
 pub(crate) struct QueryPool {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
 }
 
 impl QueryPool {
-    /// A pool of `threads` threads before which `waiting_max` jobs may wait.
-    pub(crate) fn start(threads: usize, waiting_max: usize, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+    /// A pool of at most `threads_max` threads before which `waiting_max` jobs may wait.
+    pub(crate) fn new(threads_max: usize, waiting_max: usize, clock: Arc<dyn Clock>) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
             waiting: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             waiting_max,
+            threads_max: threads_max.max(1),
         });
-        for i in 0..threads.max(1) {
-            let shared = shared.clone();
-            std::thread::Builder::new()
-                .name(format!("query-{i}"))
-                // Expressions may nest as deep as the parser allows.
-                .stack_size(16 << 20)
-                .spawn(move || work(&shared))?;
-        }
-        Ok(Self { shared, clock })
+        Self { shared, clock }
     }
 
     /// Jobs that wait for a thread.
@@ -130,6 +136,19 @@ impl QueryPool {
         cancel: CancelToken,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(T, Duration), PoolError> {
+        self.run_until(tenant, deadline, cancel, std::future::pending(), job).await
+    }
+
+    /// [`QueryPool::run`] for a job that somebody may cancel: `cancelled` ends after `cancel` was
+    /// set.
+    pub(crate) async fn run_until<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        deadline: Duration,
+        cancel: CancelToken,
+        cancelled: impl Future<Output = ()>,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Duration), PoolError> {
         let claimed = Arc::new(AtomicBool::new(false));
         let mut guard = Guard { cancel: Some(cancel.clone()), claimed: claimed.clone() };
         let (sender, mut receiver) = oneshot::channel();
@@ -143,17 +162,24 @@ impl QueryPool {
             let _ = sender.send(result.map_err(|_| PoolError::Panicked));
         });
         self.submit(tenant, Job { claimed: claimed.clone(), run })?;
-        let result = tokio::select! {
-            result = &mut receiver => result,
-            () = tokio::time::sleep(deadline) => {
-                cancel.cancel(CancelReason::TimedOut);
-                if claim(&claimed) {
-                    guard.cancel = None;
-                    return Err(PoolError::TimedOut);
-                }
-                (&mut receiver).await
+        let early = tokio::select! {
+            biased;
+            result = &mut receiver => {
+                guard.cancel = None;
+                return result.unwrap_or(Err(PoolError::Stopped));
             }
+            () = cancelled => PoolError::Canceled,
+            () = tokio::time::sleep(deadline) => PoolError::TimedOut,
         };
+        if early == PoolError::TimedOut {
+            cancel.cancel(CancelReason::TimedOut);
+        }
+        if claim(&claimed) {
+            guard.cancel = None;
+            return Err(early);
+        }
+        // It runs, and will notice.
+        let result = (&mut receiver).await;
         guard.cancel = None;
         result.unwrap_or(Err(PoolError::Stopped))
     }
@@ -166,11 +192,28 @@ impl QueryPool {
         if self.shared.waiting.load(Ordering::Relaxed) >= self.shared.waiting_max {
             return Err(PoolError::Full(self.shared.waiting_max));
         }
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         queue.push(tenant, job);
+        if waiting > queue.idle && queue.threads < self.shared.threads_max {
+            self.start_thread(&mut queue);
+        }
         drop(queue);
         self.shared.wake.notify_one();
         Ok(())
+    }
+
+    fn start_thread(&self, queue: &mut Queue) {
+        let shared = self.shared.clone();
+        let started = std::thread::Builder::new()
+            .name("query".into())
+            // Expressions may nest as deep as the parser allows.
+            .stack_size(16 << 20)
+            .spawn(move || work(&shared));
+        match started {
+            Ok(_) => queue.threads += 1,
+            // The job waits for one of the others, or for its deadline.
+            Err(error) => tracing::warn!(%error, threads = queue.threads, "no further query thread starts"),
+        }
     }
 }
 
@@ -210,7 +253,13 @@ fn work(shared: &Shared) {
             if queue.stopping {
                 return;
             }
-            shared.wake.wait(&mut queue);
+            queue.idle += 1;
+            let timed_out = shared.wake.wait_for(&mut queue, IDLE_MAX).timed_out();
+            queue.idle -= 1;
+            if timed_out && queue.lanes.is_empty() {
+                queue.threads -= 1;
+                return;
+            }
         };
         shared.waiting.fetch_sub(1, Ordering::Relaxed);
         drop(queue);

@@ -71,6 +71,7 @@ pub(crate) fn run(
     app.set_store(store);
     announce(address, &app);
     runtime.block_on(async {
+        tokio::spawn(drop_stalled(app.clone()));
         if app.settings.self_scrape {
             tokio::spawn(self_scrape::run(app.clone(), address.to_string()));
         }
@@ -85,6 +86,14 @@ pub(crate) fn run(
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Drops results that nobody reads, round after round.
+async fn drop_stalled(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(listener::WRITE_STALL_MAX / 10).await;
+        app.active.drop_stalled(app.clock.monotonic(), listener::WRITE_STALL_MAX);
+    }
 }
 
 async fn bind(address: &str) -> Result<TcpListener, ServerError> {

@@ -204,7 +204,7 @@ impl Collector for QueryGauges {
         for (name, help, value) in [
             ("pyrrha_query_running", "Queries that run", app.queries.running()),
             ("pyrrha_query_waiting", "Queries that wait for a processor", app.queries.waiting()),
-            ("pyrrha_query_memory_bytes", "Memory that queries hold", app.memory.used()),
+            ("pyrrha_query_memory_bytes", "Memory that queries hold", app.budgets.used()),
         ] {
             gauge(&mut encoder, name, help, value as f64)?;
         }

@@ -4,6 +4,8 @@ use pyrrha_testkit::ModelDb;
 
 use super::*;
 
+mod observe;
+
 /// `series` of that many label sets with a value per minute: `base(series) + minute·slope`.
 type Given = (&'static str, &'static [(&'static str, &'static str)], fn(i64) -> f64);
 

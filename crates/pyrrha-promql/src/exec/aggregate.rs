@@ -16,6 +16,7 @@ use crate::plan::{Aggregate, Kind, has_one_name};
 use crate::value::{ScalarColumn, Series, Steps};
 use accumulate::Accumulator;
 use groups::{Grouping, Groups};
+pub(crate) use pick::Picked;
 
 /// Accumulators by group.
 pub(crate) struct Part<'a> {

@@ -8,6 +8,7 @@ use crate::exec::operator::{Negate, ScalarSide, drops_name};
 use crate::exec::pipeline::{Names, Pipeline};
 use crate::exec::select::{Take, Times};
 use crate::exec::stages::{Map, PerSeries, StepTimes};
+use crate::exec::whole::is_table_call;
 use crate::exec::window::{RangeHead, SubqueryStage, Windows};
 use crate::exec::{Exec, Table, mismatch};
 use crate::function::FunctionId;
@@ -22,7 +23,9 @@ impl<'a> Exec<'a> {
     pub(crate) fn vector(&'a self, node: &'a Node, steps: Steps) -> Result<Table<'a>, QueryError> {
         self.check()?;
         if node.invariant && steps.count > 1 && self.options.optimiser.hoist_invariant {
+            let before = self.watch.counted();
             let once = self.vector(node, Steps { count: 1, ..steps })?;
+            self.watch.count_each_step(&before, steps.count);
             return self.broadcast(once, steps.count);
         }
         match node.shared {
@@ -33,17 +36,13 @@ impl<'a> Exec<'a> {
 
     fn vector_itself(&'a self, node: &'a Node, steps: Steps) -> Result<Table<'a>, QueryError> {
         match &node.kind {
-            Kind::Aggregate(aggregate) => self.aggregate(aggregate, steps),
+            Kind::Aggregate(aggregate) => self.watched(node, || self.aggregate(aggregate, steps)),
             Kind::Binary(binary) if binary.matching.is_some() => {
-                self.vector_operator(binary, node.pos, steps)
+                self.watched(node, || self.vector_operator(binary, node.pos, steps))
             }
-            Kind::Call(call) => match self.table_call(call, node.pos, steps)? {
-                Some(table) => Ok(table),
-                None => {
-                    let pipeline = self.stream_call(call, steps)?;
-                    self.collect(pipeline)
-                }
-            },
+            Kind::Call(call) if is_table_call(call) => {
+                self.watched(node, || self.table_call(call, node, steps))
+            }
             _ => {
                 let pipeline = self.stream(node, steps)?;
                 self.collect(pipeline)
@@ -57,16 +56,19 @@ impl<'a> Exec<'a> {
             return Ok(Pipeline::table(self, self.vector(node, steps)?));
         }
         match &node.kind {
-            Kind::Select(selector) => self.select(selector, steps, Take::Value),
+            Kind::Select(selector) => Ok(self.probed(node, self.select(selector, steps, Take::Value)?)),
             Kind::Negate(inner) => {
                 let inner = self.stream(inner, steps)?;
-                Ok(inner.with(Negate { exec: self }, Names::Dropped))
+                Ok(self.probed(node, inner.with(Negate { exec: self }, Names::Dropped)))
             }
-            Kind::Binary(binary) if binary.matching.is_none() => self.scalar_side(binary, node, steps),
-            Kind::Call(call) => match self.table_call(call, node.pos, steps)? {
-                Some(table) => Ok(Pipeline::table(self, table)),
-                None => self.stream_call(call, steps),
-            },
+            Kind::Binary(binary) if binary.matching.is_none() => {
+                Ok(self.probed(node, self.scalar_side(binary, node, steps)?))
+            }
+            Kind::Call(call) if is_table_call(call) => {
+                let table = self.watched(node, || self.table_call(call, node, steps))?;
+                Ok(Pipeline::table(self, table))
+            }
+            Kind::Call(call) => Ok(self.probed(node, self.stream_call(call, steps)?)),
             Kind::Aggregate(_) | Kind::Binary(_) => Ok(Pipeline::table(self, self.vector(node, steps)?)),
             Kind::Number(_) | Kind::Text(_) | Kind::Matrix(_) | Kind::Subquery(_) => Err(mismatch(node.ty)),
         }
@@ -184,9 +186,9 @@ impl<'a> Exec<'a> {
         matrix: &'a Node,
         steps: Steps,
     ) -> Result<Pipeline<'a>, QueryError> {
-        let (mode, range, at, offset) = match &matrix.kind {
-            Kind::Matrix(s) => (s.mode, s.range, s.at, s.offset),
-            Kind::Subquery(s) => (RangeMode::Classic, s.range, s.at, s.offset),
+        let (mode, range, at, offset, counted) = match &matrix.kind {
+            Kind::Matrix(s) => (s.mode, s.range, s.at, s.offset, s.counted),
+            Kind::Subquery(s) => (RangeMode::Classic, s.range, s.at, s.offset, s.counted),
             _ => return Err(mismatch(matrix.ty)),
         };
         let kernel = functions::range_kernel(call.id(), mode).ok_or_else(|| unsupported(call))?;
@@ -206,13 +208,14 @@ impl<'a> Exec<'a> {
             positions: &call.positions,
             keeps_name,
             counter_name: arg.filter(|_| is_counter),
+            counted,
         };
         let names = if keeps_name { Names::Unique } else { Names::DroppedByRange };
         match &matrix.kind {
             Kind::Matrix(selector) => {
                 let span = windows.span();
-                let mut pipeline =
-                    self.open(selector, span, steps, RangeHead { windows, stats_only: selector.stats_only })?;
+                let head = RangeHead { windows, stats_only: selector.stats_only, node: selector.number };
+                let mut pipeline = self.open(selector, span, steps, head)?;
                 pipeline.names = names;
                 Ok(pipeline)
             }

@@ -11,6 +11,7 @@ use pyrrha_model::{StoreError, TimeRange};
 
 use crate::annotations::Annotation;
 use crate::error::QueryError;
+use crate::exec::watch::Reads;
 use crate::exec::{Charge, Exec, Table, samples::Samples};
 use crate::labels::LabelIds;
 use crate::plan::Selector;
@@ -26,6 +27,12 @@ pub(crate) trait Head: Sync {
 
     /// Times outside of which samples do not matter.
     fn range(&self) -> TimeRange;
+
+    /// Counts what is read for it.
+    fn reads(&self) -> Reads<'_>;
+
+    /// The number of its selector.
+    fn node(&self) -> usize;
 
     /// The series' column, or nothing.
     fn series(
@@ -123,6 +130,7 @@ impl<'a> Work<'a> {
         entry: &SeriesEntry,
         range: TimeRange,
         want: Want,
+        reads: &mut Reads<'_>,
     ) -> Result<(), QueryError> {
         exec.check()?;
         decode_series(entry, range, want, &mut self.decoded).map_err(|e| {
@@ -138,7 +146,7 @@ impl<'a> Work<'a> {
             self.charge.grow(bytes - self.charged, 0)?;
             self.charged = bytes;
         }
-        exec.count_series(self.samples.len());
+        reads.add(&self.samples, entry.labels.len());
         Ok(())
     }
 }
@@ -173,7 +181,10 @@ impl<'a> Exec<'a> {
             Source::Table(table) => self.run_table(table, stages, fold, total),
             Source::Store(mut set, head) => {
                 let mut batch = SeriesBatch::default();
-                if !set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
+                self.watch.begin();
+                let any = set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)?;
+                self.watch.lap(head.node());
+                if !any {
                     return Ok(());
                 }
                 let run = Run { exec: self, head: &*head, stages, fold };
@@ -200,6 +211,7 @@ impl<'a> Exec<'a> {
             let mut part = fold.begin()?;
             for series in series.by_ref().take(BATCH) {
                 self.check()?;
+                self.watch.begin();
                 if let Some(series) = apply(stages, series, &mut notes)? {
                     fold.add(&mut part, series, &mut notes)?;
                 }
@@ -236,8 +248,9 @@ impl<'a> Exec<'a> {
         let (mut batch, mut work) = (SeriesBatch::default(), Work::new(self));
         while set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
             self.charge_symbols()?;
+            let mut reads = Reads::new(&self.watch, selector.number, selector.offset);
             for entry in &batch.series {
-                work.decode(self, &batch, entry, range, Want::default())?;
+                work.decode(self, &batch, entry, range, Want::default(), &mut reads)?;
                 each(&work.samples, LabelIds::from_sorted(batch.labels_of(entry)))?;
             }
         }
@@ -339,7 +352,10 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
             let (part, notes) = self.batch(&batch, &mut work)?;
             self.exec.annotate(notes);
             self.fold.fold(total, part)?;
-            if !set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
+            self.exec.watch.begin();
+            let more = set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)?;
+            self.exec.watch.lap(self.head.node());
+            if !more {
                 return Ok(());
             }
         }
@@ -366,7 +382,7 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
                         batch = first;
                         0
                     }
-                    None => match next(&pull, &stop, &mut batch) {
+                    None => match self.next(&pull, &stop, &mut batch) {
                         Some(Ok(index)) => index,
                         Some(Err((index, error))) => {
                             self.hand_over(index, Err(error), &order, &turn, &stop);
@@ -427,8 +443,11 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
     fn batch(&self, batch: &SeriesBatch, work: &mut Work<'a>) -> Done<F> {
         self.exec.charge_symbols()?;
         let mut part = self.fold.begin()?;
+        let mut reads = self.head.reads();
         for entry in &batch.series {
-            work.decode(self.exec, batch, entry, self.head.range(), self.head.want())?;
+            self.exec.watch.begin();
+            work.decode(self.exec, batch, entry, self.head.range(), self.head.want(), &mut reads)?;
+            self.exec.watch.lap(self.head.node());
             let samples = std::mem::take(&mut work.samples);
             let labels = LabelIds::from_sorted(batch.labels_of(entry));
             let series = self.head.series(&samples, labels, work);
@@ -441,31 +460,35 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
         }
         Ok((part, std::mem::take(&mut work.notes)))
     }
-}
 
-/// The next batch of the set and its index; an error takes the place of a batch.
-fn next(
-    pull: &Mutex<Pull>,
-    stop: &AtomicBool,
-    batch: &mut SeriesBatch,
-) -> Option<Result<usize, (usize, QueryError)>> {
-    if stop.load(Ordering::Relaxed) {
-        return None;
-    }
-    let mut pull = pull.lock();
-    let index = pull.next?;
-    match pull.set.next_batch(BATCH, batch) {
-        Ok(true) => {
-            pull.next = Some(index + 1);
-            Some(Ok(index))
+    /// The next batch of the set and its index; an error takes the place of a batch.
+    fn next(
+        &self,
+        pull: &Mutex<Pull>,
+        stop: &AtomicBool,
+        batch: &mut SeriesBatch,
+    ) -> Option<Result<usize, (usize, QueryError)>> {
+        if stop.load(Ordering::Relaxed) {
+            return None;
         }
-        Ok(false) => {
-            pull.next = None;
-            None
-        }
-        Err(error) => {
-            pull.next = None;
-            Some(Err((index, QueryError::from_store(error))))
+        let mut pull = pull.lock();
+        let index = pull.next?;
+        self.exec.watch.begin();
+        let more = pull.set.next_batch(BATCH, batch);
+        self.exec.watch.lap(self.head.node());
+        match more {
+            Ok(true) => {
+                pull.next = Some(index + 1);
+                Some(Ok(index))
+            }
+            Ok(false) => {
+                pull.next = None;
+                None
+            }
+            Err(error) => {
+                pull.next = None;
+                Some(Err((index, QueryError::from_store(error))))
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::exec::{Charge, Exec, Table, mismatch};
 use crate::function::FunctionId;
 use crate::labels::LabelIds;
 use crate::plan::{Call, Kind, Node, Selector};
-use crate::value::{Series, Steps};
+use crate::value::{Series, Steps, histogram_weight};
 
 impl<'a> Exec<'a> {
     pub(crate) fn scalar_result(&'a self, plan: &'a Node, steps: Steps) -> Result<QueryValue, QueryError> {
@@ -29,12 +29,12 @@ impl<'a> Exec<'a> {
     pub(crate) fn vector_result(&'a self, plan: &'a Node, steps: Steps) -> Result<QueryValue, QueryError> {
         if self.range_query {
             let mut table = self.drop_marked_names(self.vector(plan, steps)?)?;
-            self.sort_by_labels(&mut table.series);
+            self.watch.sorting(|| self.sort_by_labels(&mut table.series));
             return self.matrix(table, steps);
         }
         let table = match &plan.kind {
             Kind::Aggregate(node) if matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk) => {
-                let mut picked = self.pick(node, steps)?;
+                let mut picked = self.pick_watched(plan, node, steps)?;
                 let keys: Vec<_> = picked
                     .groups
                     .iter()
@@ -51,7 +51,7 @@ impl<'a> Exec<'a> {
             }
             Kind::Call(call) => {
                 let mut table = self.vector(plan, steps)?;
-                self.sort_result(call, &mut table);
+                self.watch.sorting(|| self.sort_result(call, &mut table));
                 table
             }
             _ => self.vector(plan, steps)?,
@@ -101,7 +101,7 @@ impl<'a> Exec<'a> {
                     return Ok(QueryValue::Matrix(Vec::new()));
                 }
                 let mut table = self.drop_marked_names(self.vector(&subquery.expr, inner)?)?;
-                self.sort_by_labels(&mut table.series);
+                self.watch.sorting(|| self.sort_by_labels(&mut table.series));
                 self.matrix(table, inner)
             }
             _ => Err(mismatch(plan.ty)),
@@ -117,9 +117,11 @@ impl<'a> Exec<'a> {
         self.each_series(selector, span, steps, |samples, labels| {
             let clean = samples.without_stale();
             let Samples { floats, histograms } = clean.as_ref().unwrap_or(samples);
-            let points = floats.times.len() + histograms.times.len();
+            let weight: usize = histograms.values.iter().map(|h| histogram_weight(h)).sum();
+            let points = floats.times.len() + weight;
             charge.grow(points * 16 + self.label_bytes(&labels), points)?;
-            self.count_samples(samples.len());
+            self.watch.progress.count_total(points as u64);
+            self.watch.count_at(0, points);
             let series = MatrixSeries {
                 labels: labels.resolve(&self.ctx.symbols),
                 floats: floats.times.iter().copied().zip(floats.values.iter().copied()).collect(),

@@ -62,11 +62,6 @@ impl Samples {
         }
     }
 
-    /// Number of samples.
-    pub(crate) fn len(&self) -> usize {
-        self.floats.times.len() + self.histograms.times.len()
-    }
-
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
         let floats =

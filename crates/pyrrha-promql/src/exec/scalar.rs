@@ -49,7 +49,9 @@ impl<'a> Exec<'a> {
     /// Evaluates a scalar expression.
     pub(crate) fn scalar(&'a self, node: &'a Node, steps: Steps) -> Result<ScalarColumn, QueryError> {
         if node.invariant && steps.count > 1 && self.options.optimiser.hoist_invariant {
+            let before = self.watch.counted();
             let once = self.scalar(node, Steps { count: 1, ..steps })?;
+            self.watch.count_each_step(&before, steps.count);
             return Ok(ScalarColumn::Constant(once.at(0)));
         }
         match &node.kind {

@@ -9,6 +9,7 @@ use pyrrha_model::{TimeRange, Timestamp, is_stale_nan};
 use crate::ast::{Pos, RangeMode};
 use crate::error::QueryError;
 use crate::exec::pipeline::{Head, Pipeline, Source, Work};
+use crate::exec::watch::Reads;
 use crate::exec::{Exec, samples::Samples};
 use crate::kernel::InfoSeries;
 use crate::labels::LabelIds;
@@ -32,6 +33,11 @@ impl Times {
     #[inline]
     pub(crate) fn at(&self, i: usize) -> Timestamp {
         self.at.unwrap_or_else(|| self.steps.time(i)).saturating_sub(self.offset)
+    }
+
+    /// How far samples lie before their steps, ms.
+    pub(crate) fn offset(&self) -> i64 {
+        self.offset
     }
 
     /// The times of all steps, widened by `before` (exclusive) and `after`.
@@ -82,7 +88,11 @@ impl<'a> Exec<'a> {
             shard: None,
             limit: 0,
         };
-        self.store.select(self.ctx, &selector.matchers, range, &hints).map_err(QueryError::from_store)
+        self.watch.opens(selector.number);
+        self.watch.begin();
+        let set = self.store.select(self.ctx, &selector.matchers, range, &hints);
+        self.watch.lap(selector.number);
+        set.map_err(QueryError::from_store)
     }
 
     /// An instant selector.
@@ -103,6 +113,8 @@ impl<'a> Exec<'a> {
             smoothed,
             stats_only: selector.stats_only,
             pos: selector.pos,
+            node: selector.number,
+            counted: selector.counted,
         };
         self.open(selector, range, steps, head)
     }
@@ -145,6 +157,9 @@ struct Instant<'a> {
     stats_only: bool,
     /// Where the selector stands.
     pos: Pos,
+    /// Its node's number.
+    node: usize,
+    counted: bool,
 }
 
 impl Head for Instant<'_> {
@@ -154,6 +169,14 @@ impl Head for Instant<'_> {
 
     fn range(&self) -> TimeRange {
         self.range
+    }
+
+    fn reads(&self) -> Reads<'_> {
+        Reads::new(&self.exec.watch, self.node, self.times.offset)
+    }
+
+    fn node(&self) -> usize {
+        self.node
     }
 
     fn series(
@@ -171,7 +194,9 @@ impl Head for Instant<'_> {
         } else {
             self.mixed(samples, &mut column);
         }
-        self.exec.count_samples(column.len());
+        if self.counted {
+            self.exec.watch.count_column(&column);
+        }
         Ok((!column.is_empty()).then_some(Series { labels, drop_name: false, column }))
     }
 }

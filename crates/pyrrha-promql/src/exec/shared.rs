@@ -3,10 +3,12 @@
 use parking_lot::Mutex;
 use pyrrha_model::contract::MemoryBudget;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::annotations::Annotations;
 use crate::error::QueryError;
 use crate::exec::table::footprint;
+use crate::exec::watch::Counted;
 use crate::exec::{Exec, Table};
 use crate::plan::Node;
 use crate::value::{Series, Steps};
@@ -30,6 +32,8 @@ struct Value {
     /// What its evaluation annotated, and where it stood.
     notes: Annotations,
     start: u32,
+    /// What it counted as brought to steps.
+    counted: Arc<Counted>,
 }
 
 impl Shared {
@@ -70,15 +74,19 @@ impl<'a> Exec<'a> {
         let known = {
             let values = self.shared.values.lock();
             values.known.get(&(id, steps)).map(|value| {
-                (value.series.clone(), value.notes.moved(node.pos.start.wrapping_sub(value.start)))
+                let notes = value.notes.moved(node.pos.start.wrapping_sub(value.start));
+                (value.series.clone(), notes, value.counted.clone())
             })
         };
-        if let Some((series, notes)) = known {
+        if let Some((series, notes, counted)) = known {
+            self.watch.count_again(&counted);
             self.notes.lock().merge(notes);
             return Table::charged(self, series);
         }
         let before = std::mem::take(&mut *self.notes.lock());
+        let counted = self.watch.counted();
         let table = evaluate();
+        let counted = Arc::new(self.watch.counted_since(&counted));
         let own = std::mem::replace(&mut *self.notes.lock(), before);
         self.notes.lock().merge(own.clone());
         let table = table?;
@@ -86,7 +94,7 @@ impl<'a> Exec<'a> {
         self.ctx.budget.reserve(bytes).map_err(QueryError::Stopped)?;
         let mut values = self.shared.values.lock();
         values.bytes += bytes;
-        let value = Value { series: table.series.clone(), notes: own, start: node.pos.start };
+        let value = Value { series: table.series.clone(), notes: own, start: node.pos.start, counted };
         if values.known.insert((id, steps), value).is_some() {
             // The same node inside itself cannot be; the budget stays right in any case.
             debug_assert!(false, "a shared value is evaluated once");

@@ -15,16 +15,32 @@ use crate::labels::LabelIds;
 use crate::plan::{Call, Kind, Lookup, Node, Selector};
 use crate::value::{Bits, Column, Series, Steps};
 
+/// Whether a call's result is held anyway; the others work series by series.
+pub(super) fn is_table_call(call: &Call) -> bool {
+    match call.id() {
+        FunctionId::Vector
+        | FunctionId::Absent
+        | FunctionId::AbsentOverTime
+        | FunctionId::Sort
+        | FunctionId::SortDesc
+        | FunctionId::SortByLabel
+        | FunctionId::SortByLabelDesc
+        | FunctionId::Info => true,
+        id => matches!(functions::instant_kernel(id), Some(InstantKernel::Vector(_))),
+    }
+}
+
 impl<'a> Exec<'a> {
-    /// Evaluates a call whose result is held anyway; `None` for those that work series by series.
+    /// Evaluates a call whose result is held anyway.
     pub(super) fn table_call(
         &'a self,
         call: &'a Call,
-        pos: Pos,
+        node: &Node,
         steps: Steps,
-    ) -> Result<Option<Table<'a>>, QueryError> {
+    ) -> Result<Table<'a>, QueryError> {
+        let pos = node.pos;
         let vector = || call.arg(ValueType::Vector).ok_or_else(|| mismatch(ValueType::Vector));
-        Ok(Some(match call.id() {
+        Ok(match call.id() {
             FunctionId::Vector => {
                 let scalar = call.args.first().ok_or_else(|| mismatch(ValueType::Scalar))?;
                 let scalar = self.scalar(scalar, steps)?;
@@ -56,12 +72,12 @@ impl<'a> Exec<'a> {
                 self.note_sort(pos);
                 self.vector(vector()?, steps)?
             }
-            FunctionId::Info => self.info(call, steps)?,
+            FunctionId::Info => self.info(call, node.number, steps)?,
             id => match functions::instant_kernel(id) {
                 Some(InstantKernel::Vector(kernel)) => self.vector_kernel(call, kernel, steps)?,
-                _ => return Ok(None),
+                _ => return Err(unsupported(call)),
             },
-        }))
+        })
     }
 
     fn note_sort(&self, pos: Pos) {
@@ -123,7 +139,7 @@ impl<'a> Exec<'a> {
         labels
     }
 
-    fn info(&'a self, call: &'a Call, steps: Steps) -> Result<Table<'a>, QueryError> {
+    fn info(&'a self, call: &'a Call, number: usize, steps: Steps) -> Result<Table<'a>, QueryError> {
         let Some(kernel) = functions::info_kernel() else { return Err(unsupported(call)) };
         let base = call.args.first().ok_or_else(|| mismatch(ValueType::Vector))?;
         let input = self.vector(base, steps)?;
@@ -132,7 +148,7 @@ impl<'a> Exec<'a> {
             Some(_) => return Err(QueryError::execution("expected label selectors only")),
             None => &[],
         };
-        let lookup = InfoLookup { exec: self, like: base.first_lookup(), steps };
+        let lookup = InfoLookup { exec: self, like: base.first_lookup(), steps, node: number };
         let mut notes = KernelNotes::new(&self.ctx.symbols, &call.positions);
         let series = kernel(input.series, matchers, &lookup, &self.kernel_args(steps), &mut notes)?;
         self.annotate(notes.take());
@@ -145,6 +161,8 @@ struct InfoLookup<'a> {
     exec: &'a Exec<'a>,
     like: Option<Lookup<'a>>,
     steps: Steps,
+    /// The number of the call's node.
+    node: usize,
 }
 
 impl InfoSource for InfoLookup<'_> {
@@ -159,6 +177,8 @@ impl InfoSource for InfoLookup<'_> {
             stats_only: false,
             above: "info",
             pos: Pos::default(),
+            number: self.node,
+            counted: true,
         };
         self.exec.select_with_times(&selector, self.steps)
     }

@@ -10,11 +10,12 @@ use crate::ast::{Pos, RangeMode};
 use crate::error::QueryError;
 use crate::exec::pipeline::{Head, Stage, Work};
 use crate::exec::select::Times;
+use crate::exec::watch::Reads;
 use crate::exec::{Exec, samples::Samples};
 use crate::functions::slide::Slide;
 use crate::kernel::{KernelArgs, KernelNotes, RangeKernel, Window};
 use crate::labels::LabelIds;
-use crate::value::{Column, ScalarColumn, Series, Steps};
+use crate::value::{Column, ScalarColumn, Series, Steps, histogram_weight};
 
 /// A range function over the windows of a series.
 pub(crate) struct Windows<'a> {
@@ -33,6 +34,8 @@ pub(crate) struct Windows<'a> {
     pub(crate) keeps_name: bool,
     /// Whether a result of floats has to look like a counter's.
     pub(crate) counter_name: Option<usize>,
+    /// Whether the samples of the windows are counted.
+    pub(crate) counted: bool,
 }
 
 impl<'a> Windows<'a> {
@@ -65,14 +68,18 @@ impl<'a> Windows<'a> {
         let floats_only = samples.histograms.times.is_empty();
         match self.slide {
             Some(slide) if floats_only && samples.floats.starts.is_empty() => {
-                let mut points = 0;
+                let (mut points, watch) = (0, &self.exec.watch);
+                let by_step = self.counted && watch.counts_steps();
                 slide.run(&samples.floats.times, &samples.floats.values, &mut column, |step, window| {
                     let (start, end) = self.bounds(step);
                     let window = advance(&samples.floats.times, window, start, end);
                     points += window.len();
+                    if by_step {
+                        watch.count_at(step, window.len());
+                    }
                     (window, start, end)
                 });
-                self.exec.count_samples(points);
+                self.count(points);
             }
             _ => self.by_window(samples, labels, &mut column, notes)?,
         }
@@ -95,7 +102,18 @@ impl<'a> Windows<'a> {
             let (from, to) = (start.saturating_sub(self.widen.0), end.saturating_add(self.widen.1));
             floats = advance(&samples.floats.times, floats, from, to);
             histograms = advance(&samples.histograms.times, histograms, from, to);
-            points += floats.len() + histograms.len();
+            let weight: usize = samples
+                .histograms
+                .values
+                .get(histograms.clone())
+                .into_iter()
+                .flatten()
+                .map(|h| histogram_weight(h))
+                .sum();
+            points += floats.len() + weight;
+            if self.counted {
+                self.exec.watch.count_at(step, floats.len() + weight);
+            }
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }
@@ -111,9 +129,16 @@ impl<'a> Windows<'a> {
                 column.set(step, value);
             }
         }
-        self.exec.count_samples(points);
+        self.count(points);
         notes.append(&mut found.take());
         found.take_failure().map_or(Ok(()), Err)
+    }
+
+    /// Counts samples that windows brought to steps.
+    fn count(&self, points: usize) {
+        if self.counted {
+            self.exec.watch.progress.count_total(points as u64);
+        }
     }
 
     #[inline]
@@ -169,6 +194,8 @@ pub(crate) struct RangeHead<'a> {
     pub(crate) windows: Windows<'a>,
     /// Whether of histograms only count and sum are needed.
     pub(crate) stats_only: bool,
+    /// The number of the selector.
+    pub(crate) node: usize,
 }
 
 impl Head for RangeHead<'_> {
@@ -181,6 +208,14 @@ impl Head for RangeHead<'_> {
 
     fn range(&self) -> TimeRange {
         self.windows.span()
+    }
+
+    fn reads(&self) -> Reads<'_> {
+        Reads::new(&self.windows.exec.watch, self.node, self.windows.times.offset())
+    }
+
+    fn node(&self) -> usize {
+        self.node
     }
 
     fn series(

@@ -31,13 +31,16 @@ pub(crate) struct Bounds<'a> {
 
 /// Builds the plan of an expression.
 pub(crate) fn build(expr: &Expr, bounds: &Bounds<'_>) -> Result<Node, QueryError> {
-    let mut root = node(expr, bounds, Above::default())?;
+    // A subquery that is the result itself counts what is below it.
+    let whole = matches!(expr.unparen(), Expr::Subquery(_));
+    let mut root = node(expr, bounds, Above { whole, ..Above::default() })?;
     if bounds.optimiser.project_labels {
         optimise::project(&mut root, bounds.delayed_name_removal);
     }
     if bounds.optimiser.share_common {
         optimise::share(&mut root);
     }
+    root.enumerate();
     Ok(root)
 }
 
@@ -48,6 +51,10 @@ struct Above {
     name: &'static str,
     /// Whether of histograms only count and sum are looked at.
     stats_only: bool,
+    /// Whether a subquery is above.
+    in_subquery: bool,
+    /// Whether the node is a subquery that is the whole query.
+    whole: bool,
 }
 
 impl Above {
@@ -64,13 +71,13 @@ impl Above {
             | FunctionId::HistogramFraction => false,
             _ => self.stats_only,
         };
-        Self { name: call.function.name, stats_only }
+        Self { name: call.function.name, stats_only, ..self }
     }
 }
 
 fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryError> {
     let (pos, ty) = (expr.pos(), expr.value_type());
-    let make = |kind, invariant| Ok(Node { kind, pos, ty, invariant, shared: None });
+    let make = |kind, invariant| Ok(Node { kind, pos, ty, invariant, shared: None, number: 0 });
     match expr {
         Expr::Number(number) => make(Kind::Number(number.value), true),
         Expr::String(text) => make(Kind::Text(text.value.clone()), true),
@@ -92,11 +99,12 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryErr
                 None => bounds.default_step,
             };
             let kind = Kind::Subquery(Box::new(Subquery {
-                expr: node(&subquery.expr, bounds, Above::default())?,
+                expr: node(&subquery.expr, bounds, Above { in_subquery: !above.whole, ..Above::default() })?,
                 range: resolve(&subquery.range, bounds, true)?,
                 step: step.max(1),
                 at: at(subquery.at, bounds),
                 offset: resolve(&subquery.offset, bounds, false)?,
+                counted: !above.in_subquery,
             }));
             make(kind, subquery.at.is_some())
         }
@@ -115,7 +123,11 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryErr
         Expr::Call(call) => self::call(call, bounds, pos, ty, above),
         Expr::Aggregate(aggregate) => {
             let expr = node(&aggregate.expr, bounds, above.named(aggregate.op.as_str()))?;
-            let param = aggregate.param.as_deref().map(|p| node(p, bounds, Above::default())).transpose()?;
+            let param = aggregate
+                .param
+                .as_deref()
+                .map(|p| node(p, bounds, Above { name: "", stats_only: false, ..above }))
+                .transpose()?;
             let invariant = expr.invariant && param.as_ref().is_none_or(|p| p.invariant);
             let kind = Kind::Aggregate(Box::new(Aggregate {
                 op: aggregate.op,
@@ -147,6 +159,8 @@ fn selector(
         stats_only: above.stats_only,
         above: above.name,
         pos: selector.pos,
+        number: 0,
+        counted: !above.in_subquery,
     })
 }
 
@@ -166,13 +180,13 @@ fn binary(
     above: Above,
 ) -> Result<Node, QueryError> {
     let trims = matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
-    let above = Above { name: "", stats_only: above.stats_only && !trims };
+    let above = Above { name: "", stats_only: above.stats_only && !trims, ..above };
     let (lhs, rhs) = (node(&binary.lhs, bounds, above)?, node(&binary.rhs, bounds, above)?);
     if bounds.optimiser.fold_constants
         && let (Some(a), Some(b)) = (lhs.number(), rhs.number())
         && let Some(value) = crate::exec::scalar_binary(binary.op, a, b)
     {
-        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true, shared: None });
+        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true, shared: None, number: 0 });
     }
     let invariant = lhs.invariant && rhs.invariant;
     let kind = Kind::Binary(Box::new(Binary {
@@ -182,7 +196,7 @@ fn binary(
         return_bool: binary.return_bool,
         matching: binary.matching.clone(),
     }));
-    Ok(Node { kind, pos, ty, invariant, shared: None })
+    Ok(Node { kind, pos, ty, invariant, shared: None, number: 0 })
 }
 
 fn call(
@@ -202,7 +216,7 @@ fn call(
         _ => None,
     };
     if let Some(value) = folded {
-        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true, shared: None });
+        return Ok(Node { kind: Kind::Number(value), pos, ty, invariant: true, shared: None, number: 0 });
     }
     check_mode(call)?;
     let args =
@@ -215,6 +229,7 @@ fn call(
         ty,
         invariant,
         shared: None,
+        number: 0,
     })
 }
 

@@ -1,13 +1,16 @@
 //! The plan for people: which operator does what, and what it holds.
 
 use std::fmt;
+use std::time::Duration;
 
 use pyrrha_model::time::DurationDisplay;
 
 use super::{Kind, Node, Selector};
 use crate::ast::{AggregateOp, RangeMode, ValueType};
+use crate::exec::Watch;
 use crate::functions;
 use crate::kernel::InstantKernel;
+use crate::observe::NodeStats;
 
 /// One operator of an explained plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,22 +25,42 @@ pub struct ExplainNode {
     pub once: bool,
     /// The number it shares with equal parts of the query, which are evaluated once together.
     pub shared: Option<usize>,
+    /// What it did, if it was evaluated and is not a scalar.
+    pub stats: Option<NodeStats>,
     /// Its operands.
     pub children: Vec<ExplainNode>,
 }
 
 impl ExplainNode {
-    pub(crate) fn of(node: &Node) -> Self {
+    /// The plan; with what its operators did, if it was watched.
+    pub(crate) fn of(node: &Node, watch: Option<&Watch>) -> Self {
         let (operator, detail, holds, children) = describe(node);
-        Self {
-            operator,
-            detail,
-            holds,
-            once: node.invariant && !children.is_empty() || node.selector().is_some_and(|s| s.at.is_some()),
-            shared: node.shared,
-            children: children.into_iter().map(Self::of).collect(),
-        }
+        let once = node.invariant && !children.is_empty() || node.selector().is_some_and(|s| s.at.is_some());
+        let children: Vec<Self> = children.into_iter().map(|child| Self::of(child, watch)).collect();
+        let stats = watch.and_then(|watch| {
+            let (mut stats, whole) = watch.stats(node.number);
+            if !whole {
+                stats.time += children.iter().filter_map(|c| c.stats).map(|s| s.time).sum::<Duration>();
+            }
+            (whole || stats != NodeStats::default()).then_some(stats)
+        });
+        Self { operator, detail, holds, once, shared: node.shared, stats, children }
     }
+}
+
+/// The selector of a query that took the most, in words.
+pub(crate) fn dearest(root: &Node, watch: &Watch) -> Option<String> {
+    let (number, stats) = watch.dearest();
+    let mut found = None;
+    root.visit(&mut |node| {
+        if node.number == number {
+            found = Some(node.selector().map_or_else(|| describe(node).0, selector_detail));
+        }
+    });
+    let NodeStats { series, samples, bytes, .. } = stats;
+    found.map(|selector| {
+        format!("dearest selector: {selector}, series read={series}, samples={samples}, bytes={bytes}")
+    })
 }
 
 fn describe(node: &Node) -> (String, String, bool, Vec<&Node>) {
@@ -138,6 +161,10 @@ impl ExplainNode {
         }
         if let Some(shared) = self.shared {
             write!(f, " · shared #{shared}")?;
+        }
+        if let Some(NodeStats { series, samples, bytes, time }) = self.stats {
+            let ms = time.as_secs_f64() * 1000.0;
+            write!(f, " · series={series} samples={samples} bytes={bytes} time={ms:.3}ms")?;
         }
         writeln!(f)?;
         self.children.iter().try_for_each(|c| c.write(f, depth + 1))

@@ -49,6 +49,10 @@ pub(super) struct Query {
     pub(super) max_samples: Option<usize>,
     pub(super) lookback_delta: Option<String>,
     pub(super) memory_budget: Option<YamlBytes>,
+    pub(super) tenant_memory_budget: Option<YamlBytes>,
+    pub(super) process_memory_budget: Option<YamlBytes>,
+    pub(super) log_slower_than: Option<String>,
+    pub(super) log_file: Option<PathBuf>,
 }
 
 /// Reads the file, if there is one; returns its text too.

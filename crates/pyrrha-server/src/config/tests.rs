@@ -10,7 +10,13 @@ fn everything_has_a_default() {
     assert_eq!(settings.listen_address, "127.0.0.1:9009");
     assert_eq!(settings.storage_path, Path::new("./data"));
     assert_eq!((settings.query_lookback_ms, settings.query_max_concurrency), (300_000, 20));
-    assert_eq!(settings.query_memory_budget, 1 << 30);
+    let (query, tenant, process) = (
+        settings.query_memory_budget,
+        settings.query_tenant_memory_budget,
+        settings.query_process_memory_budget,
+    );
+    assert!(query <= 1 << 30 && query <= process && tenant <= process && query > 0 && tenant > 0);
+    assert_eq!((settings.query_log_slower_than, settings.query_log_file.is_none()), (None, true));
     assert!(settings.self_scrape && !settings.wal_strict);
 }
 
@@ -25,6 +31,17 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(settings.listen_address, "b:2");
     assert_eq!(settings.query_timeout, Duration::from_secs(7));
     assert_eq!(settings.query_memory_budget, 4096);
+    let flags = Flags {
+        query_memory_budget: Some("2GiB".into()),
+        query_tenant_memory_budget: Some("3GiB".into()),
+        query_process_memory_budget: Some("1GiB".into()),
+        query_log_slower_than: Some("1s500ms".into()),
+        ..Flags::default()
+    };
+    let settings = Settings::resolve(flags).expect("valid");
+    // Nothing can have more than all.
+    assert_eq!((settings.query_memory_budget, settings.query_tenant_memory_budget), (1 << 30, 1 << 30));
+    assert_eq!(settings.query_log_slower_than, Some(Duration::from_millis(1500)));
 }
 
 #[test]

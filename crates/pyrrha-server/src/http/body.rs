@@ -1,57 +1,47 @@
 //! The body of a query's answer: encoded piece by piece as the client reads.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::Frame;
-use pyrrha_model::StoreError;
-use pyrrha_model::contract::MemoryBudget;
+use pyrrha_env::Clock;
 
-use crate::json::{PIECE_BYTES, ResultEncoder};
+use crate::active::ActiveGuard;
+use crate::json::PIECE_BYTES;
 
-/// Bytes of a query's budget, given back on drop.
-pub(crate) struct Reservation {
-    budget: MemoryBudget,
-    bytes: usize,
-}
-
-impl Reservation {
-    /// Takes `bytes` out of `budget`.
-    pub(crate) fn take(budget: &MemoryBudget, bytes: usize) -> Result<Self, StoreError> {
-        budget.reserve(bytes)?;
-        Ok(Self { budget: budget.clone(), bytes })
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes);
-    }
-}
-
+/// Holds the query's place in the list, and with it the memory, until the last byte has left.
 struct ResultBody {
-    encoder: ResultEncoder,
-    /// Held until the last byte has left.
-    _reservation: Reservation,
+    guard: ActiveGuard,
+    clock: Arc<dyn Clock>,
 }
 
 impl HttpBody for ResultBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + 1024);
-        let more = self.encoder.next_piece(&mut piece);
-        Poll::Ready(more.then(|| Ok(Frame::data(piece.into()))))
+        let now = self.clock.monotonic();
+        let more = self.guard.query.with_result(|sending| {
+            sending.last_read = now;
+            sending.encoder.next_piece(&mut piece)
+        });
+        Poll::Ready(match more {
+            Some(true) => Some(Ok(Frame::data(piece.into()))),
+            Some(false) => None,
+            // Cancelled after its first byte: the connection ends without a proper end.
+            None => Some(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "query was canceled"))),
+        })
     }
 }
 
-/// A body that encodes while it is read.
-pub(crate) fn streamed(encoder: ResultEncoder, reservation: Reservation) -> Body {
-    Body::new(ResultBody { encoder, _reservation: reservation })
+/// A body that encodes the result which the query is sending.
+pub(crate) fn streamed(guard: ActiveGuard, clock: Arc<dyn Clock>) -> Body {
+    Body::new(ResultBody { guard, clock })
 }

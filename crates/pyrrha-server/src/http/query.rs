@@ -1,22 +1,25 @@
 //! `query` and `query_range`.
 
+mod stats;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
+use pyrrha_model::contract::{MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, Labels, Timestamp};
-use pyrrha_promql::{QueryError, QueryOptions, QueryResult, QueryStats, QueryValue};
-use serde_json::json;
+use pyrrha_promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, QueryValue, Stopwatch};
 
-use super::body::{Reservation, streamed};
+use super::body::streamed;
 use super::envelope::{self, ApiError, NoticeLists};
 use super::params::Params;
 use super::request::ApiRequest;
+use crate::active::{ActiveQuery, Reservation, Sending};
 use crate::app::App;
 use crate::json::ResultEncoder;
+use crate::query_log::{Outcome, Span};
 
 /// Most steps of a range query.
 const STEPS_MAX: i64 = 11_000;
@@ -69,52 +72,103 @@ pub(crate) fn deadline(app: &App, params: &Params) -> Result<Duration, ApiError>
 
 /// A context for one query.
 pub(crate) fn context(app: &App, request: &ApiRequest) -> QueryContext {
-    let budget = MemoryBudget::new("query", usize::MAX, Some(&app.memory));
-    let mut ctx = QueryContext::new(request.tenant.clone(), budget, CancelToken::default());
+    let tenant = app.budgets.of(&request.tenant);
+    let budget = MemoryBudget::new("query", app.settings.query_memory_budget, Some(&tenant));
+    let mut ctx = QueryContext::new(request.tenant.clone(), budget, Default::default());
     ctx.partial_response = request.params.get("partial_response").is_some_and(|v| v == "true" || v == "1");
     ctx
 }
 
 async fn run(app: Arc<App>, request: ApiRequest, when: When, limit: usize) -> Result<Response, ApiError> {
     let deadline = deadline(&app, &request.params)?;
-    let options = options(&request.params)?;
+    let options = options(&app, &request.params)?;
     let ctx = context(&app, &request);
     let (cancel, tenant) = (ctx.cancel.clone(), request.tenant.clone());
+    let (now_ms, now) = (app.clock.now_ms(), app.clock.monotonic());
+    let guard = app.active.begin(&ctx, &options.text, options.progress.clone(), now_ms, now);
+    let query = guard.query.clone();
     let job = {
-        let app = app.clone();
+        let (app, query) = (app.clone(), query.clone());
         move || {
-            let began = app.clock.monotonic();
-            let result = evaluate(&app, &request, &ctx, when, &options);
-            let took = app.clock.monotonic().saturating_sub(began);
-            result.map(|result| Answer { result, text: options.text, ctx, params: request.params, took })
+            query.run();
+            evaluate(&app, &query, &request, &ctx, when, limit, &options)
         }
     };
-    let (answer, queued) = app.queries.run(&tenant, deadline, cancel, job).await?;
-    let answer = answer.inspect_err(|_| app.telemetry.query_failed())?;
-    app.telemetry.observe_query(answer.took, queued, answer.result.stats.samples_read);
-    respond(answer, when, limit, queued)
+    let answer = app.queries.run_until(&tenant, deadline, cancel, query.cancelled(), job).await;
+    let refused = match answer {
+        Ok((Ok(()), _)) => {
+            return Ok(envelope::json(StatusCode::OK, streamed(guard, app.clock.clone())));
+        }
+        // The job has told the log itself.
+        Ok((Err(error), _)) => return Err(error),
+        Err(error) => ApiError::from(error),
+    };
+    let waited = app.clock.monotonic().saturating_sub(query.began);
+    let outcome = Outcome { error: Some(refused.to_string()), queued: waited, ..Outcome::default() };
+    app.query_log.tell(&query, span(when), &outcome);
+    Err(refused)
 }
 
-struct Answer {
-    result: QueryResult,
-    text: String,
-    ctx: QueryContext,
-    params: Params,
-    took: Duration,
+fn span(when: When) -> Span {
+    match when {
+        When::At(t) => Span { start: t, end: t, step: 0 },
+        When::Steps { start, end, step } => Span { start, end, step },
+    }
 }
 
-fn options(params: &Params) -> Result<QueryOptions, ApiError> {
+fn options(app: &App, params: &Params) -> Result<QueryOptions, ApiError> {
     let lookback_delta_ms = params.duration("lookback_delta").map_err(|_| {
         let given = pyrrha_model::go_fmt::quote(params.get("lookback_delta").unwrap_or(""));
         ApiError::bad_data(format!(
             "error parsing lookback delta duration: cannot parse {given} to a valid duration"
         ))
     })?;
-    let text = params.get("query").unwrap_or("").to_owned();
-    Ok(QueryOptions { lookback_delta_ms, text })
+    let clock = app.clock.clone();
+    Ok(QueryOptions {
+        lookback_delta_ms,
+        text: params.get("query").unwrap_or("").to_owned(),
+        stopwatch: Some(Stopwatch::new(move || clock.monotonic())),
+        per_step: params.get("stats") == Some("all") && app.features.promql.per_step_stats,
+        explain: params.get("explain").is_some_and(|v| v == "true" || v == "1"),
+        ..QueryOptions::default()
+    })
 }
 
+/// Evaluates on a thread of the pool, and leaves the result with the query, ready to be read.
 fn evaluate(
+    app: &App,
+    query: &ActiveQuery,
+    request: &ApiRequest,
+    ctx: &QueryContext,
+    when: When,
+    limit: usize,
+    options: &QueryOptions,
+) -> Result<(), ApiError> {
+    let began = app.clock.monotonic();
+    let queued = began.saturating_sub(query.began);
+    let mut outcome = Outcome { queued, ..Outcome::default() };
+    let answer = answer(app, request, ctx, when, options).and_then(|result| {
+        outcome.times = result.times;
+        let took = app.clock.monotonic().saturating_sub(began);
+        app.telemetry.observe_query(took, queued, result.stats.samples_read);
+        let now = app.clock.monotonic();
+        let sending =
+            respond(result, ctx, request, options, when, limit, stats::Times { queued, took }, now)?;
+        // Whoever cancelled it meanwhile shall not get an answer that begins well.
+        ctx.cancel.check()?;
+        query.send(sending);
+        Ok(())
+    });
+    outcome.took = app.clock.monotonic().saturating_sub(began);
+    if let Err(error) = &answer {
+        app.telemetry.query_failed();
+        outcome.error = Some(error.to_string());
+    }
+    app.query_log.tell(query, span(when), &outcome);
+    answer
+}
+
+fn answer(
     app: &App,
     request: &ApiRequest,
     ctx: &QueryContext,
@@ -124,11 +178,13 @@ fn evaluate(
     let expr = pyrrha_promql::parse(&options.text, &app.features.promql)
         .map_err(|e| ApiError::parameter("query", e))?;
     let store: &dyn pyrrha_model::contract::Queryable = &*request.store;
+    // Queries share the processors: the fewer run, the more threads each may use.
+    let all = app.engine.options();
+    let threads = (all.threads / app.queries.running().max(1)).max(1);
+    let engine = Engine::new(EngineOptions { threads, ..all.clone() });
     match when {
-        When::At(t) => app.engine.instant_with(ctx, store, &expr, t, options),
-        When::Steps { start, end, step } => {
-            app.engine.range_with(ctx, store, &expr, start, end, step, options)
-        }
+        When::At(t) => engine.instant_with(ctx, store, &expr, t, options),
+        When::Steps { start, end, step } => engine.range_with(ctx, store, &expr, start, end, step, options),
     }
     .map_err(failure)
 }
@@ -141,28 +197,42 @@ fn failure(error: QueryError) -> ApiError {
     }
 }
 
-fn respond(answer: Answer, when: When, limit: usize, queued: Duration) -> Result<Response, ApiError> {
-    let Answer { result, text, ctx, params, took } = answer;
+#[allow(clippy::too_many_arguments, reason = "an answer tells all of it")]
+fn respond(
+    result: QueryResult,
+    ctx: &QueryContext,
+    request: &ApiRequest,
+    options: &QueryOptions,
+    when: When,
+    limit: usize,
+    times: stats::Times,
+    now: Duration,
+) -> Result<Sending, ApiError> {
+    let text = &options.text;
     let mut notices =
-        NoticeLists { warnings: result.annotations.warnings(&text), infos: result.annotations.infos(&text) };
+        NoticeLists { warnings: result.annotations.warnings(text), infos: result.annotations.infos(text) };
     notices.warnings.extend(ctx.notices.warnings());
     for (range, why) in ctx.notices.gaps() {
         notices.warnings.push(format!("data is missing: from={} to={}: {why}", range.start, range.end));
+    }
+    let mut tail = stats::of(request.params.get("stats"), &result, times, &mut notices);
+    if let Some(plan) = &result.explain {
+        tail.extend(stats::explain(plan));
     }
     let mut value = result.value;
     if truncate(&mut value, limit) {
         notices.warnings.push(TRUNCATED.to_owned());
     }
-    let mut tail = stats(&params, &result.stats, took, queued, &mut notices);
     tail.push(b'}');
     notices.close(&mut tail);
     let reservation = Reservation::take(&ctx.budget, bytes_of(&value))?;
-    let (start, step) = match when {
-        When::At(_) => (0, 0),
-        When::Steps { start, step, .. } => (start, step),
-    };
-    let encoder = ResultEncoder::new(value, start, step, tail);
-    Ok(envelope::json(StatusCode::OK, streamed(encoder, reservation)))
+    let span = span(when);
+    let start = if span.step == 0 { 0 } else { span.start };
+    Ok(Sending {
+        encoder: ResultEncoder::new(value, start, span.step, tail),
+        _reservation: reservation,
+        last_read: now,
+    })
 }
 
 /// Cuts a result to `limit` series (0: none); whether it did.
@@ -183,41 +253,6 @@ fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     true
 }
 
-/// `,"stats":{…}` if asked for.
-fn stats(
-    params: &Params,
-    stats: &QueryStats,
-    took: Duration,
-    queued: Duration,
-    notices: &mut NoticeLists,
-) -> Vec<u8> {
-    let Some(wanted) = params.get("stats") else { return Vec::new() };
-    if wanted != "true" && wanted != "all" {
-        notices.warnings.push(format!(
-            "value {} for parameter \"stats\" is deprecated and will be rejected in the next major release, \
-             use \"true\" or \"all\"",
-            pyrrha_model::go_fmt::quote(wanted)
-        ));
-    }
-    let (took, queued) = (took.as_secs_f64(), queued.as_secs_f64());
-    let stats = json!({
-        "timings": {
-            "evalTotalTime": took,
-            "resultSortTime": 0,
-            "queryPreparationTime": 0,
-            "innerEvalTime": took,
-            "execQueueTime": queued,
-            "execTotalTime": took + queued,
-        },
-        "samples": {
-            "totalQueryableSamples": stats.total_samples,
-            "samplesRead": stats.samples_read,
-            "peakSamples": stats.peak_samples,
-        },
-    });
-    format!(",\"stats\":{stats}").into_bytes()
-}
-
 /// About how much memory a result takes.
 fn bytes_of(value: &QueryValue) -> usize {
     let labels = |labels: &Labels| labels.iter().map(|l| l.name.len() + l.value.len() + 48).sum::<usize>();
@@ -229,7 +264,11 @@ fn bytes_of(value: &QueryValue) -> usize {
         }
         QueryValue::Matrix(series) => series
             .iter()
-            .map(|s| labels(&s.labels) + 72 + 16 * s.floats.len() + 16 * s.histograms.len())
+            .map(|s| {
+                let histograms: usize =
+                    s.histograms.iter().map(|(_, h)| 16 * pyrrha_promql::value::histogram_weight(h)).sum();
+                labels(&s.labels) + 72 + 16 * s.floats.len() + histograms
+            })
             .sum(),
     }
 }

@@ -3,7 +3,8 @@
 use axum::http::HeaderMap;
 use pyrrha_model::TenantId;
 
-const HEADERS: [&str; 2] = ["x-scope-orgid", "thanos-tenant"];
+/// Headers that name the tenant, the first one first.
+pub(crate) const HEADERS: [&str; 2] = ["x-scope-orgid", "thanos-tenant"];
 
 /// The tenant of a request, or why its header was refused.
 pub(crate) fn of(headers: &HeaderMap) -> Result<TenantId, String> {

@@ -18,16 +18,16 @@ use crate::config::{Flags, Settings};
 
 impl Store for ModelDb {}
 
-const T: i64 = 1_700_000_000_000;
+pub(super) const T: i64 = 1_700_000_000_000;
 
-struct Answer {
-    code: u16,
-    headers: HeaderMap,
-    text: String,
+pub(super) struct Answer {
+    pub(super) code: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
@@ -36,7 +36,7 @@ impl Answer {
     }
 }
 
-fn app() -> Arc<App> {
+pub(super) fn app() -> Arc<App> {
     let settings = Settings::resolve(Flags::default()).expect("defaults are valid");
     let app = App::new(settings, Arc::new(SystemClock::new())).expect("put together");
     let db = ModelDb::new();
@@ -57,14 +57,14 @@ fn app() -> Arc<App> {
     Arc::new(app)
 }
 
-async fn send(app: &Arc<App>, request: Request) -> Answer {
+pub(super) async fn send(app: &Arc<App>, request: Request) -> Answer {
     let response = router(app.clone()).oneshot(request).await.expect("never fails");
     let (code, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = response.into_body().collect().await.expect("whole").to_bytes();
     Answer { code, headers, text: String::from_utf8_lossy(&bytes).into_owned() }
 }
 
-fn request(method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request {
+pub(super) fn request(method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request {
     let mut builder = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
@@ -72,7 +72,7 @@ fn request(method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<
     builder.body(body.into()).expect("well-formed")
 }
 
-async fn get_(app: &Arc<App>, uri: &str) -> Answer {
+pub(super) async fn get_(app: &Arc<App>, uri: &str) -> Answer {
     send(app, request(Method::GET, uri, &[], Body::empty())).await
 }
 

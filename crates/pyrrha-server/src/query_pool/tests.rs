@@ -7,7 +7,7 @@ use pyrrha_env::SystemClock;
 use super::*;
 
 fn pool(threads: usize, waiting_max: usize) -> QueryPool {
-    QueryPool::start(threads, waiting_max, Arc::new(SystemClock::new())).expect("threads start")
+    QueryPool::new(threads, waiting_max, Arc::new(SystemClock::new()))
 }
 
 const LONG: Duration = Duration::from_secs(30);
@@ -79,6 +79,46 @@ async fn a_caller_that_goes_away_cancels() {
     let _ = tokio::time::timeout(Duration::from_millis(20), job).await;
     let reason = ended.recv_timeout(LONG).expect("the job noticed");
     assert_eq!(reason, Some(CancelReason::Canceled));
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_in_the_queue_ends_at_once() {
+    let pool = pool(1, 10);
+    let (release, blocked) = mpsc::channel::<()>();
+    let tenant = TenantId::anonymous();
+    let blocker = pool.run(&tenant, LONG, CancelToken::default(), move || {
+        let _ = blocked.recv();
+    });
+    let cancelled = async {
+        let token = CancelToken::default();
+        let stop = async { token.cancel(CancelReason::Canceled) };
+        let result = pool.run_until(&tenant, LONG, token.clone(), stop, || panic!("must not run")).await;
+        assert_eq!(result.map(|((), _)| ()), Err(PoolError::Canceled));
+        drop(release);
+    };
+    let (first, ()) = tokio::join!(blocker, cancelled);
+    assert!(first.is_ok());
+    assert_eq!(PoolError::Canceled.to_string(), "query was canceled in query queue");
+}
+
+#[tokio::test]
+async fn threads_come_when_they_are_needed() {
+    let pool = pool(3, 10);
+    let tenant = TenantId::anonymous();
+    let both = Arc::new(std::sync::Barrier::new(2));
+    let job = || {
+        let both = both.clone();
+        pool.run(&tenant, LONG, CancelToken::default(), move || {
+            both.wait();
+        })
+    };
+    // Each waits for the other: one thread would not do.
+    let (one, two) = tokio::join!(job(), job());
+    assert!(one.is_ok() && two.is_ok());
+    for _ in 0..10 {
+        let _ = pool.run(&tenant, LONG, CancelToken::default(), || ()).await;
+    }
+    assert_eq!(pool.shared.queue.lock().threads, 2, "the threads there are do the rest");
 }
 
 #[tokio::test]
