@@ -5,28 +5,36 @@
 //! <ULID>/index              symbols, series, postings (pyrrha-index)
 //! <ULID>/chunks/000001...   encoded samples
 //! <ULID>/tombstones         deleted intervals, if any
+//! <ULID>/exemplars          exemplars of the range, if any; ours alone
+//! <ULID>/metadata           metadata of metric families, if any; ours alone
 //! ```
 //!
 //! A block is written under a temporary name and renamed when all of it is synced. See
 //! `docs/format/block.md`.
 
 mod error;
+mod exemplars;
 mod id;
 mod labels;
 mod meta;
+mod metadata;
 mod reader;
 mod segments;
 mod set;
+mod sidecar;
 mod spool;
 mod tombstones;
 mod writer;
 
 pub use error::BlockError;
+pub use exemplars::{ExemplarFile, ExemplarSeries};
+pub(crate) use exemplars::{same as same_exemplar, tidy as tidy_exemplars};
 pub use id::BlockId;
 pub use meta::{
     BlockMeta, BlockStats, CompactionMeta, ParentBlock, ThanosDownsample, ThanosFile, ThanosHash,
     ThanosIndexStats, ThanosMeta,
 };
+pub use metadata::MetadataFile;
 pub use reader::Block;
 pub use tombstones::Tombstones;
 pub use writer::{BlockWriter, remove_unfinished};

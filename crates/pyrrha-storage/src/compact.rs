@@ -11,6 +11,7 @@
 mod chunks;
 mod merge;
 mod plan;
+mod sidecars;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ pub use plan::{CompactionRanges, plan};
 
 /// Merges `inputs` into the block `output` under `home`. Chunks that overlap nothing are copied as
 /// they are; where blocks overlap each sample is kept once, and of different values for one time
-/// the one from the block with the older id. Deleted intervals are gone from the output.
+/// the one from the block with the older id. Deleted intervals are gone from the output. Exemplars
+/// are merged by series, each once; of metadata the newest block's stays.
 ///
 /// Gives the output's meta, or `None`, and no block, if nothing is left. The context's budget
 /// bounds memory (one series of each input, and the symbols), its flag stops the work.
@@ -60,6 +62,7 @@ pub fn compact(
     if written == 0 {
         return Ok(None);
     }
+    sidecars::merge(&mut writer, &inputs, ctx)?;
     let parents: Vec<BlockMeta> = inputs.iter().map(|block| block.meta().clone()).collect();
     Ok(Some(writer.finish(BlockMeta::of_compaction(output, &parents))?))
 }

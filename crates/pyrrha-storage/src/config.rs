@@ -25,8 +25,10 @@ pub struct StorageConfig {
     pub start_timestamps: bool,
     /// Most series in the head of one tenant; 0: any number.
     pub max_series_per_tenant: usize,
-    /// Most exemplars that one tenant's ring in memory keeps.
+    /// Most exemplars of one tenant that are in no block yet; the oldest go.
     pub max_exemplars_per_tenant: usize,
+    /// Most metric families of one tenant whose metadata is kept; that of more is dropped.
+    pub max_metadata_per_tenant: usize,
     /// A head range that newer data has passed is cut only after nothing came for it for so long:
     /// whoever loads history may take its time.
     pub quiet_before_cut: Duration,
@@ -60,6 +62,7 @@ impl StorageConfig {
             start_timestamps: false,
             max_series_per_tenant: 0,
             max_exemplars_per_tenant: 100_000,
+            max_metadata_per_tenant: 100_000,
             quiet_before_cut: Duration::from_secs(60),
             idle_cut_after: Duration::from_secs(30 * 60),
             checkpoint_every: Duration::from_secs(3 * 60),

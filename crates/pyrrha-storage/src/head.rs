@@ -25,7 +25,7 @@ use crate::wal::{LogBatch, LogPosition};
 use admission::{Admission, Newest, is_cut};
 use data::{Appended, ChunkRules, HeadData};
 use directory::Directory;
-use exemplars::{ExemplarRing, MetadataMap};
+use extras::Extras;
 use order::LabelOrder;
 
 mod admission;
@@ -36,6 +36,7 @@ mod cut;
 mod data;
 mod directory;
 mod exemplars;
+mod extras;
 mod insert;
 mod keys;
 mod order;
@@ -50,6 +51,7 @@ pub(crate) use admission::add_range;
 pub(crate) use appender::{CommitLog, HeadAppender, Pending};
 pub(crate) use checkpoint::{HeadRestorer, TENANT as CHECKPOINT_TENANT};
 pub(crate) use chunk_store::parse_file_name;
+pub(crate) use extras::BlockExtras;
 pub(crate) use select::HeadView;
 
 /// The head of one tenant.
@@ -68,15 +70,6 @@ pub(crate) struct Head {
     in_flight: AtomicUsize,
     /// A batch was abandoned: admitted samples are reset once nothing is in flight.
     draining: AtomicBool,
-}
-
-/// What a head has besides samples.
-#[derive(Debug, Default)]
-struct Extras {
-    exemplars: ExemplarRing,
-    metadata: MetadataMap,
-    /// The log has nothing of these before this place.
-    logged_from: Option<LogPosition>,
 }
 
 impl Head {
@@ -164,18 +157,6 @@ impl Head {
         let appended = data.append_batch(batch, position);
         self.metrics.chunks_sealed.add(data.chunks_sealed - before);
         appended
-    }
-
-    fn append_extras(&self, batch: &LogBatch, position: LogPosition) {
-        if batch.exemplars.is_empty() && batch.metadata.is_empty() {
-            return;
-        }
-        let mut extras = self.extras.write();
-        for (series, exemplar) in &batch.exemplars {
-            extras.exemplars.push(*series, exemplar.clone(), self.config.max_exemplars_per_tenant);
-        }
-        extras.metadata.extend(batch.metadata.iter().cloned());
-        extras.logged_from = Some(extras.logged_from.map_or(position, |from| from.min(position)));
     }
 
     /// Ends a batch that was submitted, applied or not.

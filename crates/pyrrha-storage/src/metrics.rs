@@ -42,6 +42,10 @@ pub struct Metrics {
     pub histograms: Counter,
     /// Exemplars stored.
     pub exemplars: Counter,
+    /// Exemplars that left memory before a block had them, because there were too many.
+    pub exemplars_dropped: Counter,
+    /// Metadata that was not taken, because there are too many metric families.
+    pub metadata_dropped: Counter,
     /// Samples that repeated the stored one and were taken without storing them again.
     pub repeated: Counter,
     /// Start timestamps dropped because the option to store them is off.

@@ -4,14 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyrrha_encoding::encode_series;
 use pyrrha_env::{Clock, Disk, OsDisk};
-use pyrrha_model::contract::{ChunkRef, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
-use pyrrha_model::{Histogram, Labels, Span, TimeRange};
-use pyrrha_storage::block::{Block, BlockId, BlockMeta, BlockWriter, Tombstones};
+use pyrrha_model::contract::{ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
+use pyrrha_model::{Exemplar, Histogram, Labels, Metadata, MetricType, Span, TimeRange};
+use pyrrha_storage::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter, Tombstones};
 use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, DiskManifestStore, Manifest};
 use pyrrha_testkit::{SimClock, SimDisk};
 
@@ -51,6 +52,34 @@ fn series() -> Vec<(Labels, Vec<ChunkRef>)> {
     series
 }
 
+fn exemplars() -> Vec<Exemplars> {
+    let exemplar = |trace: &str, value, timestamp| Exemplar {
+        labels: Labels::from_pairs([("trace_id", trace)]),
+        value,
+        timestamp,
+    };
+    let of = |code: &str, exemplars| Exemplars {
+        series: Labels::from_pairs([("__name__", "requests_total"), ("job", "api"), ("code", code)]),
+        exemplars,
+    };
+    vec![
+        of("200", vec![exemplar("abc", 0.25, START), exemplar("abd", f64::INFINITY, START + 15_000)]),
+        of("500", vec![Exemplar { labels: Labels::default(), value: -0.0, timestamp: START + 7 }]),
+    ]
+}
+
+fn families() -> BTreeMap<String, Metadata> {
+    let of = |metric_type, help: &str, unit: &str| Metadata {
+        metric_type,
+        help: help.to_owned(),
+        unit: unit.to_owned(),
+    };
+    BTreeMap::from([
+        ("latency_seconds".to_owned(), of(MetricType::Histogram, "How long.", "seconds")),
+        ("requests_total".to_owned(), of(MetricType::Counter, "Wie viele \u{fc}berhaupt.", "")),
+    ])
+}
+
 /// Writes everything into a simulated disk; gives the paths of its files.
 fn write(disk: &Arc<SimDisk>) -> Vec<PathBuf> {
     let block = Path::new("/block").join(id().to_string());
@@ -58,6 +87,9 @@ fn write(disk: &Arc<SimDisk>) -> Vec<PathBuf> {
     for (labels, chunks) in &series() {
         writer.add_series(labels, chunks).unwrap();
     }
+    writer.write_exemplars(exemplars().into_iter().map(Ok::<_, BlockError>)).unwrap();
+    let families = families();
+    writer.write_metadata(families.iter().map(|(name, m)| (name.as_str(), m))).unwrap();
     let meta = writer.finish(BlockMeta::of_head(id(), START, START + 7_200_000)).unwrap();
     let mut tombstones = Tombstones::default();
     tombstones.add(9, TimeRange::new(START, START + 60_000));
@@ -66,7 +98,7 @@ fn write(disk: &Arc<SimDisk>) -> Vec<PathBuf> {
     write_manifest(disk, &meta);
     let manifest = Path::new("/manifest");
     let numbers = disk.list(manifest).unwrap().into_iter().map(|e| manifest.join(e.name));
-    ["meta.json", "index", "chunks/000001", "tombstones"]
+    ["meta.json", "index", "chunks/000001", "tombstones", "exemplars", "metadata"]
         .map(|f| block.join(f))
         .into_iter()
         .chain(numbers)
@@ -120,6 +152,10 @@ fn readers_read_the_frozen_bytes() {
         let bytes = |chunks: &[ChunkRef]| chunks.iter().map(|c| c.bytes.to_vec()).collect::<Vec<_>>();
         assert_eq!(bytes(&entry.chunks), bytes(chunks));
     }
+    let ctx = QueryContext::unlimited();
+    assert_eq!(block.exemplars(&ctx, &[], TimeRange::ALL).unwrap(), exemplars());
+    let found = block.metadata(&ctx, None).unwrap();
+    assert_eq!(found, families().into_iter().map(|(name, m)| (name, vec![m])).collect());
     let deleted: usize = batch.series.iter().map(|s| s.deleted.len()).sum();
     assert_eq!(deleted, 1);
 }

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
 use pyrrha_env::OsDisk;
-use pyrrha_model::contract::{ChunkRef, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
+use pyrrha_model::contract::{ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
 use pyrrha_model::{
-    CounterResetHint, FloatHistogram, Histogram, Label, Labels, Matcher, Span, TimeRange, go_fmt,
+    CounterResetHint, Exemplar, FloatHistogram, Histogram, Label, Labels, Matcher, Metadata, Span, TimeRange,
+    go_fmt,
 };
-use pyrrha_storage::block::{Block, BlockId, BlockMeta, BlockWriter};
+use pyrrha_storage::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
 
 const START: i64 = 1_700_000_000_000;
 
@@ -49,6 +50,13 @@ fn write(series: &BTreeMap<Labels, Vec<ChunkRef>>) -> (tempfile::TempDir, BlockM
     for (labels, chunks) in series {
         writer.add_series(labels, chunks).unwrap();
     }
+    // What Prometheus does not know it passes over.
+    let exemplars = series.keys().map(|labels| {
+        let exemplar = Exemplar { labels: labels.clone(), value: 1.0, timestamp: START };
+        Ok::<_, BlockError>(Exemplars { series: labels.clone(), exemplars: vec![exemplar] })
+    });
+    writer.write_exemplars(exemplars).unwrap();
+    writer.write_metadata([("metric_1", &Metadata::default())]).unwrap();
     let meta = writer.finish(BlockMeta::of_head(id(), START, START + 7_200_000)).unwrap();
     (dir, meta)
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use pyrrha_model::contract::{Exemplars, Queryable};
 use pyrrha_model::go_fmt::{push_json_float, push_json_timestamp};
 use pyrrha_model::{Matcher, Metadata, TimeRange};
@@ -73,13 +74,16 @@ pub(crate) async fn exemplars(
         let mut selectors = Vec::new();
         collect_selectors(&expr, &mut selectors);
         if selectors.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let store: &dyn Queryable = &*request.store;
-        store.exemplars(&ctx, &selectors, TimeRange::new(start, end)).map_err(ApiError::from)
+        let found = store.exemplars(&ctx, &selectors, TimeRange::new(start, end))?;
+        Ok::<_, ApiError>(Some((found, ctx.notices.warnings())))
     };
     let (found, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
-    Ok(success_list(&found?, render, &NoticeLists::default()))
+    // Nothing is asked for, so there is nothing to tell, not even an empty list.
+    let Some((found, warnings)) = found? else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    Ok(success_list(&found, render, &NoticeLists { warnings, infos: Vec::new() }))
 }
 
 /// The matchers of every selector of an expression.

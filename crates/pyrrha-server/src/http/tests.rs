@@ -205,6 +205,14 @@ async fn metadata_and_exemplars_look_like_prometheus() {
         json!([{"seriesLabels": {"__name__": "up", "instance": "a"},
                 "exemplars": [{"labels": {"trace_id": "x"}, "value": "0.5", "timestamp": T / 1000}]}])
     );
+    let none = get_(&app, "/api/v1/query_exemplars?query=1%2B1").await;
+    assert_eq!((none.code, none.text.as_str()), (204, ""), "no selector, no answer");
+    for (limits, metrics) in [("limit=0", 0), ("limit=-1", 1), ("limit_per_metric=0", 1), ("limit=5", 1)] {
+        let metadata = get_(&app, &format!("/api/v1/metadata?{limits}")).await.json();
+        assert_eq!(metadata["data"].as_object().map(|d| d.len()), Some(metrics), "{limits}");
+    }
+    let bad = get_(&app, "/api/v1/metadata?limit_per_metric=x").await;
+    assert_eq!((bad.code, bad.json()["error"].clone()), (400, json!("limit_per_metric must be a number")));
     // Grafana's probe sends milliseconds where seconds are meant.
     let probe = "query=test&start=1732000000000&end=1732003600000";
     let answer = send(&app, request(Method::POST, "/api/v1/query_exemplars", &[FORM], probe)).await;

@@ -41,6 +41,12 @@ impl DbCollector {
             ("pyrrha_head_samples_appended", "Float samples stored", &m.samples),
             ("pyrrha_head_histograms_appended", "Histogram samples stored", &m.histograms),
             ("pyrrha_head_exemplars_appended", "Exemplars stored", &m.exemplars),
+            (
+                "pyrrha_head_exemplars_dropped",
+                "Exemplars that were too many before a block had them",
+                &m.exemplars_dropped,
+            ),
+            ("pyrrha_head_metadata_dropped", "Metadata of too many metric families", &m.metadata_dropped),
             ("pyrrha_head_samples_repeated", "Samples that repeated the stored one", &m.repeated),
             ("pyrrha_head_start_timestamps_dropped", "Start timestamps not stored", &m.starts_dropped),
             ("pyrrha_head_series_created", "Series created", &m.series_created),

@@ -79,6 +79,12 @@ impl From<BlockError> for StoreError {
     }
 }
 
+impl From<&BlockError> for StoreError {
+    fn from(error: &BlockError) -> Self {
+        StoreError::new(error.kind(), error.to_string())
+    }
+}
+
 /// Name of a block's directory, for messages.
 pub(super) fn name_of(dir: &Path) -> String {
     dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned()

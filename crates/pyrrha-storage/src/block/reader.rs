@@ -9,12 +9,12 @@ use pyrrha_index::{
     ChunkMeta, IndexReader, RoaringBitmap, SeriesRow, label_names, label_values, postings_for_matchers,
 };
 use pyrrha_model::contract::{ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
-use pyrrha_model::{Label, Labels, Matcher, Metadata, StoreError, TimeRange};
+use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::error::{Blame, BlockError};
 use super::segments::Segments;
 use super::set::{BlockSet, Reserved};
-use super::{BlockMeta, INDEX_FILE, META_FILE, TOMBSTONES_FILE, Tombstones};
+use super::{BlockMeta, ExemplarFile, INDEX_FILE, META_FILE, MetadataFile, TOMBSTONES_FILE, Tombstones};
 
 /// An open block: its files are mapped, which is safe as no one changes a finished block. Cheap to
 /// clone; a query's series set keeps it open.
@@ -30,8 +30,13 @@ pub(super) struct Parts {
     pub(super) index: IndexReader,
     segments: Segments,
     pub(super) tombstones: Tombstones,
+    exemplars: OneFile<ExemplarFile>,
+    metadata: OneFile<MetadataFile>,
     pub(super) blame: Blame,
 }
+
+/// A sidecar file: absent, open, or damaged, which costs what it holds and nothing else.
+type OneFile<T> = Result<Option<T>, BlockError>;
 
 impl Block {
     /// Opens the block in `dir`, whoever wrote it. Verifies `meta.json`, the index's tables,
@@ -51,8 +56,23 @@ impl Block {
         } else {
             Tombstones::default()
         };
-        let bytes = json.len() as u64 + index_bytes + segments.bytes();
-        Ok(Self(Arc::new(Parts { dir: dir.to_owned(), meta, bytes, index, segments, tombstones, blame })))
+        let exemplars = ExemplarFile::open(disk, dir, &blame);
+        let metadata = MetadataFile::open(disk, dir, &blame);
+        let mut bytes = json.len() as u64 + index_bytes + segments.bytes();
+        bytes += exemplars.iter().flatten().map(ExemplarFile::bytes).sum::<u64>();
+        bytes += metadata.iter().flatten().map(MetadataFile::bytes).sum::<u64>();
+        let dir = dir.to_owned();
+        Ok(Self(Arc::new(Parts {
+            dir,
+            meta,
+            bytes,
+            index,
+            segments,
+            tombstones,
+            exemplars,
+            metadata,
+            blame,
+        })))
     }
 
     /// What `meta.json` says.
@@ -80,6 +100,16 @@ impl Block {
         &self.0.tombstones
     }
 
+    /// Its exemplars; `None` if it has none. Fails if the file is damaged.
+    pub fn exemplar_file(&self) -> Result<Option<&ExemplarFile>, StoreError> {
+        self.0.exemplars.as_ref().map(Option::as_ref).map_err(StoreError::from)
+    }
+
+    /// Its metadata; `None` if it has none. Fails if the file is damaged.
+    pub fn metadata_file(&self) -> Result<Option<&MetadataFile>, StoreError> {
+        self.0.metadata.as_ref().map(Option::as_ref).map_err(StoreError::from)
+    }
+
     /// Reads and verifies everything. Gives the number of chunks.
     pub fn verify(&self, ctx: &QueryContext) -> Result<u64, StoreError> {
         let mut row = SeriesRow::default();
@@ -92,6 +122,12 @@ impl Block {
                 self.0.chunk(chunk)?;
                 chunks += 1;
             }
+        }
+        if let Some(exemplars) = self.exemplar_file()? {
+            exemplars.series(&[], TimeRange::ALL).try_for_each(|series| series.map(drop))?;
+        }
+        if let Some(metadata) = self.metadata_file()? {
+            metadata.collect(None, &mut BTreeMap::new())?;
         }
         Ok(chunks)
     }
@@ -211,19 +247,45 @@ impl Queryable for Block {
 
     fn exemplars(
         &self,
-        _ctx: &QueryContext,
-        _matcher_sets: &[Vec<Matcher>],
-        _range: TimeRange,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
     ) -> Result<Vec<Exemplars>, StoreError> {
-        // The standard parts of a block hold none.
-        Ok(Vec::new())
+        let Some(file) = self.exemplar_file()?.filter(|file| file.times().overlaps(&range)) else {
+            return Ok(Vec::new());
+        };
+        let mut found: Vec<Exemplars> = Vec::new();
+        let mut reserved = Reserved::new(&ctx.budget, 0)?;
+        for series in file.series(matcher_sets, range) {
+            ctx.cancel.check()?;
+            let series = series?;
+            reserved.grow(size_of_exemplars(&series))?;
+            match found.last_mut() {
+                Some(last) if last.series == series.series => last.exemplars.extend(series.exemplars),
+                _ => found.push(series),
+            }
+        }
+        Ok(found)
     }
 
     fn metadata(
         &self,
         _ctx: &QueryContext,
-        _metric: Option<&str>,
+        metric: Option<&str>,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
-        Ok(BTreeMap::new())
+        let mut found = BTreeMap::new();
+        if let Some(file) = self.metadata_file()? {
+            file.collect(metric, &mut found)?;
+        }
+        Ok(found.into_iter().map(|(name, metadata)| (name, vec![metadata])).collect())
     }
+}
+
+/// Bytes that a series' exemplars take in memory, about.
+fn size_of_exemplars(series: &Exemplars) -> usize {
+    let labels = |labels: &Labels| -> usize {
+        labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum()
+    };
+    let exemplars = series.exemplars.iter().map(|e| labels(&e.labels) + size_of::<Exemplar>());
+    labels(&series.series) + size_of::<Exemplars>() + exemplars.sum::<usize>()
 }

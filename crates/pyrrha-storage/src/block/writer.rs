@@ -6,13 +6,14 @@ use std::sync::Arc;
 use pyrrha_encoding::chunk::sample_count;
 use pyrrha_env::Disk;
 use pyrrha_index::{ChunkMeta, IndexWriter, SeriesRow, SortedSymbols, SymbolPool};
-use pyrrha_model::Labels;
-use pyrrha_model::contract::{ChunkRef, Timestamps};
+use pyrrha_model::contract::{ChunkRef, Exemplars, Timestamps};
+use pyrrha_model::{Labels, Metadata};
 
 use super::error::{Blame, BlockError};
+use super::exemplars::ExemplarWriter;
 use super::segments::{SEGMENT_BYTES, SegmentWriter};
 use super::spool::Spool;
-use super::{BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, META_FILE};
+use super::{BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, META_FILE, metadata};
 use crate::durable;
 
 /// Prometheus removes directories of this suffix at start, and so do we.
@@ -91,6 +92,27 @@ impl BlockWriter {
         self.stats.num_chunks += chunks.len() as u64;
         let Some(spool) = &mut self.spool else { return Err(self.blame.refused("the block is finished")) };
         spool.push(&*self.disk, &self.row).map_err(self.blame.io("series.spool"))
+    }
+
+    /// Writes the exemplars of the block, once: series by labels, each with its exemplars by time.
+    /// Gives their number. Other tools do not see them.
+    pub fn write_exemplars<E: From<BlockError>>(
+        &mut self,
+        series: impl IntoIterator<Item = Result<Exemplars, E>>,
+    ) -> Result<u64, E> {
+        let mut out = ExemplarWriter::new(&*self.disk, &self.unfinished, &self.blame);
+        for series in series {
+            out.add(&series?)?;
+        }
+        Ok(out.finish()?)
+    }
+
+    /// Writes the metadata of metric families, once, sorted by name. Other tools do not see it.
+    pub fn write_metadata<'m>(
+        &mut self,
+        families: impl IntoIterator<Item = (&'m str, &'m Metadata)>,
+    ) -> Result<(), BlockError> {
+        metadata::write(&*self.disk, &self.unfinished, &self.blame, families.into_iter())
     }
 
     /// Writes the index and `meta.json`, syncs everything and gives the block its name. Of `meta`

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
-use pyrrha_model::contract::{CancelReason, SeriesBatch, Value};
-use pyrrha_model::{Labels, Timestamp};
+use pyrrha_model::contract::{CancelReason, Exemplars, SeriesBatch, Value};
+use pyrrha_model::{Exemplar, Labels, Metadata, Timestamp};
 use pyrrha_testkit::SimDisk;
 
 use super::*;
@@ -176,4 +176,37 @@ fn the_newest_block_waits_and_full_windows_merge() {
     assert_eq!(plan(&blocks, &ranges), [0, 1, 2]);
     let straddling = [block(1, 0, 2), block(2, 4, 8), block(3, 10, 12), block(4, 20, 22)];
     assert_eq!(plan(&straddling, &ranges), [0, 1, 2], "what straddles a range joins the next");
+}
+
+#[test]
+fn sidecars_are_merged() {
+    let disk = disk();
+    let exemplar = |t: i64| Exemplar { labels: Labels::default(), value: t as f64, timestamp: t };
+    let block = |number: u64, times: &[i64], help: &str| {
+        let ulid = BlockId::from_parts(1_000 + number, 0);
+        let dir = home().join(ulid.to_string());
+        let mut writer = BlockWriter::create(disk.clone(), &dir).expect("creates");
+        let at = number as i64 * 100;
+        writer.add_series(&labels(1), &encode_series(&[(0, at, Value::Float(1.0))], false)).expect("adds");
+        let exemplars = times.iter().map(|&t| exemplar(t)).collect();
+        let own = Exemplars { series: labels(number as u8), exemplars: vec![exemplar(1)] };
+        let mut all = vec![Exemplars { series: labels(9), exemplars }, own];
+        all.sort_by(|a, b| a.series.cmp(&b.series));
+        writer.write_exemplars(all.into_iter().map(Ok::<_, StoreError>)).expect("writes");
+        let (old, new) = (Metadata { help: help.into(), ..Metadata::default() }, Metadata::default());
+        writer
+            .write_metadata([("both", &old), (if number == 1 { "first" } else { "second" }, &new)])
+            .expect("writes");
+        writer.finish(BlockMeta::of_head(ulid, at, at + 1)).expect("finishes");
+        Block::open(&*disk, &dir).expect("opens")
+    };
+    let output = run(&disk, &[block(2, &[5, 7], "newer"), block(1, &[3, 5], "older")]).expect("not empty");
+    let ctx = QueryContext::unlimited();
+    let found = output.exemplars(&ctx, &[], TimeRange::ALL).expect("reads");
+    let times: Vec<Vec<i64>> =
+        found.iter().map(|e| e.exemplars.iter().map(|e| e.timestamp).collect()).collect();
+    assert_eq!(times, [vec![3, 5, 7], vec![1], vec![1]], "each once, by labels");
+    let metadata = output.metadata(&ctx, None).expect("reads");
+    assert_eq!(metadata.keys().collect::<Vec<_>>(), ["both", "first", "second"]);
+    assert_eq!(metadata["both"][0].help, "newer");
 }

@@ -14,7 +14,7 @@ use super::tenant::Tenant;
 use super::{Db, Shared};
 use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
 use crate::error::StorageError;
-use crate::head::{HeadView, add_range};
+use crate::head::{BlockExtras, HeadView, add_range};
 use crate::manifest::{BlockEntry, ManifestError};
 use crate::wal::{LogPosition, Wal};
 
@@ -54,6 +54,8 @@ struct Written {
     range: TimeRange,
     /// The block; none if the range had nothing readable.
     block: Option<Block>,
+    /// What its sidecar files have.
+    extras: Option<BlockExtras>,
     job: Job,
 }
 
@@ -105,6 +107,8 @@ impl Db {
         if let Some(written) = state.written.take() {
             self.shared.end_job(&tenant.head.tenant, &written.job, &tenant.manifest.current());
             hide(tenant, written.range, written.block, state);
+            // Whoever looks for exemplars looks into the head first.
+            written.extras.iter().for_each(|extras| tenant.head.extras_saved(extras));
         }
         Ok(true)
     }
@@ -115,7 +119,8 @@ impl Db {
         let id = BlockId::new(&*self.shared.clock);
         let job = self.shared.begin_job(&tenant.head.tenant, &[id], &[])?;
         match self.write_block(tenant, range, id) {
-            Ok(block) => Ok(Written { range, block, job }),
+            Ok(Some((block, extras))) => Ok(Written { range, block: Some(block), extras: Some(extras), job }),
+            Ok(None) => Ok(Written { range, block: None, extras: None, job }),
             Err(error) => {
                 self.shared.end_job(&tenant.head.tenant, &job, &tenant.manifest.current());
                 Err(error)
@@ -128,7 +133,7 @@ impl Db {
         tenant: &Tenant,
         range: TimeRange,
         id: BlockId,
-    ) -> Result<Option<Block>, StorageError> {
+    ) -> Result<Option<(Block, BlockExtras)>, StorageError> {
         let dir = self.shared.bucket_dir(&tenant.head.tenant).join(id.to_string());
         let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
         let mut series = 0u64;
@@ -142,9 +147,13 @@ impl Db {
         if series == 0 {
             return Ok(None);
         }
+        let mut extras = tenant.head.extras_until(range.end);
+        let exemplars = std::mem::take(&mut extras.exemplars);
+        writer.write_exemplars(exemplars.into_iter().map(Ok::<_, StorageError>))?;
+        writer.write_metadata(extras.metadata.iter().map(|(name, m)| (name.as_str(), m)))?;
         let meta = writer.finish(BlockMeta::of_head(id, range.start, range.end + 1))?;
         tracing::info!(tenant = %tenant.head.tenant, block = %id, series, samples = meta.stats.num_samples, start = range.start, "head range cut");
-        Ok(Some(Block::open(&*self.shared.disk, &dir)?))
+        Ok(Some((Block::open(&*self.shared.disk, &dir)?, extras)))
     }
 
     /// Truncates the log up to the oldest sample that is in no block.
@@ -159,7 +168,7 @@ impl Db {
         if keep_from <= *self.truncated.lock() {
             return Ok(());
         }
-        // Exemplars and metadata are in no block of the standard format: they move on in the log.
+        // Exemplars and metadata that no block has move on in the log.
         for tenant in &tenants {
             tenant.head.log_extras_again(keep_from, &*self.log)?;
         }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
-use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
+use pyrrha_model::{ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::Shared;
-use crate::block::Block;
+use crate::block::{Block, tidy_exemplars};
 use crate::query::{EmptySet, merge};
 
 /// Reads of the tenant that the query's context names.
@@ -111,13 +111,32 @@ impl Queryable for DbQueryable {
         range: TimeRange,
     ) -> Result<Vec<Exemplars>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
-        let mut found: BTreeMap<Labels, Exemplars> = BTreeMap::new();
+        let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        // The head first: what leaves it is in the blocks of the view by then. Two matcher sets may
+        // find the same, and so may head and blocks.
         for matchers in sets(matcher_sets) {
             for exemplars in tenant.head.exemplars(ctx, matchers, range)? {
-                found.insert(exemplars.series.clone(), exemplars);
+                found.entry(exemplars.series).or_default().extend(exemplars.exemplars);
             }
         }
-        Ok(found.into_values().collect())
+        let view = tenant.view.read().clone();
+        view.check_complete(ctx, range)?;
+        for block in view.blocks.iter() {
+            match block.exemplars(ctx, matcher_sets, range) {
+                Ok(all) => {
+                    all.into_iter().for_each(|e| found.entry(e.series).or_default().extend(e.exemplars))
+                }
+                Err(error) if ctx.partial_response && error.kind() == ErrorKind::Corrupt => {
+                    ctx.notices.gap(block.meta().range(), error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let found = found.into_iter().map(|(series, mut exemplars)| {
+            tidy_exemplars(&mut exemplars);
+            Exemplars { series, exemplars }
+        });
+        Ok(found.collect())
     }
 
     fn metadata(
@@ -125,8 +144,25 @@ impl Queryable for DbQueryable {
         ctx: &QueryContext,
         metric: Option<&str>,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
-        let tenant = self.shared.tenants.get(&ctx.tenant);
-        Ok(tenant.map(|t| t.head.metadata(metric)).unwrap_or_default())
+        let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(BTreeMap::new()) };
+        // The latest wins: the head's, then that of the newest block.
+        let mut found = tenant.head.metadata(metric);
+        let mut blocks = tenant.blocks();
+        blocks.sort_by_key(|b| (b.meta().max_time, b.meta().ulid));
+        for block in blocks.iter().rev() {
+            if metric.is_some() && !found.is_empty() {
+                break;
+            }
+            match block.metadata_file() {
+                Ok(Some(file)) => file.collect(metric, &mut found)?,
+                Ok(None) => {}
+                // Metadata describes; without that of one block the rest still does.
+                Err(error) => {
+                    tracing::warn!(tenant = %tenant.head.tenant, %error, "metadata of a block is left out")
+                }
+            }
+        }
+        Ok(found.into_iter().map(|(name, metadata)| (name, vec![metadata])).collect())
     }
 }
 

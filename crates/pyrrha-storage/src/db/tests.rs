@@ -226,6 +226,58 @@ fn a_passed_range_becomes_a_block_and_no_sample_is_lost_or_doubled() {
 }
 
 #[test]
+fn exemplars_and_metadata_go_into_blocks_and_leave_the_log() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let db = open_cutting(dir.path());
+    const MINUTE: i64 = 60_000;
+    let exemplar =
+        |t: i64| Exemplar { labels: Labels::from_pairs([("trace", "x")]), value: 1.0, timestamp: t };
+    for t in 0..400 {
+        let mut appender = db.appender(&tenant).expect("an appender");
+        let series = appender.resolve(None, &labels(0)).expect("a series");
+        appender.append(series, 0, t * MINUTE, 1.0).expect("admitted");
+        appender.append_exemplar(series, exemplar(t * MINUTE)).expect("admitted");
+        // A series that has exemplars and no sample, ever.
+        let bare = appender.resolve(None, &labels(7)).expect("a series");
+        appender.append_exemplar(bare, exemplar(t * MINUTE)).expect("admitted");
+        if t == 5 {
+            let help = Metadata { help: "early".into(), ..Metadata::default() };
+            appender.append_metadata("m", help);
+        }
+        appender.commit().expect("a commit");
+        if t % 9 == 0 {
+            db.maintain().expect("maintains");
+        }
+    }
+    let check = |db: &Db| {
+        let (ctx, store) = (QueryContext::unlimited(), db.queryable());
+        let found = store.exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+        let counts: Vec<usize> = found.iter().map(|e| e.exemplars.len()).collect();
+        assert_eq!(counts, [400, 400], "each once, from blocks and head");
+        let late = TimeRange::new(350 * MINUTE, i64::MAX);
+        let found = store.exemplars(&ctx, &[vec![Matcher::equal("i", "7")]], late).expect("exemplars");
+        assert_eq!((found.len(), found[0].exemplars.len()), (1, 50));
+        assert_eq!(store.metadata(&ctx, Some("m")).expect("metadata")["m"][0].help, "early");
+        assert_eq!(store.metadata(&ctx, None).expect("metadata").len(), 1);
+    };
+    assert_eq!(db.metrics().blocks_cut.get(), 2);
+    check(&db);
+    let head = db.shared.tenants.get(&tenant).expect("the tenant").head.clone();
+    assert_eq!(head.extras_until(i64::MAX).exemplars[0].exemplars.len(), 160, "the rest is in blocks");
+    drop((db, head));
+    check(&open_cutting(dir.path()));
+    // Without a word of the log, blocks still have what was cut.
+    std::fs::remove_dir_all(dir.path().join("wal")).expect("removes");
+    std::fs::remove_dir_all(dir.path().join("checkpoint")).expect("removes");
+    let db = open_cutting(dir.path());
+    let ctx = QueryContext::unlimited();
+    let found = db.queryable().exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+    assert_eq!(found.iter().map(|e| e.exemplars.len()).collect::<Vec<_>>(), [240, 240]);
+    assert_eq!(db.queryable().metadata(&ctx, None).expect("metadata").len(), 1);
+}
+
+#[test]
 fn a_query_that_began_before_a_cut_reads_on_what_it_saw() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let tenant = TenantId::anonymous();

@@ -198,7 +198,12 @@ impl Appender for HeadAppender {
 
     fn append_metadata(&mut self, metric: &str, metadata: Metadata) {
         // Senders repeat it with every request; only what is new is logged.
-        if self.admission.metadata.get(metric) != Some(&metadata) {
+        let known = self.admission.metadata.get(metric);
+        if known.is_none() && self.admission.metadata.len() >= self.head.config.max_metadata_per_tenant {
+            self.head.metrics.metadata_dropped.add(1);
+            return;
+        }
+        if known != Some(&metadata) {
             let before = self.admission.metadata.insert(metric.to_owned(), metadata.clone());
             self.metadata_undo.push((metric.to_owned(), before));
             self.batch.metadata.push((metric.to_owned(), metadata));

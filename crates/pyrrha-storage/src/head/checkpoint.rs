@@ -11,11 +11,13 @@ use pyrrha_encoding::varint::{
     take_uvarint32, take_varint,
 };
 use pyrrha_env::Disk;
+use pyrrha_index::RoaringBitmap;
 use pyrrha_model::{ChunkEncoding, Exemplar, LabelsBuilder, Metadata, MetricType, TimeRange, Timestamp};
 
 use super::admission::{Newest, is_cut};
 use super::chunk_store::{Place, SegmentFile, file_name};
 use super::data::{HeadData, RangeInfo};
+use super::exemplars::RingItem;
 use super::sealed::{NONE, Sealed};
 use super::{Directory, Head};
 use crate::wal::checkpoint::CheckpointWriter;
@@ -46,6 +48,15 @@ const INLINE: u8 = 1;
 
 /// Lengths of head chunk files, as far as they are synced, with the starts of their ranges.
 pub(crate) type SyncedFiles = BTreeMap<u32, (Timestamp, u32)>;
+
+/// Series as a checkpoint numbers them.
+struct Numbers {
+    /// By reference.
+    of: Vec<u32>,
+    next: u32,
+    /// These are written even without a sample.
+    with_exemplars: RoaringBitmap,
+}
 
 impl Head {
     /// Makes all chunks that are sealed by now durable in files.
@@ -85,14 +96,17 @@ impl Head {
         buffer.clear();
         self.put_ranges(&mut buffer);
         out.section(RANGES, &buffer)?;
-        let mut numbers = vec![u32::MAX; bound];
-        let mut next = 0;
+        let mut numbers = Numbers {
+            of: vec![u32::MAX; bound],
+            next: 0,
+            with_exemplars: self.extras.read().exemplars.series(),
+        };
         for first in (0..bound).step_by(SLICE) {
             buffer.clear();
-            self.put_series(&mut buffer, first..bound.min(first + SLICE), synced, &mut numbers, &mut next);
+            self.put_series(&mut buffer, first..bound.min(first + SLICE), synced, &mut numbers);
             out.section(SERIES, &buffer)?;
         }
-        self.write_extras(out, &numbers)
+        self.write_extras(out, &numbers.of)
     }
 
     /// Returns the number of references that the symbols suffice for.
@@ -131,15 +145,15 @@ impl Head {
         out: &mut Vec<u8>,
         series: std::ops::Range<usize>,
         synced: &SyncedFiles,
-        numbers: &mut [u32],
-        next: &mut u32,
+        numbers: &mut Numbers,
     ) {
         let directory = self.directory.read();
         let data = self.data.read();
         for series in series {
             let (names, values) = directory.ids(series as u32);
             let hot = &data.hot[series];
-            if names.is_empty() || hot.newest.t == Timestamp::MIN {
+            let bare = hot.newest.t == Timestamp::MIN && !numbers.with_exemplars.contains(series as u32);
+            if names.is_empty() || bare {
                 continue;
             }
             put_uvarint(out, names.len() as u64);
@@ -150,8 +164,8 @@ impl Head {
             put_varint(out, hot.newest.t);
             out.extend_from_slice(&hot.newest.value.to_be_bytes());
             data.put_chunks(out, series as u32, synced);
-            numbers[series] = *next;
-            *next += 1;
+            numbers.of[series] = numbers.next;
+            numbers.next += 1;
         }
     }
 
@@ -168,7 +182,7 @@ impl Head {
                 put_text(&mut metadata, &m.help);
                 put_text(&mut metadata, &m.unit);
             }
-            for (series, exemplar) in extras.exemplars.iter() {
+            for RingItem { series, exemplar, .. } in extras.exemplars.iter() {
                 let number = numbers.get(*series as usize).copied().unwrap_or(u32::MAX);
                 if number == u32::MAX {
                     continue;
@@ -355,7 +369,7 @@ impl<'a> HeadRestorer<'a> {
             let metric_type = metric_type(take_u8(&mut input)?);
             let help = take_text(&mut input)?.to_owned();
             let unit = take_text(&mut input)?.to_owned();
-            extras.metadata.insert(name, Metadata { metric_type, help, unit });
+            extras.set_metadata(&name, Metadata { metric_type, help, unit });
         }
         Ok(())
     }

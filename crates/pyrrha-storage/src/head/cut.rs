@@ -16,8 +16,8 @@ use super::chunk_store::file_name;
 use super::data::Open;
 use super::sealed::NONE;
 use super::select::HeadView;
-use super::{CommitLog, Head, Newest};
-use crate::wal::{LogBatch, LogPosition};
+use super::{Head, Newest};
+use crate::wal::LogPosition;
 
 /// Series that are sealed or pruned under one hold of the lock.
 const SLICE: usize = 2048;
@@ -60,22 +60,6 @@ impl Head {
         self.admission.lock().cut = still_cut.to_vec();
     }
 
-    /// Waits until every batch submitted so far is applied or abandoned.
-    pub(crate) fn settle(&self, log: &dyn CommitLog) -> Result<(), StoreError> {
-        self.submit(LogBatch::new(self.tenant.clone()), log)
-    }
-
-    fn submit(&self, batch: LogBatch, log: &dyn CommitLog) -> Result<(), StoreError> {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        match log.submit(batch) {
-            Ok(pending) => pending(),
-            Err(error) => {
-                self.in_flight.fetch_sub(1, Ordering::AcqRel);
-                Err(error)
-            }
-        }
-    }
-
     /// The log has nothing of the head's samples before this place; `None`: nothing at all.
     pub(crate) fn logged_from(&self) -> Option<LogPosition> {
         self.data.read().ranges.values().map(|r| r.logged_from).min()
@@ -86,30 +70,6 @@ impl Head {
         let data = self.data.read();
         let kept = data.ranges.iter().filter(|(start, _)| !is_cut(hidden, **start));
         kept.map(|(_, range)| range.logged_from).min()
-    }
-
-    /// Logs exemplars and metadata once more if some of them lie before `keep_from`.
-    pub(crate) fn log_extras_again(
-        &self,
-        keep_from: LogPosition,
-        log: &dyn CommitLog,
-    ) -> Result<(), StoreError> {
-        let mut batch = LogBatch::new(self.tenant.clone());
-        {
-            let mut extras = self.extras.write();
-            if extras.logged_from.is_none_or(|from| from >= keep_from) {
-                return Ok(());
-            }
-            batch.exemplars = extras.exemplars.take();
-            batch.metadata = extras.metadata.iter().map(|(name, m)| (name.clone(), m.clone())).collect();
-            extras.logged_from = None;
-        }
-        let exemplars = batch.exemplars.clone();
-        self.submit(batch, log).inspect_err(|_| {
-            let mut extras = self.extras.write();
-            extras.exemplars.put_back(exemplars);
-            extras.logged_from = Some(LogPosition::default());
-        })
     }
 
     /// Ends the open chunks of the range. No sample of it may be on its way.
@@ -223,9 +183,12 @@ impl Head {
         let mut directory = self.directory.write();
         let mut data = self.data.write();
         let gone = |t: Timestamp| t == Timestamp::MIN || is_cut(cut, t);
+        let with_exemplars = self.extras.read().exemplars.series();
         let idle = |series: &u32| {
             let hot = &data.hot[*series as usize];
-            hot.open == Open::None && hot.tail == NONE && gone(hot.newest.t)
+            let idle = hot.open == Open::None && hot.tail == NONE && gone(hot.newest.t);
+            // An exemplar that is in no block needs the labels of its series.
+            idle && !with_exemplars.contains(*series)
         };
         let dead: RoaringBitmap = directory.postings.all().iter().filter(idle).collect();
         if dead.is_empty() {
@@ -239,9 +202,7 @@ impl Head {
         drop(data);
         directory.remove(&dead);
         admission.keys.retain(|series| !dead.contains(series));
-        let mut extras = self.extras.write();
-        extras.exemplars.retain(|series| !dead.contains(series));
-        admission.exemplars.reset(&extras.exemplars);
+        admission.exemplars.forget(&dead);
         self.metrics.series_removed.add(dead.len());
     }
 }

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
+use pyrrha_index::RoaringBitmap;
 use pyrrha_model::contract::Refused;
 use pyrrha_model::{Exemplar, Metadata};
+
+use crate::block::same_exemplar as same;
 
 /// Most characters in the labels of an exemplar, as OpenMetrics has it.
 const MAX_LABEL_CHARS: usize = 128;
@@ -47,50 +50,76 @@ impl ExemplarAdmission {
     /// Makes what is admitted equal to what is stored.
     pub(crate) fn reset(&mut self, ring: &ExemplarRing) {
         self.newest.clear();
-        for (series, exemplar) in &ring.items {
-            self.newest.insert(*series, exemplar.clone());
+        for item in &ring.items {
+            self.newest.insert(item.series, item.exemplar.clone());
         }
+    }
+
+    /// Forgets removed series.
+    pub(crate) fn forget(&mut self, series: &RoaringBitmap) {
+        self.newest.retain(|s, _| !series.contains(*s));
     }
 }
 
-fn same(a: &Exemplar, b: &Exemplar) -> bool {
-    a.timestamp == b.timestamp && a.value.to_bits() == b.value.to_bits() && a.labels == b.labels
+/// An exemplar in the ring.
+#[derive(Debug, Clone)]
+pub(crate) struct RingItem {
+    /// Counts up as exemplars come.
+    pub(crate) number: u64,
+    pub(crate) series: u32,
+    pub(crate) exemplar: Exemplar,
 }
 
-/// The newest exemplars of a tenant, oldest first.
+/// The exemplars of a tenant that are in no block, as they came; the oldest go where they are too
+/// many.
 #[derive(Debug, Default)]
 pub(crate) struct ExemplarRing {
-    items: VecDeque<(u32, Exemplar)>,
+    items: VecDeque<RingItem>,
+    next: u64,
 }
 
 impl ExemplarRing {
-    /// Adds an exemplar; the oldest ones beyond `most` go.
-    pub(crate) fn push(&mut self, series: u32, exemplar: Exemplar, most: usize) {
-        self.items.push_back((series, exemplar));
-        while self.items.len() > most {
-            self.items.pop_front();
-        }
+    /// Adds an exemplar; the oldest ones beyond `most` go. Gives the number of those.
+    pub(crate) fn push(&mut self, series: u32, exemplar: Exemplar, most: usize) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.items.push_back(RingItem { number, series, exemplar });
+        let gone = self.items.len().saturating_sub(most);
+        self.items.drain(..gone);
+        gone as u64
+    }
+
+    /// The number of the next exemplar.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
     }
 
     /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(u32, Exemplar)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RingItem> {
         self.items.iter()
     }
 
-    /// Forgets those of removed series.
-    pub(crate) fn retain(&mut self, live: impl Fn(u32) -> bool) {
-        self.items.retain(|(series, _)| live(*series));
+    /// The series that have exemplars here.
+    pub(crate) fn series(&self) -> RoaringBitmap {
+        self.items.iter().map(|item| item.series).collect()
+    }
+
+    /// Keeps those for which `keep` is true.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&RingItem) -> bool) {
+        self.items.retain(keep);
     }
 
     /// Empties the ring.
     pub(crate) fn take(&mut self) -> Vec<(u32, Exemplar)> {
-        std::mem::take(&mut self.items).into()
+        self.items.drain(..).map(|item| (item.series, item.exemplar)).collect()
     }
 
     /// Puts exemplars before those that came since.
-    pub(crate) fn put_back(&mut self, mut items: Vec<(u32, Exemplar)>) {
-        items.extend(self.items.drain(..));
-        self.items = items.into();
+    pub(crate) fn put_back(&mut self, items: Vec<(u32, Exemplar)>) {
+        let since = self.take();
+        for (series, exemplar) in items.into_iter().chain(since) {
+            self.push(series, exemplar, usize::MAX);
+        }
     }
 
     /// Brings what the log had, maybe twice, into the order of time.
@@ -99,7 +128,7 @@ impl ExemplarRing {
         items.sort_by_key(|(series, exemplar)| (*series, exemplar.timestamp));
         items.dedup_by(|a, b| a.0 == b.0 && same(&a.1, &b.1));
         items.sort_by_key(|(_, exemplar)| exemplar.timestamp);
-        self.items = items.into();
+        self.put_back(items);
     }
 
     /// Number of exemplars.

@@ -19,6 +19,7 @@ use super::admission::is_cut;
 use super::chunk_store::Damaged;
 use super::data::{HeadData, Hot, Open};
 use super::directory::Directory;
+use super::exemplars::RingItem;
 use super::sealed::{NONE, Sealed};
 
 /// How many series are looked at between two looks at the cancel flag.
@@ -185,7 +186,7 @@ impl Head {
         }
         let set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
         let mut found: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
-        for (series, exemplar) in extras.exemplars.iter() {
+        for RingItem { series, exemplar, .. } in extras.exemplars.iter() {
             if range.contains(exemplar.timestamp) && set.contains(*series) {
                 found.entry(*series).or_default().push(exemplar.clone());
             }
@@ -199,14 +200,16 @@ impl Head {
     }
 
     /// Metadata of one metric family, or of all.
-    pub(crate) fn metadata(&self, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+    pub(crate) fn metadata(&self, metric: Option<&str>) -> BTreeMap<String, Metadata> {
         let extras = self.extras.read();
         match metric {
-            Some(metric) => {
-                let found = extras.metadata.get(metric).map(|m| (metric.to_owned(), vec![m.clone()]));
-                found.into_iter().collect()
-            }
-            None => extras.metadata.iter().map(|(name, m)| (name.clone(), vec![m.clone()])).collect(),
+            Some(metric) => extras
+                .metadata
+                .get_key_value(metric)
+                .map(|(k, m)| (k.clone(), m.clone()))
+                .into_iter()
+                .collect(),
+            None => extras.metadata.clone(),
         }
     }
 }
