@@ -16,8 +16,9 @@ mod sidecars;
 use std::path::Path;
 use std::sync::Arc;
 
+use pyrrha_encoding::decode_stored;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{QueryContext, Queryable, SelectHints};
+use pyrrha_model::contract::{QueryContext, Queryable, SelectHints, SeriesBatch};
 use pyrrha_model::{StoreError, TimeRange};
 
 use crate::block::{Block, BlockId, BlockMeta, BlockWriter};
@@ -65,6 +66,22 @@ pub fn compact(
     sidecars::merge(&mut writer, &inputs, ctx)?;
     let parents: Vec<BlockMeta> = inputs.iter().map(|block| block.meta().clone()).collect();
     Ok(Some(writer.finish(BlockMeta::of_compaction(output, &parents))?))
+}
+
+/// Reads and decodes all of a block, as merging it would: the error says what is damaged.
+pub(crate) fn examine(block: &Block, ctx: &QueryContext) -> Result<(), StoreError> {
+    let mut set = block.select(ctx, &[], TimeRange::ALL, &SelectHints::default())?;
+    let mut batch = SeriesBatch::default();
+    while set.next_batch(16, &mut batch)? {
+        for entry in &batch.series {
+            decode_stored(entry, TimeRange::ALL).map_err(|source| {
+                let series = batch.resolve(&ctx.symbols, entry);
+                let message = format!("chunk does not decode: block={} series={series}", block.meta().ulid);
+                StoreError::caused(pyrrha_model::ErrorKind::Corrupt, message, source)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Settings of the database, all with defaults.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use pyrrha_model::TenantId;
 
 use crate::wal::WalConfig;
 
@@ -46,6 +49,15 @@ pub struct StorageConfig {
     pub log_limit_bytes: u64,
     /// Data older than this is removed; zero: never.
     pub retention: Duration,
+    /// Tenants with a retention of their own; zero: never.
+    pub tenant_retention: BTreeMap<TenantId, Duration>,
+    /// Blocks, log and head chunks together, of all tenants: beyond so many bytes the oldest blocks
+    /// are removed; 0: any number.
+    pub retention_bytes: u64,
+    /// Whether blocks are compacted here.
+    pub compaction: bool,
+    /// Memory that a compaction may take, bytes.
+    pub compaction_memory_bytes: usize,
 }
 
 impl StorageConfig {
@@ -70,6 +82,15 @@ impl StorageConfig {
             disk_reserve_bytes: 64 << 20,
             log_limit_bytes: 4 << 30,
             retention: Duration::ZERO,
+            tenant_retention: BTreeMap::new(),
+            retention_bytes: 0,
+            compaction: true,
+            compaction_memory_bytes: 256 << 20,
         }
+    }
+
+    /// How long data of a tenant is kept; zero: for ever.
+    pub fn retention_of(&self, tenant: &TenantId) -> Duration {
+        self.tenant_retention.get(tenant).copied().unwrap_or(self.retention)
     }
 }

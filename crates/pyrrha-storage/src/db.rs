@@ -5,9 +5,11 @@
 //! ```
 
 mod checkpoint;
+mod compaction;
 mod cut;
 mod jobs;
 mod open;
+mod quarantine;
 mod queryable;
 mod replay;
 mod retention;
@@ -32,6 +34,8 @@ use crate::space::Reserve;
 use crate::wal::checkpoint::Checkpoints;
 use crate::wal::{DamageReason, DamageReport, LogPosition, Wal};
 use checkpoint::LastCheckpoint;
+use compaction::Compactor;
+use retention::RetentionState;
 use sink::{HeadSink, Tenants};
 
 /// An open data directory.
@@ -43,8 +47,11 @@ pub struct Db {
     sink: Arc<HeadSink>,
     checkpoints: Checkpoints,
     last_checkpoint: Mutex<LastCheckpoint>,
-    /// The last look at the clocks that retention goes by.
-    last_look: Mutex<Option<retention::Look>>,
+    /// When retention looked last.
+    retention: Mutex<RetentionState>,
+    compactor: Compactor,
+    /// Whether there may be threads beside the caller's.
+    threaded: bool,
     /// Housekeeping is done by one thread at a time.
     housekeeping: Mutex<()>,
     /// What could not be read of the log.
@@ -135,6 +142,7 @@ impl Db {
         }
         self.wal.stop();
         let _one = self.housekeeping.lock();
+        self.compactor.stop();
         if self.keeps_whole_log() { Ok(()) } else { self.checkpoint() }
     }
 
@@ -158,6 +166,7 @@ impl Db {
             self.cut_ranges(&tenant, &log);
         }
         self.retain()?;
+        self.compact_beside()?;
         if !self.keeps_whole_log() {
             self.truncate_log()?;
             if !self.is_disk_full() {

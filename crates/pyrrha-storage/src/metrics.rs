@@ -69,7 +69,15 @@ pub struct Metrics {
     pub batches_abandoned: Counter,
     /// Blocks cut from heads.
     pub blocks_cut: Counter,
-    /// Blocks removed because they are past retention.
+    /// Compactions committed.
+    pub compactions: Counter,
+    /// Compactions that failed.
+    pub compactions_failed: Counter,
+    /// Bytes of the blocks that were compacted.
+    pub compacted_bytes: Counter,
+    /// Blocks set aside because a compaction found them damaged.
+    pub blocks_quarantined: Counter,
+    /// Blocks removed because they are past retention, or there is more than may be kept.
     pub blocks_removed: Counter,
     /// Blocks removed because the job that wrote them never committed them.
     pub orphans_removed: Counter,

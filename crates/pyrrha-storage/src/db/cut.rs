@@ -187,7 +187,8 @@ fn hide(tenant: &Tenant, range: TimeRange, block: Option<Block>, state: &mut Cut
     state.readers.push(old.pin);
     state.hidden.push(range);
     let mut blocks: Vec<Block> = view.blocks.to_vec();
-    blocks.extend(block);
+    // One that was adopted from a commit in doubt is there already.
+    blocks.extend(block.filter(|b| !view.blocks.iter().any(|o| o.meta().ulid == b.meta().ulid)));
     blocks.sort_by_key(|b| b.meta().min_time);
     view.blocks = blocks.into();
 }

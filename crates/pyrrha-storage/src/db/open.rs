@@ -10,6 +10,7 @@ use pyrrha_env::{Clock, Disk, DiskLock};
 use pyrrha_model::TenantId;
 
 use super::checkpoint::LastCheckpoint;
+use super::compaction::Compactor;
 use super::replay::Replayer;
 use super::sink::{HeadSink, Tenants};
 use super::{Db, Shared};
@@ -33,7 +34,8 @@ impl Db {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
-        let db = Self::open_detached(config, disk, clock)?;
+        let mut db = Self::open_detached(config, disk, clock)?;
+        db.threaded = true;
         db.wal.start(db.sink.clone())?;
         Ok(db)
     }
@@ -94,7 +96,9 @@ impl Db {
             checkpoints,
             damage,
             last_checkpoint: Mutex::new(LastCheckpoint::now(now)),
-            last_look: Mutex::default(),
+            retention: Mutex::default(),
+            compactor: Compactor::default(),
+            threaded: false,
             housekeeping: Mutex::default(),
             truncated: Mutex::default(),
             closed: AtomicBool::new(false),

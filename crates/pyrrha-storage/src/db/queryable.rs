@@ -7,6 +7,8 @@ use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, SelectHints, Se
 use pyrrha_model::{ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::Shared;
+use super::retention::FromHorizon;
+use super::tenant::Tenant;
 use crate::block::{Block, tidy_exemplars};
 use crate::query::{EmptySet, merge};
 
@@ -30,21 +32,13 @@ impl Queryable for DbQueryable {
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Box::new(EmptySet)) };
-        let view = tenant.view.read().clone();
-        view.check_complete(ctx, range)?;
-        let blocks: Vec<&Block> = view.blocks.iter().filter(|b| b.meta().range().overlaps(&range)).collect();
-        if blocks.is_empty() {
-            return tenant.head.select(ctx, matchers, range, hints, view.head);
+        let asked = range;
+        let range = self.shared.visible(&ctx.tenant, range);
+        if range.is_empty() {
+            return Ok(Box::new(EmptySet));
         }
-        // Sources are merged by all their labels, and a limit counts what comes out of the merge.
-        let mut hints = hints.clone();
-        hints.projection = None;
-        let mut sources = Vec::with_capacity(blocks.len() + 1);
-        for block in blocks {
-            sources.push(block.select(ctx, matchers, range, &hints)?);
-        }
-        sources.push(tenant.head.select(ctx, matchers, range, &hints, view.head)?);
-        Ok(merge(ctx, sources, hints.limit))
+        let set = self.select_visible(&tenant, ctx, matchers, range, hints)?;
+        Ok(if asked.start < range.start { Box::new(FromHorizon { set, horizon: range.start }) } else { set })
     }
 
     fn label_names(
@@ -55,6 +49,10 @@ impl Queryable for DbQueryable {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
+        let range = self.shared.visible(&ctx.tenant, range);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut names = BTreeSet::new();
         for matchers in sets(matcher_sets) {
             names.extend(tenant.head.label_names(ctx, matchers, 0)?);
@@ -74,6 +72,10 @@ impl Queryable for DbQueryable {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
+        let range = self.shared.visible(&ctx.tenant, range);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut values = BTreeSet::new();
         for matchers in sets(matcher_sets) {
             values.extend(tenant.head.label_values(ctx, name, matchers, 0)?);
@@ -92,6 +94,10 @@ impl Queryable for DbQueryable {
         limit: usize,
     ) -> Result<Vec<Labels>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
+        let range = self.shared.visible(&ctx.tenant, range);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
         let view = tenant.view.read().clone();
         view.check_complete(ctx, range)?;
         let mut found = BTreeSet::new();
@@ -111,6 +117,10 @@ impl Queryable for DbQueryable {
         range: TimeRange,
     ) -> Result<Vec<Exemplars>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
+        let range = self.shared.visible(&ctx.tenant, range);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         // The head first: what leaves it is in the blocks of the view by then. Two matcher sets may
         // find the same, and so may head and blocks.
@@ -163,6 +173,33 @@ impl Queryable for DbQueryable {
             }
         }
         Ok(found.into_iter().map(|(name, metadata)| (name, vec![metadata])).collect())
+    }
+}
+
+impl DbQueryable {
+    fn select_visible(
+        &self,
+        tenant: &Tenant,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StoreError> {
+        let view = tenant.view.read().clone();
+        view.check_complete(ctx, range)?;
+        let blocks: Vec<&Block> = view.blocks.iter().filter(|b| b.meta().range().overlaps(&range)).collect();
+        if blocks.is_empty() {
+            return tenant.head.select(ctx, matchers, range, hints, view.head);
+        }
+        // Sources are merged by all their labels, and a limit counts what comes out of the merge.
+        let mut hints = hints.clone();
+        hints.projection = None;
+        let mut sources = Vec::with_capacity(blocks.len() + 1);
+        for block in blocks {
+            sources.push(block.select(ctx, matchers, range, &hints)?);
+        }
+        sources.push(tenant.head.select(ctx, matchers, range, &hints, view.head)?);
+        Ok(merge(ctx, sources, hints.limit))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What belongs to one tenant: its head, and which of its ranges are read from blocks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -7,20 +8,23 @@ use pyrrha_model::contract::QueryContext;
 use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
 
 use super::Shared;
+use super::compaction::CompactionState;
 use super::cut::CutState;
-use crate::block::Block;
+use super::quarantine::{Quarantined, read_mark};
+use crate::block::{Block, BlockId};
 use crate::durable;
 use crate::error::StorageError;
 use crate::head::{Head, HeadView, add_range, parse_file_name};
-use crate::manifest::{DiskManifestStore, Manifest};
+use crate::manifest::{BlockEntry, DiskManifestStore, Manifest, ManifestState};
 
 /// One tenant of the database.
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) head: Arc<Head>,
     pub(crate) manifest: Manifest,
-    /// Cuts come one after another.
+    /// Cuts come one after another. Whoever changes the list of blocks holds this.
     pub(crate) cuts: Mutex<CutState>,
+    pub(crate) compaction: Mutex<CompactionState>,
     /// What a query reads, taken at once, so that a cut neither hides nor doubles a sample.
     pub(crate) view: RwLock<TenantView>,
 }
@@ -41,11 +45,14 @@ pub(crate) struct TenantView {
     pub(crate) blocks: Arc<[Block]>,
     /// Live blocks that cannot be read.
     pub(crate) missing: Arc<[Missing]>,
+    /// Live blocks that are not compacted.
+    pub(crate) quarantined: Arc<BTreeMap<BlockId, Quarantined>>,
 }
 
 /// What answers lack.
 #[derive(Debug, Clone)]
 pub(crate) struct Missing {
+    block: BlockId,
     range: TimeRange,
     why: String,
 }
@@ -60,7 +67,20 @@ impl TenantView {
             }
             ctx.notices.gap(missing.range, missing.why.clone());
         }
+        if !self.quarantined.is_empty() {
+            self.warn_of_damage(ctx, range);
+        }
         Ok(())
+    }
+
+    /// Names the damaged blocks that an answer may have a part of.
+    fn warn_of_damage(&self, ctx: &QueryContext, range: TimeRange) {
+        for block in self.blocks.iter().filter(|b| b.meta().range().overlaps(&range)) {
+            let ulid = block.meta().ulid;
+            if let Some(damage) = self.quarantined.get(&ulid).and_then(|q| q.damage.as_ref()) {
+                ctx.notices.warn(format!("block is damaged in part and quarantined block={ulid}: {damage}"));
+            }
+        }
     }
 }
 
@@ -84,7 +104,12 @@ impl Shared {
         if let Err(error) = self.sweep_jobs(id, &manifest.current()) {
             tracing::warn!(tenant = %id, %error, "jobs of an earlier run could not be tidied up, the next start does it");
         }
-        let (blocks, missing) = self.open_blocks(id, &manifest);
+        let (mut blocks, mut missing) = (Vec::new(), Vec::new());
+        let mut quarantined = BTreeMap::new();
+        for entry in manifest.current().blocks.values() {
+            self.open_block(id, entry, &mut blocks, &mut missing, &mut quarantined);
+        }
+        blocks.sort_by_key(|b| b.meta().min_time);
         let head = Head::new(id.clone(), self.config.clone(), self.clock.clone(), self.metrics.clone());
         for entry in self.disk.list(&dir).map_err(StorageError::io("list directory", &dir))? {
             if let Some((number, _)) = parse_file_name(&entry.name) {
@@ -100,28 +125,64 @@ impl Shared {
             head: HeadView { cut: cut.into(), ..HeadView::default() },
             blocks: blocks.into(),
             missing: missing.into(),
+            quarantined: quarantined.into(),
         };
-        Ok(Tenant { head: Arc::new(head), manifest, cuts: Mutex::default(), view: RwLock::new(view) })
+        Ok(Tenant {
+            head: Arc::new(head),
+            manifest,
+            cuts: Mutex::default(),
+            compaction: Mutex::default(),
+            view: RwLock::new(view),
+        })
     }
 
-    /// Opens the live blocks. One that does not open is left out: its range is missing from
-    /// answers, which say so, and nothing else is.
-    fn open_blocks(&self, id: &TenantId, manifest: &Manifest) -> (Vec<Block>, Vec<Missing>) {
-        let (mut blocks, mut missing) = (Vec::new(), Vec::new());
-        for entry in manifest.current().blocks.values() {
-            let dir = self.bucket_dir(id).join(entry.ulid.to_string());
-            match Block::open(&*self.disk, &dir) {
-                Ok(block) => blocks.push(block),
-                Err(error) => {
-                    self.metrics.blocks_damaged.add(1);
-                    tracing::error!(tenant = %id, block = %entry.ulid, %error, "block cannot be read and is left out");
-                    let why = format!("block cannot be read block={}: {error}", entry.ulid);
-                    missing.push(Missing { range: entry.range(), why });
-                }
+    /// Opens a live block. One that does not open is left out: its range is missing from answers,
+    /// which say so, and nothing else is.
+    fn open_block(
+        &self,
+        id: &TenantId,
+        entry: &BlockEntry,
+        blocks: &mut Vec<Block>,
+        missing: &mut Vec<Missing>,
+        quarantined: &mut BTreeMap<BlockId, Quarantined>,
+    ) {
+        let dir = self.bucket_dir(id).join(entry.ulid.to_string());
+        match Block::open(&*self.disk, &dir) {
+            Ok(block) => {
+                quarantined.extend(read_mark(&*self.disk, &dir).map(|mark| (entry.ulid, mark)));
+                blocks.push(block);
+            }
+            Err(error) => {
+                self.metrics.blocks_damaged.add(1);
+                tracing::error!(tenant = %id, block = %entry.ulid, %error, "block cannot be read and is left out");
+                let why = format!("block cannot be read block={}: {error}", entry.ulid);
+                missing.push(Missing { block: entry.ulid, range: entry.range(), why });
+            }
+        }
+    }
+
+    /// Makes the blocks that queries read those that `live` lists. `fresh` is one that is open
+    /// already. Whoever calls this holds the tenant's cuts.
+    pub(crate) fn follow(&self, tenant: &Tenant, live: &ManifestState, fresh: Option<Block>) {
+        let view = tenant.view.read().clone();
+        let mut blocks: Vec<Block> = view.blocks.iter().cloned().chain(fresh).collect();
+        let mut missing = view.missing.to_vec();
+        let mut quarantined = (*view.quarantined).clone();
+        blocks.retain(|b| live.blocks.contains_key(&b.meta().ulid));
+        missing.retain(|m| live.blocks.contains_key(&m.block));
+        quarantined.retain(|block, _| live.blocks.contains_key(block));
+        let known: BTreeSet<BlockId> =
+            blocks.iter().map(|b| b.meta().ulid).chain(missing.iter().map(|m| m.block)).collect();
+        for entry in live.blocks.values() {
+            if !known.contains(&entry.ulid) {
+                self.open_block(&tenant.head.tenant, entry, &mut blocks, &mut missing, &mut quarantined);
             }
         }
         blocks.sort_by_key(|b| b.meta().min_time);
-        (blocks, missing)
+        let mut view = tenant.view.write();
+        view.blocks = blocks.into();
+        view.missing = missing.into();
+        view.quarantined = quarantined.into();
     }
 
     /// Moves sealed chunks from memory to files; `all` includes pages that are not full.

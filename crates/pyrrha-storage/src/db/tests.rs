@@ -17,7 +17,7 @@ fn open(dir: &Path) -> Result<Db, StorageError> {
     Db::open(StorageConfig::new(dir), Arc::new(OsDisk), Arc::new(SystemClock::new()))
 }
 
-fn labels(i: usize) -> Labels {
+pub(crate) fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
 }
 
@@ -346,7 +346,8 @@ fn retention_removes_old_blocks_and_a_clock_that_jumps_removes_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let tenant = TenantId::anonymous();
     let clock = Arc::new(pyrrha_testkit::SimClock::new(10 * HOUR));
-    let config = StorageConfig { retention: Duration::from_secs(24 * 3600), ..cutting(dir.path()) };
+    let config =
+        StorageConfig { retention: Duration::from_secs(24 * 3600), compaction: false, ..cutting(dir.path()) };
     let db = Db::open(config, Arc::new(OsDisk), clock.clone()).expect("opens");
     for t in 0..10 {
         append(&db, &tenant, &[(0, t * HOUR, t as f64)]);
@@ -368,7 +369,47 @@ fn retention_removes_old_blocks_and_a_clock_that_jumps_removes_nothing() {
     clock.advance(Duration::from_secs(3700));
     maintain();
     assert_eq!(db.metrics().blocks_removed.get(), 3);
-    assert_eq!(read(&db, &tenant)[&labels(0)].len(), 4);
+    assert_eq!(read(&db, &tenant)[&labels(0)].len(), 2, "of a block that stays, what is too old is hidden");
+    let ctx = QueryContext::unlimited();
+    let names = |end| db.queryable().label_names(&ctx, &[], TimeRange::new(0, end), 0).expect("names").len();
+    assert_eq!((names(10 * HOUR), names(5 * HOUR)), (2, 0));
+}
+
+#[test]
+fn retention_by_size_removes_the_oldest_blocks_of_all_tenants_and_never_what_is_in_none() {
+    const HOUR: i64 = 3_600_000;
+    let disk = pyrrha_testkit::SimDisk::new(1);
+    let clock = Arc::new(pyrrha_testkit::SimClock::new(100 * HOUR));
+    let tenants = ["a", "b"].map(|id| TenantId::new(id).expect("a tenant"));
+    let config = |retention_bytes| StorageConfig {
+        wal: crate::wal::WalConfig { segment_bytes: 2 << 10, ..Default::default() },
+        disk_reserve_bytes: 0,
+        compaction: false,
+        retention_bytes,
+        ..cutting(Path::new("data"))
+    };
+    let open = |bytes| {
+        Db::open_single_threaded(config(bytes), Arc::new(disk.clone()), clock.clone()).expect("opens")
+    };
+    let db = open(0);
+    for hour in 0..20 {
+        tenants.iter().for_each(|t| append(&db, t, &[(0, hour * HOUR, hour as f64)]));
+    }
+    db.maintain().expect("maintains");
+    let count = |db: &Db| tenants.each_ref().map(|t| db.blocks(t).len());
+    assert_eq!(count(&db), [9, 9]);
+    drop(db);
+    let db = open(10 << 10);
+    db.maintain().expect("maintains");
+    let [a, b] = count(&db);
+    assert!(a.abs_diff(b) <= 1 && a > 0 && a < 9, "{a} and {b} blocks are left");
+    let times: Vec<i64> = read(&db, &tenants[0])[&labels(0)].iter().map(|s| s.0).collect();
+    assert_eq!(times.last(), Some(&(19 * HOUR)), "the oldest went");
+    drop(db);
+    let db = open(1);
+    db.maintain().expect("maintains");
+    assert_eq!(count(&db), [0, 0]);
+    assert_eq!(read(&db, &tenants[0])[&labels(0)].len(), 2, "the head is never removed");
 }
 
 #[test]

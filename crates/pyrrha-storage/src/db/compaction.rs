@@ -1,0 +1,280 @@
+//! Compaction beside the traffic: plan, merge, commit, remove, one job at a time on a thread of its
+//! own, so that neither cuts nor writes wait for it.
+//!
+//! The commit is one manifest number. A crash before it leaves the inputs live and the output
+//! garbage, a crash after it the reverse; which files are garbage the job's file says.
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyrrha_model::contract::{CancelReason, CancelToken, MemoryBudget, QueryContext};
+use pyrrha_model::{ErrorKind, StoreError};
+
+use super::tenant::Tenant;
+use super::{Db, Shared};
+use crate::block::{Block, BlockId, BlockMeta};
+use crate::compact::{CompactionRanges, compact, plan};
+use crate::error::StorageError;
+use crate::manifest::{BlockEntry, Change, ManifestError};
+
+/// After a compaction failed, its tenant's next one comes so much later.
+const RETRY_AFTER: Duration = Duration::from_secs(600);
+/// A commit of which nobody knows whether it happened is tried so often.
+const COMMIT_TRIES: usize = 3;
+/// Blocks grow up to this: 31 days.
+const LARGEST_MS: i64 = 31 * 24 * 3_600_000;
+
+/// Where the compaction of a tenant stands.
+#[derive(Debug, Default)]
+pub(crate) struct CompactionState {
+    /// The manifest number at which there was nothing to do.
+    nothing_at: Option<u64>,
+    /// Monotonic time before which nothing is tried.
+    not_before: Duration,
+}
+
+/// The thread that compacts, while there is work.
+#[derive(Debug, Default)]
+pub(crate) struct Compactor {
+    running: Mutex<Option<JoinHandle<()>>>,
+    cancel: CancelToken,
+}
+
+impl Compactor {
+    /// Ends the running job; it leaves no block behind.
+    pub(super) fn stop(&self) {
+        self.cancel.cancel(CancelReason::Canceled);
+        if let Some(thread) = self.running.lock().take() {
+            join(thread);
+        }
+    }
+
+    /// Whether a job runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.lock().as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("compaction panicked; the blocks are as they were");
+    }
+}
+
+impl Db {
+    /// Starts compacting if there is something to do and nothing under way.
+    pub(super) fn compact_beside(&self) -> Result<(), StorageError> {
+        let shared = &self.shared;
+        if !shared.config.compaction
+            || self.compactor.is_running()
+            || !shared.tenants.all().iter().any(|t| shared.may_compact(t))
+        {
+            return Ok(());
+        }
+        if !self.threaded {
+            shared.compact_all(&self.compactor.cancel);
+            return Ok(());
+        }
+        let mut running = self.compactor.running.lock();
+        if let Some(done) = running.take() {
+            join(done);
+        }
+        let (shared, cancel) = (shared.clone(), self.compactor.cancel.clone());
+        let thread = std::thread::Builder::new()
+            .name("compact".into())
+            .spawn(move || shared.compact_all(&cancel))
+            .map_err(StorageError::io("start thread", std::path::Path::new("compact")))?;
+        *running = Some(thread);
+        Ok(())
+    }
+
+    /// Whether blocks are being compacted right now.
+    pub fn is_compacting(&self) -> bool {
+        self.compactor.is_running()
+    }
+}
+
+impl Shared {
+    /// Whether looking at a tenant's blocks may be worth it.
+    fn may_compact(&self, tenant: &Tenant) -> bool {
+        let state = tenant.compaction.lock();
+        state.nothing_at != Some(tenant.manifest.current().number)
+            && self.clock.monotonic() >= state.not_before
+            && !self.reserve.is_full()
+    }
+
+    fn compact_all(&self, cancel: &CancelToken) {
+        for tenant in self.tenants.all() {
+            while self.may_compact(&tenant) {
+                // A change after this moment brings a higher number, and so another look.
+                let number = tenant.manifest.current().number;
+                let inputs = self.next_compaction(&tenant);
+                if inputs.is_empty() {
+                    tenant.compaction.lock().nothing_at = Some(number);
+                    break;
+                }
+                let failures = self.reserve.failures();
+                let bytes: u64 = inputs.iter().map(Block::bytes).sum();
+                let mut result = self.compact_blocks(&tenant, &inputs, cancel);
+                if result.is_err()
+                    && bytes < self.config.disk_reserve_bytes
+                    && self.reserve.release_since(failures)
+                {
+                    result = self.compact_blocks(&tenant, &inputs, cancel);
+                }
+                if let Err(error) = result {
+                    self.compaction_failed(&tenant, &inputs, &error, cancel);
+                }
+                if cancel.reason().is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The blocks to merge next. Blocks of other external labels are others' data, downsampled ones
+    /// are made anew rather than merged, and damaged ones stay as they are.
+    fn next_compaction(&self, tenant: &Tenant) -> Vec<Block> {
+        let view = tenant.view.read().clone();
+        let mut groups: BTreeMap<Option<BTreeMap<String, String>>, Vec<Block>> = BTreeMap::new();
+        for block in view.blocks.iter().filter(|b| !view.quarantined.contains_key(&b.meta().ulid)) {
+            let thanos = block.meta().thanos.as_ref();
+            if thanos.is_none_or(|t| t.downsample.resolution == 0) {
+                groups.entry(thanos.and_then(|t| t.labels.clone())).or_default().push(block.clone());
+            }
+        }
+        let retention =
+            i64::try_from(self.config.retention_of(&tenant.head.tenant).as_millis()).unwrap_or(i64::MAX);
+        let largest = if retention == 0 { LARGEST_MS } else { LARGEST_MS.min(retention / 10) };
+        let ranges = CompactionRanges::up_to(self.config.block_range_ms, largest);
+        for blocks in groups.into_values() {
+            let metas: Vec<BlockMeta> = blocks.iter().map(|b| b.meta().clone()).collect();
+            let chosen = plan(&metas, &ranges);
+            if !chosen.is_empty() {
+                return chosen.into_iter().filter_map(|i| blocks.get(i).cloned()).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    fn compact_blocks(
+        &self,
+        tenant: &Tenant,
+        inputs: &[Block],
+        cancel: &CancelToken,
+    ) -> Result<(), StorageError> {
+        let id = &tenant.head.tenant;
+        let began = self.clock.monotonic();
+        let based_on = tenant.manifest.current().number;
+        let output = BlockId::new(&*self.clock);
+        let removed: Vec<BlockId> = inputs.iter().map(|b| b.meta().ulid).collect();
+        let job = self.begin_job(id, &[output], &removed)?;
+        let written = self.write_compacted(tenant, output, inputs, cancel);
+        let block = match written {
+            Ok(block) => block,
+            Err(error) => {
+                self.end_job(id, &job, &tenant.manifest.current());
+                return Err(error);
+            }
+        };
+        let added = block.iter().map(|b| BlockEntry::of(b.meta(), b.bytes())).collect();
+        let change = Change { added, removed, based_on: Some(based_on), ..Change::default() };
+        // From here on cuts wait: a commit and what queries read change together.
+        let _cuts = tenant.cuts.lock();
+        let committed = commit(tenant, &change);
+        let live = tenant.manifest.current();
+        match committed {
+            Ok(()) => {
+                self.metrics.compactions.add(1);
+                self.metrics.compacted_bytes.add(inputs.iter().map(Block::bytes).sum());
+                tracing::info!(
+                    tenant = %id, block = %output, inputs = inputs.len(),
+                    start = inputs.iter().map(|b| b.meta().min_time).min().unwrap_or_default(),
+                    samples = block.as_ref().map_or(0, |b| b.meta().stats.num_samples),
+                    ms = self.clock.monotonic().saturating_sub(began).as_millis() as u64,
+                    "blocks compacted"
+                );
+                self.follow(tenant, &live, block);
+            }
+            // In doubt: the next start knows.
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error.into()),
+            // Retention, a deletion or another compactor was there first.
+            Err(error) => {
+                tracing::info!(tenant = %id, block = %output, %error, "compaction came too late and is planned anew");
+                self.follow(tenant, &live, None);
+            }
+        }
+        self.end_job(id, &job, &live);
+        Ok(())
+    }
+
+    fn write_compacted(
+        &self,
+        tenant: &Tenant,
+        output: BlockId,
+        inputs: &[Block],
+        cancel: &CancelToken,
+    ) -> Result<Option<Block>, StorageError> {
+        let home = self.bucket_dir(&tenant.head.tenant);
+        let ctx = self.compaction_context(tenant, cancel);
+        let Some(meta) = compact(&self.disk, &home, output, inputs, &ctx)? else { return Ok(None) };
+        Ok(Some(Block::open(&*self.disk, &home.join(meta.ulid.to_string()))?))
+    }
+
+    fn compaction_context(&self, tenant: &Tenant, cancel: &CancelToken) -> QueryContext {
+        let budget = MemoryBudget::new("compaction", self.config.compaction_memory_bytes, None);
+        QueryContext::new(tenant.head.tenant.clone(), budget, cancel.clone())
+    }
+
+    /// Says what went wrong. Damaged inputs are set aside, so that the others are compacted.
+    fn compaction_failed(
+        &self,
+        tenant: &Tenant,
+        inputs: &[Block],
+        error: &StorageError,
+        cancel: &CancelToken,
+    ) {
+        if cancel.reason().is_some() {
+            return;
+        }
+        self.metrics.compactions_failed.add(1);
+        let id = &tenant.head.tenant;
+        let mut quarantined = 0;
+        if error.kind() == ErrorKind::Corrupt {
+            for block in inputs {
+                let damage = self.examine(tenant, block, cancel);
+                if let Err(damage) = damage
+                    && damage.kind() == ErrorKind::Corrupt
+                {
+                    self.quarantine(tenant, block, &damage);
+                    quarantined += 1;
+                }
+            }
+        }
+        if quarantined == 0 {
+            tracing::error!(tenant = %id, %error, retry_in_seconds = RETRY_AFTER.as_secs(), "compaction failed, the blocks are as they were");
+            tenant.compaction.lock().not_before = self.clock.monotonic() + RETRY_AFTER;
+        }
+    }
+
+    /// Reads all of a block as a compaction would.
+    fn examine(&self, tenant: &Tenant, block: &Block, cancel: &CancelToken) -> Result<(), StoreError> {
+        crate::compact::examine(block, &self.compaction_context(tenant, cancel))
+    }
+}
+
+fn commit(tenant: &Tenant, change: &Change) -> Result<(), ManifestError> {
+    let mut tries = 1;
+    loop {
+        match tenant.manifest.commit_change(change) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Unavailable && tries < COMMIT_TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Compaction of a database: nothing is lost or doubled, whatever dies, and damage stays where it is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyrrha_encoding::encode_series;
+use pyrrha_env::Disk;
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, Value};
+use pyrrha_model::{TenantId, TimeRange};
+use pyrrha_testkit::{Fault, SimClock, SimDisk};
+
+use super::*;
+use crate::block::BlockWriter;
+use crate::config::StorageConfig;
+use crate::db::tests::{append, labels, read};
+use crate::wal::WalConfig;
+
+const HOUR: i64 = 3_600_000;
+
+fn config(compaction: bool) -> StorageConfig {
+    StorageConfig {
+        quiet_before_cut: Duration::ZERO,
+        wal: WalConfig { segment_bytes: 8 << 10, ..WalConfig::default() },
+        disk_reserve_bytes: 0,
+        compaction,
+        ..StorageConfig::new("data")
+    }
+}
+
+fn open(disk: &SimDisk, config: StorageConfig) -> Db {
+    let clock = Arc::new(SimClock::new(1000 * HOUR));
+    Db::open_single_threaded(config, Arc::new(disk.clone()), clock).expect("opens")
+}
+
+fn bucket() -> PathBuf {
+    PathBuf::from("data/bucket/anonymous")
+}
+
+fn assert_only_live_blocks(disk: &SimDisk, db: &Db, when: &str) {
+    let entries = disk.list(&bucket()).expect("lists");
+    let dirs: BTreeSet<BlockId> = entries.iter().filter_map(|e| e.name.parse().ok()).collect();
+    let live: BTreeSet<BlockId> = db.blocks(&TenantId::anonymous()).iter().map(|b| b.ulid).collect();
+    assert_eq!(dirs, live, "{when}");
+    assert_eq!(disk.list(&bucket().join("jobs")).map_or(0, |l| l.len()), 0, "{when}");
+}
+
+/// Brings a block that overlaps the others, as out-of-order samples make them.
+fn add_overlapping(db: &Db) {
+    let shared = &db.shared;
+    let tenant = shared.tenant(&TenantId::anonymous()).expect("a tenant");
+    let id = BlockId::new(&*shared.clock);
+    let dir = bucket().join(id.to_string());
+    let mut writer = BlockWriter::create(shared.disk.clone(), &dir).expect("creates");
+    let samples: Vec<_> = (0..10).map(|i| (0, i * HOUR / 2 + 60_000, Value::Float(-1.0))).collect();
+    writer.add_series(&labels(1), &encode_series(&samples, false)).expect("adds");
+    writer.finish(BlockMeta::of_head(id, HOUR, 5 * HOUR)).expect("finishes");
+    let block = Block::open(&*shared.disk, &dir).expect("opens");
+    tenant.manifest.commit(&[BlockEntry::of(block.meta(), block.bytes())], &[]).expect("commits");
+    let _cuts = tenant.cuts.lock();
+    shared.follow(&tenant, &tenant.manifest.current(), Some(block));
+}
+
+#[test]
+fn blocks_grow_and_queries_see_the_same() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let db = open(&disk, config(true));
+    for hour in 0..70 {
+        append(&db, &tenant, &[(0, hour * HOUR, hour as f64), (1, hour * HOUR, 1.0)]);
+        db.maintain().expect("maintains");
+    }
+    assert!(read(&db, &tenant).values().all(|samples| samples.len() == 70));
+    let blocks = db.blocks(&tenant);
+    let spans: Vec<i64> = blocks.iter().map(|b| (b.max_time - b.min_time) / HOUR).collect();
+    assert_eq!(spans, [54, 6, 6, 2], "the youngest wait for their window to be full");
+    assert_eq!(blocks[0].compaction.sources.len(), 27);
+    assert_only_live_blocks(&disk, &db, "at the end");
+    assert!(db.metrics().compactions.get() >= 13 && db.metrics().compactions_failed.get() == 0);
+}
+
+#[test]
+fn wherever_a_compaction_is_killed_either_its_inputs_or_its_output_are_there() {
+    let tenant = TenantId::anonymous();
+    for n in 0..1000 {
+        let disk = SimDisk::new(n);
+        let db = open(&disk, config(false));
+        (0..10).for_each(|i| append(&db, &tenant, &[(0, i * HOUR, i as f64), (1, i * HOUR, 1.0)]));
+        db.maintain().expect("maintains");
+        add_overlapping(&db);
+        let before = read(&db, &tenant);
+        assert_eq!(before[&labels(1)].len(), 20);
+        drop(db);
+        let db = open(&disk, config(true));
+        disk.fail_in(n, Fault::PowerOff);
+        let _ = db.maintain();
+        let done = !disk.is_off();
+        disk.power_off();
+        drop(db);
+        if n % 2 == 0 {
+            disk.crash()
+        } else {
+            disk.kill()
+        }
+        disk.heal();
+        let db = open(&disk, config(false));
+        assert_eq!(read(&db, &tenant), before, "killed at {n}");
+        assert_only_live_blocks(&disk, &db, &format!("killed at {n}"));
+        if done {
+            assert_eq!(db.blocks(&tenant).len(), 2, "what overlapped is one block");
+            assert!(n > 25, "a compaction has some steps");
+            return;
+        }
+    }
+    panic!("a compaction never ends");
+}
+
+#[test]
+fn an_error_of_the_disk_leaves_the_blocks_as_they_were_and_it_is_tried_again() {
+    let tenant = TenantId::anonymous();
+    for n in 0..60 {
+        let disk = SimDisk::new(n);
+        let clock = Arc::new(SimClock::new(1000 * HOUR));
+        let db =
+            Db::open_single_threaded(config(true), Arc::new(disk.clone()), clock.clone()).expect("opens");
+        (0..10).for_each(|i| append(&db, &tenant, &[(0, i * HOUR, i as f64), (1, i * HOUR, 1.0)]));
+        let before = read(&db, &tenant);
+        disk.fail_in(20 + n * 3, Fault::Io);
+        let _ = db.maintain();
+        disk.heal();
+        assert_eq!(read(&db, &tenant), before, "failed at {n}");
+        clock.advance(Duration::from_secs(3600));
+        db.maintain().expect("maintains");
+        clock.advance(Duration::from_secs(3600));
+        db.maintain().expect("maintains");
+        assert_eq!(read(&db, &tenant), before, "failed at {n}");
+        assert_eq!(db.metrics().blocks_quarantined.get(), 0);
+        drop(db);
+        let db = open(&disk, config(false));
+        assert_eq!(read(&db, &tenant), before, "failed at {n}");
+        assert_only_live_blocks(&disk, &db, &format!("failed at {n}"));
+    }
+}
+
+#[test]
+fn a_damaged_block_is_set_aside_and_the_others_are_compacted() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let db = open(&disk, config(false));
+    for i in 0..14 {
+        append(&db, &tenant, &[(0, i * HOUR, i as f64), (1, i * HOUR, 1.0)]);
+    }
+    db.maintain().expect("maintains");
+    let damaged = db.blocks(&tenant)[1].ulid;
+    let segment = bucket().join(damaged.to_string()).join("chunks/000001");
+    drop(db);
+    disk.flip_bit(&segment, 14, 3).expect("flips");
+    let db = open(&disk, config(true));
+    db.maintain().expect("maintains");
+    let check = |db: &Db| {
+        assert_eq!(db.blocks(&tenant).iter().filter(|b| b.compaction.level == 1).count(), 4);
+        let asked = |range: TimeRange| {
+            let ctx = QueryContext::unlimited();
+            let mut set = db.queryable().select(&ctx, &[], range, &SelectHints::default()).expect("selects");
+            let (mut batch, mut count) = (SeriesBatch::default(), 0);
+            loop {
+                match set.next_batch(10, &mut batch) {
+                    Ok(true) => count += batch.series.len(),
+                    Ok(false) => break,
+                    Err(error) => return (Err(error.kind()), ctx.notices.warnings()),
+                }
+            }
+            (Ok(count), ctx.notices.warnings())
+        };
+        let (answer, warnings) = asked(TimeRange::new(2 * HOUR, 3 * HOUR));
+        assert_eq!(answer, Err(ErrorKind::Corrupt));
+        assert!(warnings[0].contains(&format!("quarantined block={damaged}")), "{warnings:?}");
+        let (answer, warnings) = asked(TimeRange::new(4 * HOUR, 20 * HOUR));
+        assert_eq!((answer, warnings), (Ok(2), vec![]), "the rest is as good as ever");
+    };
+    assert_eq!((db.metrics().blocks_quarantined.get(), db.metrics().compactions.get()), (1, 1));
+    check(&db);
+    drop(db);
+    let db = open(&disk, config(true));
+    db.maintain().expect("maintains");
+    assert_eq!(db.metrics().blocks_quarantined.get(), 0, "it is known from before");
+    check(&db);
+    assert!(disk.exists(&bucket().join(damaged.to_string()).join("no-compact-mark.json")));
+}
+
+#[test]
+fn a_compaction_on_its_own_thread_ends_with_the_database() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let config = StorageConfig { dir: dir.path().into(), ..config(true) };
+    let open = || {
+        let clock = Arc::new(SimClock::new(1000 * HOUR));
+        Db::open(config.clone(), Arc::new(pyrrha_env::OsDisk), clock).expect("opens")
+    };
+    let db = open();
+    for i in 0..40 {
+        append(&db, &tenant, &(0..100).map(|s| (s, i * HOUR, 1.0)).collect::<Vec<_>>());
+    }
+    db.maintain().expect("maintains");
+    db.close().expect("closes");
+    assert!(!db.is_compacting());
+    drop(db);
+    let db = open();
+    let mut rounds = 0;
+    while db.blocks(&tenant).len() > 8 {
+        db.maintain().expect("maintains");
+        std::thread::yield_now();
+        rounds += 1;
+        assert!(rounds < 10_000_000, "compaction does not end");
+    }
+    assert!(read(&db, &tenant).values().all(|samples| samples.len() == 40));
+    let home = Path::new("bucket/anonymous");
+    assert!(!dir.path().join(home).join("chunks").exists());
+}
