@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 #[path = "../support/http.rs"]
 mod http;
+mod memory;
 mod process;
 mod remote_write;
 mod start;

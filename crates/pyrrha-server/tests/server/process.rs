@@ -76,6 +76,18 @@ impl Server {
         crate::remote_write::post(&self.address, tenant, body)
     }
 
+    /// A line of `/proc/<pid>/status` that tells of memory, in bytes.
+    pub(crate) fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// The high-water mark of memory begins anew.
+    pub(crate) fn forget_high_water(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
     /// `kill -9`
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
