@@ -68,10 +68,13 @@ impl<'a> Windows<'a> {
         let floats_only = samples.histograms.times.is_empty();
         match self.slide {
             Some(slide) if floats_only && samples.floats.starts.is_empty() => {
-                let (mut points, watch) = (0, &self.exec.watch);
+                let (mut points, watch, cancel) = (0, &self.exec.watch, &self.exec.ctx.cancel);
                 let by_step = self.counted && watch.counts_steps();
                 slide.run(&samples.floats.times, &samples.floats.values, &mut column, |step, window| {
                     let (start, end) = self.bounds(step);
+                    if cancel.reason().is_some() {
+                        return (window.end..window.end, start, end);
+                    }
                     let window = advance(&samples.floats.times, window, start, end);
                     points += window.len();
                     if by_step {
@@ -79,6 +82,7 @@ impl<'a> Windows<'a> {
                     }
                     (window, start, end)
                 });
+                self.exec.check()?;
                 self.count(points);
             }
             _ => self.by_window(samples, labels, &mut column, notes)?,
@@ -98,6 +102,7 @@ impl<'a> Windows<'a> {
         let mut args = self.args();
         let (mut floats, mut histograms, mut points) = (0..0, 0..0, 0);
         for step in 0..self.steps.count {
+            self.exec.check()?;
             let (start, end) = self.bounds(step);
             let (from, to) = (start.saturating_sub(self.widen.0), end.saturating_add(self.widen.1));
             floats = advance(&samples.floats.times, floats, from, to);

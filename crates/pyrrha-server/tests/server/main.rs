@@ -9,4 +9,5 @@ mod http;
 mod memory;
 mod process;
 mod remote_write;
+mod serving;
 mod start;

@@ -15,7 +15,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// Writes `count` series with `samples` samples each, 15 s apart, the last one now.
-fn fill(server: &Server, count: u64, samples: u64) {
+pub(crate) fn fill(server: &Server, count: u64, samples: u64) {
     let end = now_ms();
     for from in (0..count).step_by(5000) {
         let all = (from..count.min(from + 5000)).map(|i| {
@@ -51,6 +51,7 @@ fn queries_of_death_end_within_their_budget() {
     let range = |query: String| {
         format!("/api/v1/query_range?query={}&start={}&end={now}&step=1", encode(&query), now - 2000.0)
     };
+    let mut refused = 0;
     for (path, selector) in [
         (instant(format!("{all}[7d]")), "{__name__=~\".+\"}[1w]"),
         (instant(format!("last_over_time({all}[7d])[1d:1s]")), "{__name__=~\".+\"}[1w]"),
@@ -75,6 +76,12 @@ fn queries_of_death_end_within_their_budget() {
             budget >> 20,
             answer.text()
         );
+        assert!(grown <= budget + SLACK, "{grown} bytes more for {path}");
+        if answer.status == 200 {
+            // It fits, at another size than the usual one.
+            continue;
+        }
+        refused += 1;
         assert_eq!(answer.status, 422, "{:.500}", answer.text());
         let error = answer.json()["error"].as_str().unwrap_or("").to_owned();
         assert!(
@@ -82,8 +89,8 @@ fn queries_of_death_end_within_their_budget() {
             "{error}"
         );
         assert!(error.contains(&format!("; dearest selector: {selector}")), "{error}");
-        assert!(grown <= budget + SLACK, "{grown} bytes more for {path}");
     }
+    assert!(refused >= 4, "only {refused} queries were too large");
     // And nothing stays charged.
     assert!(server.get("/metrics").text().contains("pyrrha_query_memory_bytes 0"));
 }
