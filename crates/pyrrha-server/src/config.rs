@@ -2,6 +2,7 @@
 
 mod file;
 mod size;
+mod storage;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use pyrrha_model::time::parse_duration;
 use serde::Deserialize;
 
 pub use size::parse_bytes;
+pub use storage::{StorageFlags, StorageSettings};
 
 /// Why settings were refused.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,9 @@ pub struct Flags {
     /// Data directory [default: ./data].
     #[arg(long = "storage.path", env = "PYRRHA_STORAGE_PATH", value_name = "DIR")]
     pub storage_path: Option<PathBuf>,
+    /// How storage looks after itself.
+    #[command(flatten)]
+    pub storage: StorageFlags,
     /// Refuse to start on a damaged write log instead of keeping what is readable.
     #[arg(long = "wal.strict", env = "PYRRHA_WAL_STRICT", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -169,6 +174,8 @@ pub struct Settings {
     pub file: Option<(PathBuf, String)>,
     /// Data directory.
     pub storage_path: PathBuf,
+    /// How storage looks after itself.
+    pub storage: StorageSettings,
     /// Whether a damaged log refuses the start.
     pub wal_strict: bool,
     /// Where to listen.
@@ -239,6 +246,16 @@ impl Settings {
         let settings = Self {
             file: flags.config_file.zip(text),
             storage_path: flags.storage_path.or(file.storage.path).unwrap_or_else(|| "./data".into()),
+            storage: StorageSettings::resolve(
+                flags.storage,
+                storage::StorageFile {
+                    tsdb: file.storage.tsdb,
+                    compaction: file.storage.compaction,
+                    compaction_memory_budget: file.storage.compaction_memory_budget,
+                    disk_reserve: file.storage.disk_reserve,
+                    log_limit: file.storage.log_limit,
+                },
+            )?,
             wal_strict: flags.wal_strict.or(file.storage.wal_strict).unwrap_or(false),
             listen_address: or(flags.listen_address, file.web.listen_address, "127.0.0.1:9009"),
             cors_origin: or(flags.cors_origin, file.web.cors_origin, ".*"),
@@ -320,6 +337,7 @@ impl Settings {
             ("web.listen-address", self.listen_address.clone()),
             ("web.max-body-bytes", self.max_body_bytes.to_string()),
         ];
+        flags.extend(self.storage.as_flags());
         flags.sort();
         flags
     }

@@ -23,6 +23,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Opens the data directory of the settings.
 pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Result<OpenStore, String> {
     let mut config = StorageConfig::new(&settings.storage_path);
+    settings.storage.apply(&mut config);
     config.wal.strict = settings.wal_strict;
     config.start_timestamps = app.features.start_timestamps;
     let db = Arc::new(Db::open(config, Arc::new(OsDisk), clock).map_err(|e| e.to_string())?);

@@ -135,6 +135,19 @@ impl Db {
         stats
     }
 
+    /// How many blocks there are, of all tenants.
+    pub fn block_stats(&self) -> BlockCounts {
+        let mut counts = BlockCounts::default();
+        for tenant in self.shared.tenants.all() {
+            let view = tenant.view.read().clone();
+            counts.blocks += (view.blocks.len() + view.missing.len()) as u64;
+            let set_aside = view.quarantined.values().filter(|q| q.damage.is_some()).count();
+            counts.damaged += (view.missing.len() + set_aside) as u64;
+            counts.bytes += tenant.manifest.current().blocks.values().map(|b| b.bytes).sum::<u64>();
+        }
+        counts
+    }
+
     /// Stops writes and makes restart quick. Further writes fail with `Unavailable`.
     pub fn close(&self) -> Result<(), StorageError> {
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -219,6 +232,17 @@ pub struct HeadStats {
     pub file_bytes: u64,
     /// Earliest and latest sample time, ms.
     pub times: Option<(i64, i64)>,
+}
+
+/// Live blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockCounts {
+    /// Their number.
+    pub blocks: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Those that do not open, or proved damaged.
+    pub damaged: u64,
 }
 
 #[cfg(test)]

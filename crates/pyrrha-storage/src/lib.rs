@@ -15,6 +15,6 @@ pub mod tsdb;
 pub mod wal;
 
 pub use config::StorageConfig;
-pub use db::{Db, HeadStats};
+pub use db::{BlockCounts, Db, HeadStats};
 pub use error::StorageError;
 pub use metrics::Metrics;

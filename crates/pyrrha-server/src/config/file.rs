@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::size::YamlBytes;
+use super::storage::Tsdb;
 use super::{ConfigError, LogFormat, LogLevel};
 
 /// The file's keys.
@@ -24,6 +25,11 @@ pub(super) struct File {
 pub(super) struct Storage {
     pub(super) path: Option<PathBuf>,
     pub(super) wal_strict: Option<bool>,
+    pub(super) tsdb: Tsdb,
+    pub(super) compaction: Option<bool>,
+    pub(super) compaction_memory_budget: Option<YamlBytes>,
+    pub(super) disk_reserve: Option<YamlBytes>,
+    pub(super) log_limit: Option<YamlBytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -82,7 +82,7 @@ pub(crate) async fn runtimeinfo(State(app): State<Arc<App>>) -> Response {
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
-        "storageRetention": "",
+        "storageRetention": app.settings.storage.retention_text(),
     });
     success(&info, &NoticeLists::default())
 }

@@ -56,6 +56,15 @@ impl DbCollector {
             ("pyrrha_head_batches_abandoned", "Batches whose log write failed", &m.batches_abandoned),
             ("pyrrha_blocks_cut", "Blocks cut from heads", &m.blocks_cut),
             ("pyrrha_block_cuts_failed", "Cuts that failed and are tried again", &m.cuts_failed),
+            ("pyrrha_blocks_removed", "Blocks removed by retention", &m.blocks_removed),
+            ("pyrrha_blocks_orphaned", "Blocks of unfinished jobs removed", &m.orphans_removed),
+            ("pyrrha_blocks_unreadable", "Blocks that did not open", &m.blocks_damaged),
+            ("pyrrha_blocks_quarantined", "Blocks that proved damaged", &m.blocks_quarantined),
+            ("pyrrha_compactions", "Compactions committed", &m.compactions),
+            ("pyrrha_compactions_failed", "Compactions that failed", &m.compactions_failed),
+            ("pyrrha_compaction_input_bytes", "Bytes of compacted blocks", &m.compacted_bytes),
+            ("prometheus_tsdb_compactions", "As pyrrha_compactions", &m.compactions),
+            ("prometheus_tsdb_compactions_failed", "As pyrrha_compactions_failed", &m.compactions_failed),
             ("pyrrha_checkpoints", "Checkpoints written", &m.checkpoints),
             ("pyrrha_checkpoints_failed", "Checkpoints that failed", &m.checkpoints_failed),
         ] {
@@ -67,6 +76,30 @@ impl DbCollector {
             "As pyrrha_head_samples_appended and pyrrha_head_histograms_appended",
             (m.samples.get() + m.histograms.get()) as f64,
         )
+    }
+
+    fn disk(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let blocks = self.db.block_stats();
+        gauge(out, "pyrrha_blocks", "Live blocks", blocks.blocks as f64)?;
+        gauge(out, "pyrrha_blocks_bytes", "Bytes of live blocks", blocks.bytes as f64)?;
+        gauge(out, "pyrrha_blocks_damaged", "Live blocks that are damaged", blocks.damaged as f64)?;
+        gauge(out, "prometheus_tsdb_blocks_loaded", "As pyrrha_blocks", blocks.blocks as f64)?;
+        gauge(out, "prometheus_tsdb_storage_blocks_bytes", "As pyrrha_blocks_bytes", blocks.bytes as f64)?;
+        gauge(
+            out,
+            "pyrrha_compaction_running",
+            "Whether blocks are being compacted",
+            self.db.is_compacting().into(),
+        )?;
+        gauge(
+            out,
+            "pyrrha_disk_full",
+            "Whether writes are refused for a full disk",
+            self.db.is_disk_full().into(),
+        )?;
+        let (released, refused) = self.db.reserve_counts();
+        counter(out, "pyrrha_disk_reserve_released", "Times the disk's reserve was used", released as f64)?;
+        counter(out, "pyrrha_disk_full_refused_writes", "Writes refused for a full disk", refused as f64)
     }
 
     fn refused(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -114,6 +147,7 @@ impl DbCollector {
 impl Collector for DbCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.head(&mut out)?;
+        self.disk(&mut out)?;
         self.refused(&mut out)?;
         self.wal(&mut out)
     }

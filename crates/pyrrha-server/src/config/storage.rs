@@ -1,0 +1,188 @@
+//! Settings of storage: how long and how much is kept, and how the store looks after itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use pyrrha_model::TenantId;
+use pyrrha_model::time::{DurationDisplay, parse_duration};
+use pyrrha_storage::StorageConfig;
+use serde::Deserialize;
+
+use super::ConfigError;
+use super::size::{YamlBytes, parse_bytes};
+
+const RETENTION_TIME: &str = "storage.tsdb.retention.time";
+const RETENTION_SIZE: &str = "storage.tsdb.retention.size";
+
+/// Flags of storage, by Prometheus' names where it has them.
+#[derive(Debug, Default, Args)]
+pub struct StorageFlags {
+    /// How long samples are kept; 0 keeps them for ever [default: 0].
+    #[arg(
+        long = "storage.tsdb.retention.time",
+        env = "PYRRHA_STORAGE_TSDB_RETENTION_TIME",
+        value_name = "DURATION"
+    )]
+    pub retention_time: Option<String>,
+    /// Bytes of blocks, log and head chunks beyond which the oldest blocks go; 0 is no limit
+    /// [default: 0].
+    #[arg(
+        long = "storage.tsdb.retention.size",
+        env = "PYRRHA_STORAGE_TSDB_RETENTION_SIZE",
+        value_name = "BYTES"
+    )]
+    pub retention_size: Option<String>,
+    /// Merge blocks into larger ones [default: true].
+    #[arg(long = "storage.compaction", env = "PYRRHA_STORAGE_COMPACTION", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub compaction: Option<bool>,
+    /// Memory of a compaction [default: 256MiB].
+    #[arg(
+        long = "storage.compaction-memory-budget",
+        env = "PYRRHA_STORAGE_COMPACTION_MEMORY_BUDGET",
+        value_name = "BYTES"
+    )]
+    pub compaction_memory_budget: Option<String>,
+    /// Bytes of the disk kept so that a full one can be left again; 0 keeps none [default: 64MiB].
+    #[arg(long = "storage.disk-reserve", env = "PYRRHA_STORAGE_DISK_RESERVE", value_name = "BYTES")]
+    pub disk_reserve: Option<String>,
+    /// Bytes of the log that one tenant may hold back before it is cut early [default: 4GiB].
+    #[arg(long = "storage.log-limit", env = "PYRRHA_STORAGE_LOG_LIMIT", value_name = "BYTES")]
+    pub log_limit: Option<String>,
+}
+
+/// The file's keys of storage besides the path and the log's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tsdb {
+    retention: Retention,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Retention {
+    time: Option<String>,
+    size: Option<YamlBytes>,
+    /// By tenant.
+    tenants: BTreeMap<String, String>,
+}
+
+/// What the file says of storage.
+#[derive(Debug, Default)]
+pub(super) struct StorageFile {
+    pub(super) tsdb: Tsdb,
+    pub(super) compaction: Option<bool>,
+    pub(super) compaction_memory_budget: Option<YamlBytes>,
+    pub(super) disk_reserve: Option<YamlBytes>,
+    pub(super) log_limit: Option<YamlBytes>,
+}
+
+/// Settings of storage, resolved. Zero of time or size is no limit.
+#[derive(Debug, Clone, Default)]
+pub struct StorageSettings {
+    /// How long samples are kept.
+    pub retention: Duration,
+    /// The same for tenants that have a retention of their own.
+    pub tenant_retention: BTreeMap<TenantId, Duration>,
+    /// Most bytes kept.
+    pub retention_bytes: u64,
+    /// Whether blocks are compacted.
+    pub compaction: bool,
+    /// Memory of a compaction, bytes.
+    pub compaction_memory_bytes: usize,
+    /// Bytes of the disk's reserve.
+    pub disk_reserve_bytes: u64,
+    /// Bytes of the log that one tenant may hold back.
+    pub log_limit_bytes: u64,
+}
+
+impl StorageSettings {
+    pub(super) fn resolve(flags: StorageFlags, file: StorageFile) -> Result<Self, ConfigError> {
+        let Retention { time, size, tenants } = file.tsdb.retention;
+        let bytes = |key, flag: Option<String>, file: Option<YamlBytes>, default: &str| {
+            let text = flag.or(file.map(YamlBytes::into_text)).unwrap_or_else(|| default.to_owned());
+            byte_count(key, text)
+        };
+        let mut tenant_retention = BTreeMap::new();
+        for (tenant, time) in tenants {
+            let id = TenantId::new(&tenant).map_err(|e| ConfigError::Value {
+                key: "storage.tsdb.retention.tenants",
+                value: tenant.clone(),
+                message: e.to_string(),
+            })?;
+            tenant_retention.insert(id, span("storage.tsdb.retention.tenants", time)?);
+        }
+        let budget = bytes(
+            "storage.compaction-memory-budget",
+            flags.compaction_memory_budget,
+            file.compaction_memory_budget,
+            "256MiB",
+        )?;
+        Ok(Self {
+            retention: span(RETENTION_TIME, flags.retention_time.or(time).unwrap_or_else(|| "0".into()))?,
+            tenant_retention,
+            retention_bytes: bytes(RETENTION_SIZE, flags.retention_size, size, "0")?,
+            compaction: flags.compaction.or(file.compaction).unwrap_or(true),
+            compaction_memory_bytes: usize::try_from(budget).unwrap_or(usize::MAX),
+            disk_reserve_bytes: bytes(
+                "storage.disk-reserve",
+                flags.disk_reserve,
+                file.disk_reserve,
+                "64MiB",
+            )?,
+            log_limit_bytes: bytes("storage.log-limit", flags.log_limit, file.log_limit, "4GiB")?,
+        })
+    }
+
+    /// Gives the database these settings.
+    pub(crate) fn apply(&self, config: &mut StorageConfig) {
+        config.retention = self.retention;
+        config.tenant_retention = self.tenant_retention.clone();
+        config.retention_bytes = self.retention_bytes;
+        config.compaction = self.compaction;
+        config.compaction_memory_bytes = self.compaction_memory_bytes;
+        config.disk_reserve_bytes = self.disk_reserve_bytes;
+        config.log_limit_bytes = self.log_limit_bytes;
+    }
+
+    /// The retention as Prometheus says it: `15d`, `100GB`, `15d or 100GB`; empty if there is none.
+    pub(crate) fn retention_text(&self) -> String {
+        let time = (!self.retention.is_zero()).then(|| self.time_text());
+        let size = (self.retention_bytes > 0).then(|| format!("{}B", self.retention_bytes));
+        time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
+    }
+
+    fn time_text(&self) -> String {
+        DurationDisplay(i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX)).to_string()
+    }
+
+    /// The settings as flags.
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 6] {
+        [
+            (RETENTION_TIME, self.time_text()),
+            (RETENTION_SIZE, format!("{}B", self.retention_bytes)),
+            ("storage.compaction", self.compaction.to_string()),
+            ("storage.compaction-memory-budget", self.compaction_memory_bytes.to_string()),
+            ("storage.disk-reserve", self.disk_reserve_bytes.to_string()),
+            ("storage.log-limit", self.log_limit_bytes.to_string()),
+        ]
+    }
+}
+
+/// A span of time, where `0` is none.
+fn span(key: &'static str, value: String) -> Result<Duration, ConfigError> {
+    match parse_duration(&value) {
+        Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
+        Err(e) => Err(ConfigError::Value { key, value, message: e.to_string() }),
+    }
+}
+
+/// A size, where `0` is none.
+fn byte_count(key: &'static str, value: String) -> Result<u64, ConfigError> {
+    if matches!(value.as_str(), "0" | "0B") {
+        return Ok(0);
+    }
+    let parsed = parse_bytes(&value).map_err(|message| ConfigError::Value { key, value, message })?;
+    Ok(parsed as u64)
+}
