@@ -106,6 +106,16 @@ impl<'a> BitReader<'a> {
         Self { bytes, pos: 0 }
     }
 
+    /// A reader that stands before bit `pos`.
+    pub(crate) fn at(bytes: &'a [u8], pos: usize) -> Self {
+        Self { bytes, pos }
+    }
+
+    /// What is read, and the position in bits.
+    pub(crate) fn parts(&self) -> (&'a [u8], usize) {
+        (self.bytes, self.pos)
+    }
+
     /// Position in bits.
     #[inline]
     pub fn position(&self) -> usize {
@@ -121,31 +131,14 @@ impl<'a> BitReader<'a> {
     /// The next bits, left-aligned: at least [`PEEK_BITS`] of them.
     #[inline]
     pub fn peek(&self) -> u64 {
-        let at = self.pos / 8;
-        let word = match self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            Some(bytes) => u64::from_be_bytes(*bytes),
-            None => self.peek_tail(at),
-        };
-        word << (self.pos % 8)
-    }
-
-    #[cold]
-    fn peek_tail(&self, at: usize) -> u64 {
-        let mut word = [0; 8];
-        if let Some(rest) = self.bytes.get(at..) {
-            for (to, from) in word.iter_mut().zip(rest) {
-                *to = *from;
-            }
-        }
-        u64::from_be_bytes(word)
+        peek_at(self.bytes, self.pos)
     }
 
     /// Moves on by `bits` bits.
     #[inline]
     pub fn skip(&mut self, bits: u32) {
-        // Cannot wrap: loops are bounded and usize has room for 2^60 bytes of bits; saturating
-        // keeps even that harmless.
-        self.pos = self.pos.saturating_add(bits as usize);
+        // Cannot wrap: loops are bounded and usize has room for 2^60 bytes of bits.
+        self.pos = self.pos.wrapping_add(bits as usize);
     }
 
     /// Reads one bit.
@@ -210,6 +203,35 @@ impl<'a> BitReader<'a> {
     pub fn varint(&mut self) -> Result<i64, DecodeError> {
         self.uvarint().map(unzigzag)
     }
+}
+
+/// The bits of `bytes` from bit `pos` on, left-aligned: at least [`PEEK_BITS`] of them; zeros behind
+/// the end.
+#[inline(always)]
+pub(crate) fn peek_at(bytes: &[u8], pos: usize) -> u64 {
+    let at = pos / 8;
+    let word = match bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => peek_tail(bytes, at),
+    };
+    word << (pos % 8)
+}
+
+#[cold]
+fn peek_tail(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    if let Some(rest) = bytes.get(at..) {
+        for (to, from) in word.iter_mut().zip(rest) {
+            *to = *from;
+        }
+    }
+    u64::from_be_bytes(word)
+}
+
+/// `bits` (1 to 64) bits of `bytes` from bit `pos` on.
+#[cold]
+pub(crate) fn read_at(bytes: &[u8], pos: usize, bits: u32) -> u64 {
+    BitReader::at(bytes, pos).read(bits)
 }
 
 /// Bits that [`BitReader::peek`] gives at least.

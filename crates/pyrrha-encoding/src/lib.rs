@@ -17,6 +17,6 @@ pub mod varint;
 
 pub use aggregate::{Aggregate, AggregateChunk};
 pub use error::DecodeError;
-pub use merge::{decode_series, decode_stored};
+pub use merge::{SeriesDecoder, decode_series, decode_stored};
 pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want};
 pub use series::{SeriesEncoder, encode_series};

@@ -1,7 +1,7 @@
 //! The window of meaningful bits that consecutive XORed values share.
 
 use crate::DecodeError;
-use crate::bits::{BitReader, BitSink, PEEK_BITS};
+use crate::bits::{BitReader, BitSink, PEEK_BITS, read_at};
 
 const MALFORMED: DecodeError = DecodeError::Malformed { part: "xor window" };
 
@@ -133,13 +133,45 @@ impl ReadWindow {
     ) -> Result<u64, DecodeError> {
         let head = word << control;
         let leading = (head >> 59) as u32;
-        let significant = match (head >> 53) as u32 & 63 {
-            0 => 64,
-            n => n,
-        };
+        // Six bits: 64 is written as 0.
+        let significant = ((head >> 53) as u32).wrapping_sub(1) % 64 + 1;
         self.trailing = 64u32.checked_sub(leading + significant).ok_or(MALFORMED)?;
         self.significant = significant;
         self.read(r, word, control + 11)
+    }
+
+    /// Reads what is not zero in XOR's value coding: `word` is what lies at `pos`, and the control bits
+    /// are behind its first `before` bits. Gives the XOR and the position behind it. Nothing here
+    /// goes through memory, for each sample waits for the position of the one before.
+    #[inline(always)]
+    pub(super) fn read_changed(
+        &mut self,
+        bytes: &[u8],
+        pos: usize,
+        word: u64,
+        before: u32,
+    ) -> Result<(u64, usize), DecodeError> {
+        let mut head = before + 2;
+        if word << before >> 62 == 0b11 {
+            let window = word << head;
+            self.significant = ((window >> 53) as u32).wrapping_sub(1) % 64 + 1;
+            let outside = 64u32.wrapping_sub((window >> 59) as u32 + self.significant);
+            self.trailing = outside;
+            if outside > 63 {
+                return Err(MALFORMED);
+            }
+            head += 11;
+        } else if self.significant == 0 {
+            return Err(MALFORMED);
+        }
+        let n = self.significant;
+        let end = pos + (head + n) as usize;
+        let bits = if head + n <= PEEK_BITS {
+            word << head >> (64 - n)
+        } else {
+            read_at(bytes, pos + head as usize, n)
+        };
+        Ok((bits << self.trailing, end))
     }
 
     /// Reads XOR's value coding; gives what to XOR the value before with.

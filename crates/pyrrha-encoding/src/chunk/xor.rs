@@ -7,8 +7,8 @@ use pyrrha_model::{TimeRange, Timestamp};
 
 use super::sample_bits::{ChunkBuffer, SampleBits, write_word};
 use super::window::{ReadWindow, Window};
-use crate::bits::{BitReader, BitSink, BitWriter, fits_signed, sign};
-use crate::varint::{take_u16, take_u64, take_varint};
+use crate::bits::{self, BitReader, BitSink, BitWriter, fits_signed, sign};
+use crate::varint::{put_varint, take_u16, take_u64, take_varint};
 use crate::{DecodeError, FloatColumn};
 
 /// Appends samples to an XOR chunk whose bytes live elsewhere. 32 bytes of plain data.
@@ -181,6 +181,13 @@ pub fn encode(times: &[Timestamp], values: &[f64]) -> Vec<u8> {
     writer.finish()
 }
 
+/// Appends a chunk of one sample to `out`.
+pub fn encode_one(time: Timestamp, value: f64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&1u16.to_be_bytes());
+    put_varint(out, time);
+    out.extend_from_slice(&value.to_bits().to_be_bytes());
+}
+
 /// `0`: 0; `10`, `110`, `1110` and 14, 17, 20 bits. What does not fit is `1111` and 64 bits.
 #[inline]
 fn dod_bits(dod: i64) -> Option<(u64, u32)> {
@@ -285,55 +292,191 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
+    /// Reads the values of samples whose times are said by `codes`, until one is not; gives how
+    /// many. Their times are left to the caller.
+    #[inline(always)]
+    fn follow(&mut self, codes: &[u32], slots: &mut [f64]) -> Result<usize, DecodeError> {
+        let (bytes, mut pos) = self.r.parts();
+        let (mut window, mut value, mut read) = (self.window, self.value, 0);
+        for (&code, slot) in codes.iter().zip(slots) {
+            let (word, len) = (bits::peek_at(bytes, pos), code & 0xff);
+            if word >> (64 - len) != u64::from(code >> 8) {
+                break;
+            }
+            let control = word << len;
+            if control >> 63 != 0 {
+                let bits;
+                (bits, pos) = window.read_changed(bytes, pos, word, len)?;
+                value ^= bits;
+            } else {
+                pos += len as usize + 1;
+            }
+            *slot = f64::from_bits(value);
+            read += 1;
+        }
+        self.r = BitReader::at(bytes, pos);
+        (self.window, self.value) = (window, value);
+        self.index += read as u16;
+        Ok(read)
+    }
+
+    /// The code of the next sample's delta of delta, if it has a short form; see [`Rhythm`].
+    #[inline]
+    fn time_code(&self) -> Option<u32> {
+        let word = self.r.peek();
+        let len = *[1u32, 16, 20, 24].get((!word).leading_zeros() as usize)?;
+        Some((word >> (64 - len) << 8) as u32 | len)
+    }
+
     /// Fails if samples were read from behind the chunk's end, where zeros are.
     fn check(&self) -> Result<(), DecodeError> {
         self.r.check("xor chunk")
     }
 }
 
-/// Appends the samples in `range`; the columns may be of unequal length on error.
-pub(super) fn decode(bytes: &[u8], range: TimeRange, column: &mut FloatColumn) -> Result<(), DecodeError> {
-    let Some(cursor) = Cursor::open(bytes)? else { return Ok(()) };
+/// Appends the samples in `range`; the columns may be of unequal length on error. Times that go as
+/// in the chunk that `rhythm` was left by are compared with it and not decoded.
+pub(super) fn decode(
+    bytes: &[u8],
+    range: TimeRange,
+    column: &mut FloatColumn,
+    rhythm: &mut Rhythm,
+) -> Result<(), DecodeError> {
+    let Some(mut cursor) = Cursor::open(bytes)? else { return Ok(()) };
     // A sample takes two bits at least, so the count cannot ask for more room than that.
     let room = usize::from(cursor.count).min(bytes.len() * 4);
-    let start = column.times.len();
-    column.times.resize(start + room, 0);
+    let start = column.values.len();
     column.values.resize(start + room, 0.0);
-    let slots = column.times[start..].iter_mut().zip(&mut column.values[start..]);
-    let kept = if range == TimeRange::ALL {
-        fill::<false>(cursor, range, slots)?
+    let read = if cursor.time > range.end {
+        0
     } else {
-        fill::<true>(cursor, range, slots)?
+        fill(&mut cursor, range.end, &mut column.values[start..], rhythm)?
     };
-    column.times.truncate(start + kept);
-    column.values.truncate(start + kept);
+    cursor.check()?;
+    column.values.truncate(start + read);
+    let times = rhythm.times.get(..read).unwrap_or_default();
+    column.times.extend_from_slice(times);
+    if range.start > Timestamp::MIN {
+        cut_before(range.start, start, column);
+    }
     Ok(())
 }
 
-/// Fills the slots with the samples in `range`, or with all unless `CUT`; gives how many.
-#[inline(always)]
-fn fill<'a, const CUT: bool>(
-    mut cursor: Cursor<'_>,
-    range: TimeRange,
-    mut slots: impl Iterator<Item = (&'a mut Timestamp, &'a mut f64)>,
+/// Reads samples until `end`, values into the slots and times into the rhythm; gives how many.
+#[inline]
+fn fill(
+    cursor: &mut Cursor<'_>,
+    end: Timestamp,
+    slots: &mut [f64],
+    rhythm: &mut Rhythm,
 ) -> Result<usize, DecodeError> {
-    let mut kept = 0;
-    loop {
-        if CUT && cursor.time > range.end {
-            break;
+    let Some((first, slots)) = slots.split_first_mut() else { return Ok(0) };
+    *first = f64::from_bits(cursor.value);
+    rhythm.note(0, cursor.time);
+    let Some((second, slots)) = slots.split_first_mut() else { return Ok(1) };
+    if !cursor.next()? || cursor.time > end {
+        return Ok(1);
+    }
+    *second = f64::from_bits(cursor.value);
+    rhythm.note(1, cursor.time);
+    let known = rhythm.until(end, slots.len());
+    let read = cursor.follow(&rhythm.codes[..known], slots)?;
+    if read == slots.len() {
+        return Ok(read + 2);
+    }
+    if read > 0 {
+        (cursor.time, cursor.delta) = (rhythm.times[read + 1], rhythm.delta(read + 1));
+    }
+    if read == known && rhythm.times.get(read + 2).is_some_and(|&t| read < rhythm.codes.len() && t > end) {
+        return Ok(read + 2);
+    }
+    rhythm.keep(read + 2);
+    for (i, slot) in slots.iter_mut().enumerate().skip(read) {
+        let code = cursor.time_code();
+        if !cursor.next()? || cursor.time > end {
+            return Ok(i + 2);
         }
-        if !CUT || cursor.time >= range.start {
-            let Some((time, value)) = slots.next() else { break };
-            *time = cursor.time;
-            *value = f64::from_bits(cursor.value);
+        rhythm.push(cursor.time, code);
+        *slot = f64::from_bits(cursor.value);
+    }
+    Ok(slots.len() + 2)
+}
+
+/// Removes the samples before `time` among those from `start` on.
+#[cold]
+fn cut_before(time: Timestamp, start: usize, column: &mut FloatColumn) {
+    let times = &column.times[start..];
+    if times.is_sorted() {
+        let end = start + times.partition_point(|&t| t < time);
+        column.times.drain(start..end);
+        column.values.drain(start..end);
+        return;
+    }
+    let mut kept = start;
+    for i in start..column.times.len() {
+        if column.times[i] >= time {
+            (column.times[kept], column.values[kept]) = (column.times[i], column.values[i]);
             kept += 1;
         }
-        if !cursor.next()? {
-            break;
+    }
+    column.times.truncate(kept);
+    column.values.truncate(kept);
+}
+
+/// The times of the chunk that was decoded last, and the bits that said them. All series of a
+/// scrape have the same times, and where they have, a comparison of bits that are known before they
+/// are read is faster than branches on them.
+#[derive(Debug, Default)]
+pub(crate) struct Rhythm {
+    times: Vec<Timestamp>,
+    /// For samples from the third on, as far as they are known: bits of the delta of delta, left of
+    /// eight bits that hold their number.
+    codes: Vec<u32>,
+}
+
+impl Rhythm {
+    /// Sample `i`, one of the first two, is at `time`.
+    #[inline]
+    fn note(&mut self, i: usize, time: Timestamp) {
+        if self.times.get(i) != Some(&time) {
+            self.times.truncate(i);
+            self.times.push(time);
+            self.codes.clear();
         }
     }
-    cursor.check()?;
-    Ok(kept)
+
+    /// How many codes lead to times not after `end`, at most `limit`.
+    #[inline]
+    fn until(&self, end: Timestamp, limit: usize) -> usize {
+        let known = self.codes.len().min(limit);
+        if end == Timestamp::MAX {
+            return known;
+        }
+        let times = self.times.get(2..2 + known).unwrap_or_default();
+        times.iter().position(|&t| t > end).unwrap_or(known)
+    }
+
+    #[inline]
+    fn delta(&self, i: usize) -> u64 {
+        self.times[i].wrapping_sub(self.times[i - 1]) as u64
+    }
+
+    /// Forgets all but the first `samples` samples.
+    fn keep(&mut self, samples: usize) {
+        self.times.truncate(samples);
+        self.codes.truncate(samples - 2);
+    }
+
+    /// Adds a sample. Codes after one that has no short form are not kept.
+    #[inline]
+    fn push(&mut self, time: Timestamp, code: Option<u32>) {
+        if let Some(code) = code
+            && self.codes.len() + 2 == self.times.len()
+        {
+            self.codes.push(code);
+        }
+        self.times.push(time);
+    }
 }
 
 /// Appends the samples in `range` of a chunk of [`XorAppender::append_value`].

@@ -162,3 +162,44 @@ proptest! {
         prop_assert_eq!(got, map);
     }
 }
+
+proptest! {
+    /// What was decoded before, whole or cut or damaged, does not change what a chunk holds.
+    #[test]
+    fn series_after_each_other_are_as_each_alone(
+        (times, values) in crate::testing::float_samples(1..40),
+        series in prop::collection::vec(
+            (0usize..40, 1usize..41, prop_oneof![3 => Just(0i64), 1 => -20i64..20, 1 => 0i64..3_000_000], any::<u8>(), 0usize..400),
+            1..12,
+        ),
+        range in prop_oneof![2 => Just(None), 1 => (0usize..40, 0usize..40).prop_map(Some)],
+    ) {
+        let at = |i: usize| times[i % times.len()];
+        let range = range.map_or(TimeRange::ALL, |(a, b)| TimeRange::new(at(a).min(at(b)), at(a).max(at(b))));
+        let mut decoder = SeriesDecoder::default();
+        for (from, len, shift, mixed, cut) in series {
+            let mut times = times.clone();
+            times.iter_mut().skip(from).for_each(|t| *t += shift);
+            times.truncate(len);
+            let values: Vec<f64> =
+                values.iter().zip(0u8..).map(|(v, i)| if i & mixed == 0 { *v } else { f64::from(i) }).collect();
+            let mut bytes = crate::chunk::xor::encode(&times, &values);
+            bytes.truncate(cut.max(4));
+            let chunk = ChunkRef {
+                min_time: times[0],
+                max_time: *times.last().unwrap(),
+                encoding: ChunkEncoding::Xor,
+                timestamps: Timestamps::Own,
+                bytes: Bytes::from(bytes),
+            };
+            let entry = SeriesEntry { chunks: vec![chunk].into(), ..SeriesEntry::default() };
+            let (mut one, mut other) = (SeriesSamples::default(), SeriesSamples::default());
+            let in_turn = decoder.decode(&entry, range, Want::default(), &mut one);
+            let alone = decode_series(&entry, range, Want::default(), &mut other);
+            prop_assert_eq!(in_turn, alone);
+            prop_assert_eq!(one.floats.times, other.floats.times);
+            let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+            prop_assert_eq!(bits(one.floats.values), bits(other.floats.values));
+        }
+    }
+}
