@@ -34,6 +34,12 @@ impl LabelIds {
         &self.0
     }
 
+    /// Whether both are one in memory, as those of series with equal labels often are.
+    #[inline]
+    pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The value of a label; [`SymbolId::EMPTY`] if it is absent.
     #[inline]
     pub fn get(&self, name: SymbolId) -> SymbolId {

@@ -15,7 +15,6 @@
 mod error;
 mod exemplars;
 mod id;
-mod inspect;
 mod labels;
 mod meta;
 mod metadata;
@@ -31,7 +30,6 @@ pub use error::BlockError;
 pub use exemplars::{ExemplarFile, ExemplarSeries};
 pub(crate) use exemplars::{same as same_exemplar, tidy as tidy_exemplars};
 pub use id::BlockId;
-pub(crate) use inspect::BlockRemains;
 pub use meta::{
     BlockMeta, BlockStats, CompactionMeta, ParentBlock, ThanosDownsample, ThanosFile, ThanosHash,
     ThanosIndexStats, ThanosMeta,

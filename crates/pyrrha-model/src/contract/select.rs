@@ -98,6 +98,11 @@ pub struct SelectHints {
     pub shard: Option<(u32, u32)>,
     /// At most so many series; 0: all.
     pub limit: usize,
+    /// Of each series only the newest sample in the range matters, as where an instant selector has
+    /// one evaluation time: a source that knows it without reading chunks may give a chunk of that
+    /// sample alone. Whoever adds `deleted` intervals to the series of another source asks it
+    /// without this, or the sample before a deleted one would be missing.
+    pub newest_only: bool,
 }
 
 /// Which labels of a series a query needs.

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
-use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+use pyrrha_encoding::{SeriesDecoder, SeriesSamples, Want};
 use pyrrha_model::contract::{SeriesBatch, SeriesEntry, SeriesSet};
 use pyrrha_model::{StoreError, TimeRange};
 
 use crate::annotations::Annotation;
 use crate::error::QueryError;
+use crate::exec::select::Lookups;
 use crate::exec::watch::Reads;
 use crate::exec::{Charge, Exec, Table, samples::Samples};
+use crate::functions::slide::WindowPlan;
 use crate::labels::LabelIds;
 use crate::plan::Selector;
 use crate::value::{Series, Steps};
@@ -34,6 +36,11 @@ pub(crate) trait Head: Sync {
     /// The number of its selector.
     fn node(&self) -> usize;
 
+    /// Whether only the newest sample in the range matters.
+    fn newest_only(&self) -> bool {
+        false
+    }
+
     /// The series' column, or nothing.
     fn series(
         &self,
@@ -51,8 +58,15 @@ pub(crate) trait Stage: Sync {
 
 /// What one thread keeps between series.
 pub(crate) struct Work<'a> {
+    decoder: SeriesDecoder,
     decoded: SeriesSamples,
     samples: Samples,
+    /// Windows of the series before.
+    pub(crate) plan: WindowPlan,
+    /// Lookups of the series before.
+    pub(crate) lookups: Lookups,
+    /// Labels of the series before.
+    labels: LabelIds,
     /// Annotations of the current batch.
     pub(crate) notes: Vec<Annotation>,
     charge: Charge<'a>,
@@ -114,8 +128,12 @@ impl<'a> Pipeline<'a> {
 impl<'a> Work<'a> {
     fn new(exec: &'a Exec<'a>) -> Self {
         Self {
+            decoder: SeriesDecoder::default(),
             decoded: SeriesSamples::default(),
             samples: Samples::default(),
+            plan: WindowPlan::default(),
+            lookups: Lookups::default(),
+            labels: LabelIds::empty(),
             notes: Vec::new(),
             charge: Charge::new(exec),
             charged: 0,
@@ -133,7 +151,7 @@ impl<'a> Work<'a> {
         reads: &mut Reads<'_>,
     ) -> Result<(), QueryError> {
         exec.check()?;
-        decode_series(entry, range, want, &mut self.decoded).map_err(|e| {
+        self.decoder.decode(entry, range, want, &mut self.decoded).map_err(|e| {
             let labels = batch.resolve(&exec.ctx.symbols, entry);
             QueryError::Store(StoreError::caused(e.kind(), format!("series={labels}"), e))
         })?;
@@ -244,7 +262,7 @@ impl<'a> Exec<'a> {
         steps: Steps,
         mut each: impl FnMut(&Samples, LabelIds) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let mut set = self.open_set(selector, range, steps)?;
+        let mut set = self.open_set(selector, range, steps, false)?;
         let (mut batch, mut work) = (SeriesBatch::default(), Work::new(self));
         while set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
             self.charge_symbols()?;
@@ -449,7 +467,11 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
             work.decode(self.exec, batch, entry, self.head.range(), self.head.want(), &mut reads)?;
             self.exec.watch.lap(self.head.node());
             let samples = std::mem::take(&mut work.samples);
-            let labels = LabelIds::from_sorted(batch.labels_of(entry));
+            // Where few labels are needed, many series have the same.
+            if work.labels.pairs() != batch.labels_of(entry) {
+                work.labels = LabelIds::from_sorted(batch.labels_of(entry));
+            }
+            let labels = work.labels.clone();
             let series = self.head.series(&samples, labels, work);
             work.samples = samples;
             if let Some(series) = series?

@@ -14,7 +14,7 @@ use crate::exec::{Exec, samples::Samples};
 use crate::kernel::InfoSeries;
 use crate::labels::LabelIds;
 use crate::plan::Selector;
-use crate::value::{Column, Sample, Series, Steps};
+use crate::value::{Bits, Column, Sample, Series, Steps};
 
 /// The times that a selector looks at: one per step, moved by `@` and `offset`.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,11 @@ impl Times {
     /// How far samples lie before their steps, ms.
     pub(crate) fn offset(&self) -> i64 {
         self.offset
+    }
+
+    /// Whether the same time is looked at in every step.
+    fn is_one(&self) -> bool {
+        self.steps.count == 1 || self.at.is_some()
     }
 
     /// The times of all steps, widened by `before` (exclusive) and `after`.
@@ -67,7 +72,7 @@ impl<'a> Exec<'a> {
         steps: Steps,
         head: impl Head + 'a,
     ) -> Result<Pipeline<'a>, QueryError> {
-        let set = self.open_set(selector, range, steps)?;
+        let set = self.open_set(selector, range, steps, head.newest_only())?;
         let mut pipeline = Pipeline::new(self, Source::Store(set, Box::new(head)));
         pipeline.charge_columns(self, steps)?;
         Ok(pipeline)
@@ -79,6 +84,7 @@ impl<'a> Exec<'a> {
         selector: &Selector,
         range: TimeRange,
         steps: Steps,
+        newest_only: bool,
     ) -> Result<Box<dyn SeriesSet>, QueryError> {
         let hints = SelectHints {
             step_ms: if steps.count > 1 { steps.step } else { 0 },
@@ -87,6 +93,7 @@ impl<'a> Exec<'a> {
             projection: selector.projection.clone(),
             shard: None,
             limit: 0,
+            newest_only,
         };
         self.watch.opens(selector.number);
         self.watch.begin();
@@ -179,6 +186,10 @@ impl Head for Instant<'_> {
         self.node
     }
 
+    fn newest_only(&self) -> bool {
+        self.times.is_one() && !self.smoothed && self.take != Take::Start
+    }
+
     fn series(
         &self,
         samples: &Samples,
@@ -190,7 +201,8 @@ impl Head for Instant<'_> {
         if self.smoothed {
             self.interpolate(samples, &labels, &mut column, &mut work.notes);
         } else if self.take == Take::Value && samples.histograms.times.is_empty() {
-            self.floats(&samples.floats.times, &samples.floats.values, &mut column);
+            work.lookups.prepare(&samples.floats.times, self.times, self.exec.lookback);
+            work.lookups.floats(&samples.floats.values, &mut column);
         } else {
             self.mixed(samples, &mut column);
         }
@@ -201,25 +213,65 @@ impl Head for Instant<'_> {
     }
 }
 
-impl Instant<'_> {
-    /// The latest float of each step's `(t - lookback, t]`, unless it is a stale marker.
-    fn floats(&self, times: &[Timestamp], values: &[f64], column: &mut Column) {
+/// Which sample each step finds. The series of a scrape have the same times, and those that follow
+/// each other share the answer.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups {
+    /// The times it was made for.
+    times: Vec<Timestamp>,
+    /// Per step that finds one, the step and the latest sample of `(t - lookback, t]`.
+    found: Vec<(u32, u32)>,
+    /// The same steps, once it was made.
+    steps: Option<Bits>,
+}
+
+impl Lookups {
+    fn prepare(&mut self, times: &[Timestamp], at: Times, lookback: i64) {
+        if self.steps.is_some() && self.times == times {
+            return;
+        }
+        self.times.clear();
+        self.times.extend_from_slice(times);
+        self.found.clear();
+        let mut steps = Bits::none(at.steps.count);
         let mut next = 0;
-        for step in 0..self.times.steps.count {
-            let t = self.times.at(step);
+        for step in 0..at.steps.count {
+            let t = at.at(step);
             while next < times.len() && times[next] <= t {
                 next += 1;
             }
-            if next == 0 {
-                continue;
+            if next > 0 && times[next - 1] > t.saturating_sub(lookback) {
+                self.found.push((step as u32, next as u32 - 1));
+                steps.set(step);
             }
-            let value = values[next - 1];
-            if times[next - 1] > t.saturating_sub(self.exec.lookback) && !is_stale_nan(value) {
-                column.set_float(step, value);
+        }
+        self.steps = Some(steps);
+    }
+
+    /// Puts what was found into an empty column; stale markers are nothing.
+    fn floats(&self, values: &[f64], column: &mut Column) {
+        let (floats, present) = column.floats_mut();
+        if let Some(steps) = &self.steps {
+            present.union(steps);
+        }
+        let mut stale = false;
+        for &(step, sample) in &self.found {
+            let value = values[sample as usize];
+            floats[step as usize] = value;
+            stale |= is_stale_nan(value);
+        }
+        if stale {
+            for &(step, sample) in &self.found {
+                if is_stale_nan(values[sample as usize]) {
+                    floats[step as usize] = 0.0;
+                    present.clear(step as usize);
+                }
             }
         }
     }
+}
 
+impl Instant<'_> {
     fn mixed(&self, samples: &Samples, column: &mut Column) {
         let (floats, histograms) = (&samples.floats, &samples.histograms);
         let (mut f, mut h) = (0, 0);

@@ -1,8 +1,6 @@
 //! Range windows over samples and subqueries.
 
-use std::ops::Range;
-
-use pyrrha_encoding::Want;
+use pyrrha_encoding::{FloatColumn, Want};
 use pyrrha_model::{TimeRange, Timestamp};
 
 use crate::annotations::Annotation;
@@ -12,7 +10,7 @@ use crate::exec::pipeline::{Head, Stage, Work};
 use crate::exec::select::Times;
 use crate::exec::watch::Reads;
 use crate::exec::{Exec, samples::Samples};
-use crate::functions::slide::Slide;
+use crate::functions::slide::{Slide, WindowPlan, advance};
 use crate::kernel::{KernelArgs, KernelNotes, RangeKernel, Window};
 use crate::labels::LabelIds;
 use crate::value::{Column, ScalarColumn, Series, Steps, histogram_weight};
@@ -62,28 +60,23 @@ impl<'a> Windows<'a> {
         &self,
         samples: &Samples,
         labels: &LabelIds,
+        plan: &mut WindowPlan,
         notes: &mut Vec<Annotation>,
     ) -> Result<Column, QueryError> {
         let mut column = Column::new(self.steps.count);
         let floats_only = samples.histograms.times.is_empty();
         match self.slide {
             Some(slide) if floats_only && samples.floats.starts.is_empty() => {
-                let (mut points, watch, cancel) = (0, &self.exec.watch, &self.exec.ctx.cancel);
-                let by_step = self.counted && watch.counts_steps();
-                slide.run(&samples.floats.times, &samples.floats.values, &mut column, |step, window| {
-                    let (start, end) = self.bounds(step);
-                    if cancel.reason().is_some() {
-                        return (window.end..window.end, start, end);
-                    }
-                    let window = advance(&samples.floats.times, window, start, end);
-                    points += window.len();
-                    if by_step {
-                        watch.count_at(step, window.len());
-                    }
-                    (window, start, end)
-                });
+                let FloatColumn { times, values, .. } = &samples.floats;
+                plan.prepare(times, self.steps.count, |step| self.bounds(step));
+                let cancel = &self.exec.ctx.cancel;
+                slide.run(times, values, &mut column, plan, || cancel.reason().is_some());
                 self.exec.check()?;
-                self.count(points);
+                self.count(plan.points());
+                if self.counted && self.exec.watch.counts_steps() {
+                    let windows = plan.windows().enumerate();
+                    windows.for_each(|(step, window)| self.exec.watch.count_at(step, window.len()));
+                }
             }
             _ => self.by_window(samples, labels, &mut column, notes)?,
         }
@@ -157,9 +150,10 @@ impl<'a> Windows<'a> {
         &self,
         samples: &Samples,
         mut series: Series,
+        plan: &mut WindowPlan,
         notes: &mut Vec<Annotation>,
     ) -> Result<Option<Series>, QueryError> {
-        series.column = self.column(samples, &series.labels, notes)?;
+        series.column = self.column(samples, &series.labels, plan, notes)?;
         if series.column.is_empty() {
             return Ok(None);
         }
@@ -173,25 +167,6 @@ impl<'a> Windows<'a> {
         }
         Ok(Some(series))
     }
-}
-
-/// Moves a window forward to the samples in `(from, to]`. Steps ascend, or stay.
-#[inline]
-pub(crate) fn advance(
-    times: &[Timestamp],
-    window: Range<usize>,
-    from: Timestamp,
-    to: Timestamp,
-) -> Range<usize> {
-    let Range { mut start, mut end } = window;
-    while start < times.len() && times[start] <= from {
-        start += 1;
-    }
-    end = end.max(start);
-    while end < times.len() && times[end] <= to {
-        end += 1;
-    }
-    start..end
 }
 
 /// A range function over a range selector.
@@ -231,7 +206,7 @@ impl Head for RangeHead<'_> {
     ) -> Result<Option<Series>, QueryError> {
         let clean = samples.without_stale();
         let series = Series { labels, drop_name: false, column: Column::default() };
-        self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.notes)
+        self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.plan, &mut work.notes)
     }
 }
 
@@ -245,6 +220,6 @@ pub(crate) struct SubqueryStage<'a> {
 impl Stage for SubqueryStage<'_> {
     fn apply(&self, mut series: Series, notes: &mut Vec<Annotation>) -> Result<Option<Series>, QueryError> {
         let samples = Samples::from_column(&std::mem::take(&mut series.column), self.inner);
-        self.windows.finish(&samples, series, notes)
+        self.windows.finish(&samples, series, &mut WindowPlan::default(), notes)
     }
 }

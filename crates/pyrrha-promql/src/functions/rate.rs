@@ -39,6 +39,20 @@ impl Extrapolation {
     /// edge extends by half an interval only; a counter not below zero.
     #[inline]
     pub(crate) fn factor(&self) -> f64 {
+        let (sampled, mut to_start, to_end) = self.reach();
+        if let Some(Counter { first, increase }) = self.counter
+            && increase > 0.0
+            && first >= 0.0
+        {
+            to_start = to_start.min(sampled * (first / increase));
+        }
+        (sampled + to_start + to_end) / sampled
+    }
+
+    /// From the first sample to the last, and how far the edges of the range extend that at most, by
+    /// times alone; seconds.
+    #[inline]
+    pub(crate) fn reach(&self) -> (f64, f64, f64) {
         let mut to_start = (self.first - self.start) as f64 / 1000.0;
         let mut to_end = (self.end - self.last) as f64 / 1000.0;
         let sampled = (self.last - self.first) as f64 / 1000.0;
@@ -47,16 +61,10 @@ impl Extrapolation {
         if to_start >= threshold {
             to_start = interval / 2.0;
         }
-        if let Some(Counter { first, increase }) = self.counter
-            && increase > 0.0
-            && first >= 0.0
-        {
-            to_start = to_start.min(sampled * (first / increase));
-        }
         if to_end >= threshold {
             to_end = interval / 2.0;
         }
-        (sampled + to_start + to_end) / sampled
+        (sampled, to_start, to_end)
     }
 
     /// The same where the counter is known to have been zero at `zero`, inside the range: nothing

@@ -7,8 +7,11 @@ use std::ops::Range;
 use pyrrha_model::Timestamp;
 
 use crate::functions::float_sum::{Mean, Sum};
-use crate::functions::rate::{Counter, Extrapolation};
 use crate::value::Column;
+
+mod plan;
+
+pub(crate) use plan::{WindowPlan, advance};
 
 /// A function that can slide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,119 +33,98 @@ pub(crate) enum Slide {
     Present,
 }
 
-/// The window of a step, given the window before: its samples, start and end.
-pub(crate) trait NextWindow:
-    FnMut(usize, Range<usize>) -> (Range<usize>, Timestamp, Timestamp)
-{
-}
-impl<F: FnMut(usize, Range<usize>) -> (Range<usize>, Timestamp, Timestamp)> NextWindow for F {}
+/// Steps and their windows, ascending.
+trait Steps: Iterator<Item = (usize, Range<usize>)> {}
+impl<I: Iterator<Item = (usize, Range<usize>)>> Steps for I {}
 
 impl Slide {
-    /// Fills `column` from the samples of a series without stale markers.
+    /// Fills `column` from the samples of a series without stale markers, whose windows are planned;
+    /// or a part of it, if it is `cancelled`.
     pub(crate) fn run(
         self,
         times: &[Timestamp],
         values: &[f64],
         column: &mut Column,
-        mut next: impl NextWindow,
+        plan: &WindowPlan,
+        cancelled: impl Fn() -> bool,
     ) {
+        let windows = plan.windows().enumerate().take_while(|_| !cancelled());
         match self {
-            Self::Rate => extrapolated(times, values, column, next, true, true),
-            Self::Increase => extrapolated(times, values, column, next, true, false),
-            Self::Delta => extrapolated(times, values, column, next, false, false),
-            Self::Irate => each(column, next, |w, _, _| last_two(times, values, w, true)),
-            Self::Idelta => each(column, next, |w, _, _| last_two(times, values, w, false)),
-            Self::Resets => pairs(values, column, next, |a, b| b < a),
-            Self::Changes => pairs(values, column, next, |a, b| b != a && !(a.is_nan() && b.is_nan())),
-            Self::Sum if sums_are_exact(values) => exact_sum(values, column, next, |sum, _| sum),
+            Self::Rate => extrapolated::<true>(values, column, plan, true),
+            Self::Increase => extrapolated::<true>(values, column, plan, false),
+            Self::Delta => extrapolated::<false>(values, column, plan, false),
+            Self::Irate => each(column, windows, |w| last_two(times, values, w, true)),
+            Self::Idelta => each(column, windows, |w| last_two(times, values, w, false)),
+            Self::Resets => pairs(values, column, windows, |a, b| b < a),
+            Self::Changes => pairs(values, column, windows, |a, b| b != a && !(a.is_nan() && b.is_nan())),
+            Self::Sum if sums_are_exact(values) => exact_sum(values, column, windows, |sum, _| sum),
             Self::Avg if sums_are_exact(values) => {
-                exact_sum(values, column, next, |sum, count| sum / count as f64)
+                exact_sum(values, column, windows, |sum, count| sum / count as f64)
             }
-            Self::Sum => each(column, next, |w, _, _| {
+            Self::Sum => each(column, windows, |w| {
                 let mut sum = Sum::default();
                 values[w].iter().for_each(|v| sum.add(*v));
                 Some(sum.value())
             }),
-            Self::Avg => each(column, next, |w, _, _| {
+            Self::Avg => each(column, windows, |w| {
                 let mut mean = Mean::default();
                 values[w].iter().for_each(|v| mean.add(*v));
                 Some(mean.value())
             }),
-            Self::Min => extreme(values, column, next, |back, new| back > new),
-            Self::Max => extreme(values, column, next, |back, new| back < new),
-            Self::Count => each(column, next, |w, _, _| Some(w.len() as f64)),
-            Self::First => each(column, next, |w, _, _| Some(values[w.start])),
-            Self::Last => each(column, next, |w, _, _| Some(values[w.end - 1])),
-            Self::Present => {
-                each(column, &mut next, |_, _, _| Some(1.0));
-            }
+            Self::Min => extreme(values, column, windows, |back, new| back > new),
+            Self::Max => extreme(values, column, windows, |back, new| back < new),
+            Self::Count => each(column, windows, |w| Some(w.len() as f64)),
+            Self::First => each(column, windows, |w| Some(values[w.start])),
+            Self::Last => each(column, windows, |w| Some(values[w.end - 1])),
+            Self::Present => each(column, windows, |_| Some(1.0)),
         }
     }
 }
 
 /// Calls `value` for every window that holds a sample.
-fn each(
-    column: &mut Column,
-    mut next: impl NextWindow,
-    mut value: impl FnMut(Range<usize>, Timestamp, Timestamp) -> Option<f64>,
-) {
-    let mut window = 0..0;
-    for step in 0..column.steps() {
-        let (moved, start, end) = next(step, window);
-        window = moved;
+fn each(column: &mut Column, windows: impl Steps, mut value: impl FnMut(Range<usize>) -> Option<f64>) {
+    for (step, window) in windows {
         if !window.is_empty()
-            && let Some(value) = value(window.clone(), start, end)
+            && let Some(value) = value(window)
         {
             column.set_float(step, value);
         }
     }
 }
 
-fn extrapolated(
-    times: &[Timestamp],
-    values: &[f64],
-    column: &mut Column,
-    next: impl NextWindow,
-    is_counter: bool,
-    is_rate: bool,
-) {
-    // Indices of samples below their predecessor, ascending; only those inside the window are kept.
-    let mut resets = VecDeque::new();
-    let mut scanned = 1;
-    each(column, next, |window, start, end| {
-        if window.len() < 2 {
-            return None;
+/// Rates, increases and differences. All that depends on times alone has been planned; what is left
+/// goes over arrays without branches.
+fn extrapolated<const COUNTER: bool>(values: &[f64], column: &mut Column, plan: &WindowPlan, is_rate: bool) {
+    let edges = plan.edges();
+    let mut firsts: Vec<f64> = Vec::with_capacity(edges.len());
+    let mut differences: Vec<f64> = Vec::with_capacity(edges.len());
+    for &(first, last) in edges {
+        firsts.push(values[first as usize]);
+        differences.push(values[last as usize] - values[first as usize]);
+    }
+    if COUNTER && values.windows(2).fold(false, |reset, pair| reset | (pair[1] < pair[0])) {
+        add_resets(values, edges, &mut differences);
+    }
+    let spans = plan.spans().iter().zip(&firsts);
+    for (difference, (span, &first)) in differences.iter_mut().zip(spans) {
+        *difference = span.extrapolate::<COUNTER>(first, *difference, is_rate);
+    }
+    plan.scatter(&differences, column);
+}
+
+/// Adds to each window's difference the values before its resets, in their order.
+fn add_resets(values: &[f64], edges: &[(u32, u32)], differences: &mut [f64]) {
+    let resets: Vec<u32> =
+        (1..).zip(values.windows(2)).filter(|(_, pair)| pair[1] < pair[0]).map(|(i, _)| i).collect();
+    let mut passed = 0;
+    for (&(first, last), difference) in edges.iter().zip(differences) {
+        while resets.get(passed).is_some_and(|i| *i <= first) {
+            passed += 1;
         }
-        let (first, last) = (window.start, window.end - 1);
-        let mut difference = values[last] - values[first];
-        if is_counter {
-            scanned = scanned.max(first + 1);
-            for i in scanned..=last {
-                if values[i] < values[i - 1] {
-                    resets.push_back(i);
-                }
-            }
-            scanned = scanned.max(last + 1);
-            while resets.front().is_some_and(|i| *i <= first) {
-                resets.pop_front();
-            }
-            for &i in &resets {
-                difference += values[i - 1];
-            }
+        for &i in resets[passed..].iter().take_while(|i| **i <= last) {
+            *difference += values[i as usize - 1];
         }
-        let counter = is_counter.then(|| Counter { first: values[first], increase: difference });
-        let factor = Extrapolation {
-            start,
-            end,
-            first: times[first],
-            last: times[last],
-            samples: window.len(),
-            counter,
-        }
-        .factor();
-        let factor = if is_rate { factor / ((end - start) as f64 / 1000.0) } else { factor };
-        Some(difference * factor)
-    });
+    }
 }
 
 fn last_two(times: &[Timestamp], values: &[f64], window: Range<usize>, is_rate: bool) -> Option<f64> {
@@ -159,10 +141,10 @@ fn last_two(times: &[Timestamp], values: &[f64], window: Range<usize>, is_rate: 
 }
 
 /// Counts neighbours inside the window that `differ`.
-fn pairs(values: &[f64], column: &mut Column, next: impl NextWindow, differ: impl Fn(f64, f64) -> bool) {
+fn pairs(values: &[f64], column: &mut Column, windows: impl Steps, differ: impl Fn(f64, f64) -> bool) {
     let mut count = 0u64;
     let mut known = 0..0;
-    each(column, next, |window, _, _| {
+    each(column, windows, |window| {
         if window.start >= known.end {
             (count, known) = (0, window.start..window.start + 1);
         }
@@ -189,9 +171,9 @@ fn sums_are_exact(values: &[f64]) -> bool {
     total < 9_007_199_254_740_992.0
 }
 
-fn exact_sum(values: &[f64], column: &mut Column, next: impl NextWindow, finish: impl Fn(f64, usize) -> f64) {
+fn exact_sum(values: &[f64], column: &mut Column, windows: impl Steps, finish: impl Fn(f64, usize) -> f64) {
     let (mut sum, mut known) = (0.0, 0..0);
-    each(column, next, |window, _, _| {
+    each(column, windows, |window| {
         if window.start >= known.end {
             (sum, known) = (0.0, window.start..window.start);
         }
@@ -204,10 +186,10 @@ fn exact_sum(values: &[f64], column: &mut Column, next: impl NextWindow, finish:
 }
 
 /// The first of the greatest (or least) values that are no NaN; NaN if there are none.
-fn extreme(values: &[f64], column: &mut Column, next: impl NextWindow, beaten: impl Fn(f64, f64) -> bool) {
+fn extreme(values: &[f64], column: &mut Column, windows: impl Steps, beaten: impl Fn(f64, f64) -> bool) {
     let mut candidates: VecDeque<usize> = VecDeque::new();
     let mut scanned = 0;
-    each(column, next, |window, _, _| {
+    each(column, windows, |window| {
         for i in scanned.max(window.start)..window.end {
             if values[i].is_nan() {
                 continue;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pyrrha_encoding::chunk::xor;
 use pyrrha_index::{RoaringBitmap, label_names, label_values, postings_for_matchers};
 use pyrrha_model::contract::{
     ChunkRef, Exemplars, MemoryBudget, QueryContext, SelectHints, SeriesBatch, SeriesEntry, SeriesSet,
     Timestamps,
 };
 use pyrrha_model::{
-    ChunkEncoding, ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, SymbolId, TimeRange,
+    ChunkEncoding, ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, SymbolId, TimeRange, Timestamp,
 };
 use smallvec::SmallVec;
 
@@ -288,6 +289,17 @@ impl HeadData {
         chunks.reverse();
     }
 
+    /// The newest sample of a snapshot, if it is in `range` and known without a look at chunks.
+    fn newest_of(&self, snapshot: &Snapshot, range: TimeRange, view: &HeadView) -> Option<(Timestamp, f64)> {
+        let hot = &self.hot[snapshot.series as usize];
+        // Anything appended or sealed since would have changed the count or the tail.
+        let unchanged = hot.open == Open::Xor
+            && hot.xor.count() == snapshot.open
+            && self.visible_tail(hot, view) == snapshot.tail;
+        (unchanged && snapshot.open > 0 && range.contains(hot.newest.t))
+            .then(|| (hot.newest.t, f64::from_bits(hot.newest.value)))
+    }
+
     /// The chunk that was open when the snapshot was taken, with the samples that it had then.
     fn once_open(
         &self,
@@ -318,6 +330,30 @@ impl HeadData {
         let Some(sealed) = found.filter(|s| s.range().overlaps(&range)) else { return Ok(None) };
         let bytes = self.sealed_prefix(sealed, snapshot.open).map_err(|Damaged| sealed.range())?;
         Ok(Some(chunk_ref(sealed.range(), sealed.encoding(), bytes)))
+    }
+}
+
+/// Chunks of one sample for series of a batch; all lie in one buffer.
+#[derive(Default)]
+struct NewestChunks {
+    bytes: Vec<u8>,
+    /// Series of the batch, time, and end of the chunk.
+    ends: Vec<(usize, Timestamp, usize)>,
+}
+
+impl NewestChunks {
+    fn add(&mut self, series: usize, t: Timestamp, value: f64) {
+        xor::encode_one(t, value, &mut self.bytes);
+        self.ends.push((series, t, self.bytes.len()));
+    }
+
+    fn put_into(self, batch: &mut SeriesBatch) {
+        let (bytes, mut start) = (Bytes::from(self.bytes), 0);
+        for (series, t, end) in self.ends {
+            let chunk = chunk_ref(TimeRange::new(t, t), ChunkEncoding::Xor, bytes.slice(start..end));
+            batch.series[series].chunks.push(chunk);
+            start = end;
+        }
     }
 }
 
@@ -450,9 +486,17 @@ impl HeadSet {
     fn fill_chunks(&self, first: usize, batch: &mut SeriesBatch) -> Result<(), StoreError> {
         let data = self.head.data.read();
         let mut damaged = Vec::new();
-        for (snapshot, entry) in self.snapshots[first..].iter().zip(&mut batch.series) {
+        let mut newest = NewestChunks::default();
+        for (i, (snapshot, entry)) in self.snapshots[first..].iter().zip(&mut batch.series).enumerate() {
+            if self.labels.hints.newest_only
+                && let Some((t, value)) = data.newest_of(snapshot, self.range, &self.view)
+            {
+                newest.add(i, t, value);
+                continue;
+            }
             data.chunks_of(snapshot, self.range, &self.view, &mut entry.chunks, &mut damaged);
         }
+        newest.put_into(batch);
         let Some(first) = damaged.first() else { return Ok(()) };
         self.head.metrics.chunks_damaged.add(damaged.len() as u64);
         if !self.ctx.partial_response {

@@ -186,6 +186,25 @@ fn projection_limit_and_label_queries() {
 }
 
 #[test]
+fn where_the_newest_sample_is_asked_for_it_comes_without_its_chunk() {
+    let (head, log) = new_head();
+    append(&head, &log, &[(0, 1000, 1.0), (0, 2000, 2.0), (1, 1000, 3.0), (1, 1500, 4.0), (1, 9000, 5.0)]);
+    let ctx = QueryContext::unlimited();
+    let hints = SelectHints { newest_only: true, ..SelectHints::default() };
+    let range = TimeRange::new(0, 3000);
+    let select = || head.select(&ctx, &[], range, &hints, HeadView::default()).expect("a select");
+    let seen = drain(&ctx, &mut *select(), range);
+    assert_eq!(seen[&labels(0)], [(2000, 2f64.to_bits())]);
+    // Its newest sample is not in the range.
+    assert_eq!(seen[&labels(1)], [(1000, 3f64.to_bits()), (1500, 4f64.to_bits())]);
+    // A sample that came after the query began is not seen.
+    let mut set = select();
+    append(&head, &log, &[(0, 2500, 6.0)]);
+    assert_eq!(drain(&ctx, &mut *set, range)[&labels(0)].last(), Some(&(2000, 2f64.to_bits())));
+    assert_eq!(drain(&ctx, &mut *select(), range)[&labels(0)], [(2500, 6f64.to_bits())]);
+}
+
+#[test]
 fn a_query_over_its_budget_fails_and_gives_everything_back() {
     let (head, log) = new_head();
     append(&head, &log, &(0..1000).map(|i| (i, 1000, 1.0)).collect::<Vec<_>>());

@@ -29,13 +29,15 @@ pub(crate) struct Groups {
     /// Labels of the groups.
     pub(crate) labels: Vec<LabelIds>,
     table: HashTable<usize>,
+    /// Labels of the series that was looked up last, and its group.
+    last: Option<(LabelIds, usize)>,
     hasher: foldhash::fast::FixedState,
 }
 
 impl Groups {
     /// The group of these labels, and whether it is new.
     pub(crate) fn find(&mut self, pairs: &[(SymbolId, SymbolId)]) -> (usize, bool) {
-        let Self { labels, table, hasher } = self;
+        let Self { labels, table, hasher, .. } = self;
         let hash = hasher.hash_one(pairs);
         match table.entry(hash, |&g| labels[g].pairs() == pairs, |&g| hasher.hash_one(labels[g].pairs())) {
             hashbrown::hash_table::Entry::Occupied(occupied) => (*occupied.get(), false),
@@ -50,9 +52,16 @@ impl Groups {
 
     /// The group of a series, and whether it is new.
     pub(crate) fn find_restricted(&mut self, labels: &LabelIds, grouping: &Grouping) -> (usize, bool) {
+        if let Some((last, group)) = &self.last
+            && last.is_shared_with(labels)
+        {
+            return (*group, false);
+        }
         let pairs: SmallVec<[_; 16]> =
             labels.pairs().iter().filter(|(n, _)| grouping.keeps(*n)).copied().collect();
-        self.find(&pairs)
+        let (group, new) = self.find(&pairs);
+        self.last = Some((labels.clone(), group));
+        (group, new)
     }
 }
 

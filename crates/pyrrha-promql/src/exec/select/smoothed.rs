@@ -7,8 +7,8 @@ use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp};
 use super::Instant;
 use crate::annotations::{Annotation, HistogramOperation, Note};
 use crate::exec::samples::Samples;
-use crate::exec::window::advance;
 use crate::functions::extended;
+use crate::functions::slide::advance;
 use crate::labels::LabelIds;
 use crate::value::Column;
 

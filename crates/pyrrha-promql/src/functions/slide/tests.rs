@@ -1,16 +1,17 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Windows of `length` samples' worth of time, one per step, left-open.
-fn windows(times: &[Timestamp], length: i64) -> impl FnMut(usize, Range<usize>) -> (Range<usize>, i64, i64) {
-    let times = times.to_vec();
-    move |step, _| {
-        let end = step as i64 * 7;
-        let inside = |t: &&i64| **t > end - length && **t <= end;
-        let start = times.iter().take_while(|t| **t <= end - length).count();
-        let count = times.iter().filter(inside).count();
-        (start..start + count, end - length, end)
-    }
+/// Windows of `length`, left-open, one per step of 7.
+fn plan(times: &[Timestamp], length: i64) -> WindowPlan {
+    let mut plan = WindowPlan::default();
+    plan.prepare(times, 30, |step| (step as i64 * 7 - length, step as i64 * 7));
+    plan
+}
+
+/// The samples of the window that ends at `end`, found by looking at each.
+fn window(times: &[Timestamp], length: i64, end: i64) -> Range<usize> {
+    let start = times.iter().take_while(|t| **t <= end - length).count();
+    start..start + times.iter().filter(|t| **t > end - length && **t <= end).count()
 }
 
 fn values() -> impl Strategy<Value = Vec<f64>> {
@@ -29,11 +30,13 @@ proptest! {
         use Slide::*;
         for slide in [Rate, Increase, Delta, Irate, Idelta, Resets, Changes, Sum, Avg, Min, Max, Count, First, Last] {
             let mut slid = Column::new(30);
-            slide.run(&times, &values, &mut slid, windows(&times, length));
+            slide.run(&times, &values, &mut slid, &plan(&times, length), || false);
             for step in 0..30 {
-                let (window, start, end) = windows(&times, length)(step, 0..0);
-                let mut alone = Column::new(1);
-                slide.run(&times[window.clone()], &values[window.clone()], &mut alone, |_, _| (0..window.len(), start, end));
+                let end = step as i64 * 7;
+                let window = window(&times, length, end);
+                let (mut alone, mut only) = (Column::new(1), WindowPlan::default());
+                only.prepare(&times[window.clone()], 1, |_| (end - length, end));
+                slide.run(&times[window.clone()], &values[window], &mut alone, &only, || false);
                 prop_assert_eq!(
                     slid.float(step).map(|v| if v.is_nan() { 0 } else { v.to_bits() }),
                     alone.float(0).map(|v| if v.is_nan() { 0 } else { v.to_bits() }),
