@@ -16,6 +16,8 @@ use super::*;
 use crate::app::Store;
 use crate::config::{Flags, Settings};
 
+mod hostile;
+
 impl Store for ModelDb {}
 
 pub(super) const T: i64 = 1_700_000_000_000;
