@@ -6,9 +6,9 @@ use std::time::Duration;
 use pyrrha_env::Clock;
 use pyrrha_ingest::IngestLimits;
 use pyrrha_ingest::remote_write::RemoteWriter;
-use pyrrha_model::Timestamp;
 use pyrrha_model::contract::{Ingest, Queryable};
-use pyrrha_promql::{Engine, EngineOptions};
+use pyrrha_model::{TenantId, Timestamp};
+use pyrrha_promql::{Engine, EngineOptions, Features};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::active::ActiveQueries;
@@ -77,6 +77,19 @@ impl AppError {
     }
 }
 
+/// What a tenant's queries may do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueryLimits {
+    /// Parts of PromQL that are switched on.
+    pub(crate) features: Features,
+    /// Samples that a query may hold.
+    pub(crate) max_samples: usize,
+    /// Deadline of a query.
+    pub(crate) timeout: Duration,
+    /// Memory of one query, bytes.
+    pub(crate) memory_budget: usize,
+}
+
 /// What the handlers share.
 pub struct App {
     pub(crate) settings: Settings,
@@ -127,7 +140,11 @@ impl App {
                 clock.clone(),
             )
             .map_err(AppError::QueryLog)?,
-            budgets: Budgets::new(settings.query_process_memory_budget, settings.query_tenant_memory_budget),
+            budgets: Budgets::new(
+                settings.query_process_memory_budget,
+                settings.query_tenant_memory_budget,
+                settings.limits.iter().filter_map(|(t, l)| Some((t.clone(), l.memory_budget?))).collect(),
+            ),
             writer: RemoteWriter::new(limits),
             write_slots: Semaphore::new(WRITES_AT_ONCE),
             write_kib: Semaphore::new(WRITE_KIB_MAX),
@@ -153,6 +170,17 @@ impl App {
     /// The store, once it takes writes and until the server stops.
     pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
         if self.is_stopping() { None } else { self.store.get().cloned() }
+    }
+
+    /// What a tenant's queries may do.
+    pub(crate) fn limits(&self, tenant: &TenantId) -> QueryLimits {
+        let (settings, own) = (&self.settings, self.settings.limits.get(tenant));
+        QueryLimits {
+            features: own.and_then(|l| l.features).unwrap_or(self.features.promql),
+            max_samples: own.and_then(|l| l.query_max_samples).unwrap_or(settings.query_max_samples),
+            timeout: own.and_then(|l| l.query_timeout).unwrap_or(settings.query_timeout),
+            memory_budget: own.and_then(|l| l.query_memory_budget).unwrap_or(settings.query_memory_budget),
+        }
     }
 
     /// From now on nothing is ready.

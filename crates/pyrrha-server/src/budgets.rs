@@ -17,15 +17,18 @@ const MEMORY_UNKNOWN: usize = 2 << 30;
 pub(crate) struct Budgets {
     process: MemoryBudget,
     tenant_limit: usize,
+    /// Tenants with another limit.
+    special: HashMap<TenantId, usize>,
     tenants: Mutex<HashMap<TenantId, MemoryBudget>>,
 }
 
 impl Budgets {
-    /// Budgets in bytes.
-    pub(crate) fn new(process: usize, tenant: usize) -> Self {
+    /// Budgets in bytes; `special` are tenants with another one.
+    pub(crate) fn new(process: usize, tenant: usize, special: HashMap<TenantId, usize>) -> Self {
         Self {
             process: MemoryBudget::new("process", process, None),
             tenant_limit: tenant,
+            special,
             tenants: Mutex::default(),
         }
     }
@@ -39,7 +42,8 @@ impl Budgets {
         if tenants.len() >= TENANTS_KEPT {
             tenants.retain(|_, budget| budget.used() > 0);
         }
-        let budget = MemoryBudget::new("tenant", self.tenant_limit, Some(&self.process));
+        let limit = self.special.get(tenant).copied().unwrap_or(self.tenant_limit);
+        let budget = MemoryBudget::new("tenant", limit, Some(&self.process));
         tenants.insert(tenant.clone(), budget.clone());
         budget
     }
@@ -79,8 +83,9 @@ mod tests {
 
     #[test]
     fn tenants_share_the_process_and_idle_ones_are_forgotten() {
-        let budgets = Budgets::new(100, 60);
         let tenant = |name: &str| TenantId::new(name).expect("valid");
+        let budgets = Budgets::new(100, 60, HashMap::from([(tenant("small"), 7)]));
+        assert!(budgets.of(&tenant("small")).reserve(8).is_err());
         let (a, b) = (budgets.of(&tenant("a")), budgets.of(&tenant("b")));
         a.reserve(60).expect("all of the tenant's");
         let error = budgets.of(&tenant("a")).reserve(1).expect_err("the same budget");

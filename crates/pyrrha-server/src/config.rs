@@ -1,17 +1,20 @@
 //! Settings: one table of flags, environment variables, file keys and defaults.
 
 mod file;
+mod limits;
 mod size;
 mod storage;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use pyrrha_model::ErrorKind;
 use pyrrha_model::time::parse_duration;
+use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
+pub use limits::TenantLimits;
 pub use size::parse_bytes;
 pub use storage::{StorageFlags, StorageSettings};
 
@@ -210,6 +213,8 @@ pub struct Settings {
     pub query_log_file: Option<PathBuf>,
     /// Whether own metrics are stored.
     pub self_scrape: bool,
+    /// What is different for some tenants.
+    pub limits: BTreeMap<TenantId, TenantLimits>,
 }
 
 impl Settings {
@@ -299,6 +304,7 @@ impl Settings {
             query_log_slower_than: slower_than.map(|ms| Duration::from_millis(ms.unsigned_abs())),
             query_log_file: flags.query_log_file.or(file.query.log_file),
             self_scrape: flags.self_scrape.or(file.self_scrape).unwrap_or(true),
+            limits: limits::resolve(file.limits)?,
         };
         if settings.query_max_concurrency == 0 {
             return Err(ConfigError::Value {

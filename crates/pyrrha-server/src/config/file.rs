@@ -1,9 +1,11 @@
 //! The YAML file: every key is known, every error names file, line and key.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::limits::LimitsFile;
 use super::size::YamlBytes;
 use super::storage::Tsdb;
 use super::{ConfigError, LogFormat, LogLevel};
@@ -18,6 +20,8 @@ pub(super) struct File {
     pub(super) log: Log,
     pub(super) query: Query,
     pub(super) self_scrape: Option<bool>,
+    /// By tenant.
+    pub(super) limits: BTreeMap<String, LimitsFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -45,6 +45,31 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
+fn tenants_may_have_limits_of_their_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("pyrrha.yml");
+    let resolve = |text: &str| {
+        std::fs::write(&path, text).expect("written");
+        Settings::resolve(Flags { config_file: Some(path.clone()), ..Flags::default() })
+    };
+    let settings = resolve(
+        "limits:\n  a:\n    features: [promql-experimental-functions]\n    query_timeout: 30s\n    \
+         query_max_samples: 10\n    query_memory_budget: 1MiB\n    memory_budget: 5000\n  b: {}\n",
+    )
+    .expect("valid");
+    let tenant = |name: &str| pyrrha_model::TenantId::new(name).expect("valid");
+    let a = &settings.limits[&tenant("a")];
+    assert!(a.features.is_some_and(|f| f.experimental_functions && !f.binop_fill_modifiers));
+    assert_eq!((a.query_timeout, a.query_max_samples), (Some(Duration::from_secs(30)), Some(10)));
+    assert_eq!((a.query_memory_budget, a.memory_budget), (Some(1 << 20), Some(5000)));
+    assert_eq!(settings.limits[&tenant("b")], TenantLimits::default());
+    for bad in ["a/b: {}", "a: {query_timeout: soon}", "a: {query_timeout: 0s}", "a: {memory_budget: x}"] {
+        let error = resolve(&format!("limits:\n  {bad}\n")).expect_err(bad);
+        assert!(error.to_string().contains("limits="), "{error}");
+    }
+}
+
+#[test]
 fn an_error_in_the_file_names_line_and_key() {
     for (text, line, part) in [
         ("storage:\n  pth: ./x\n", 2, "pth"),

@@ -68,7 +68,7 @@ pub(crate) async fn exemplars(
     let (deadline, ctx) = (deadline(&app, params)?, context(&app, &request));
     let (cancel, tenant) = (ctx.cancel.clone(), request.tenant.clone());
     let text = params.get("query").unwrap_or("").to_owned();
-    let features = app.features.promql;
+    let features = app.limits(&request.tenant).features;
     let job = move || {
         let expr = pyrrha_promql::parse(&text, &features).map_err(|e| ApiError::parameter("query", e))?;
         let mut selectors = Vec::new();

@@ -10,14 +10,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use pyrrha_model::contract::{MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, Labels, Timestamp};
-use pyrrha_promql::{Engine, EngineOptions, QueryError, QueryOptions, QueryResult, QueryValue, Stopwatch};
+use pyrrha_promql::{
+    Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult, QueryValue, Stopwatch,
+};
 
 use super::body::streamed;
 use super::envelope::{self, ApiError, NoticeLists};
 use super::params::Params;
 use super::request::ApiRequest;
 use crate::active::{ActiveQuery, Reservation, Sending};
-use crate::app::App;
+use crate::app::{App, QueryLimits};
 use crate::json::ResultEncoder;
 use crate::query_log::{Outcome, Span};
 
@@ -73,15 +75,17 @@ pub(crate) fn deadline(app: &App, params: &Params) -> Result<Duration, ApiError>
 /// A context for one query.
 pub(crate) fn context(app: &App, request: &ApiRequest) -> QueryContext {
     let tenant = app.budgets.of(&request.tenant);
-    let budget = MemoryBudget::new("query", app.settings.query_memory_budget, Some(&tenant));
+    let limit = app.limits(&request.tenant).memory_budget;
+    let budget = MemoryBudget::new("query", limit, Some(&tenant));
     let mut ctx = QueryContext::new(request.tenant.clone(), budget, Default::default());
     ctx.partial_response = request.params.get("partial_response").is_some_and(|v| v == "true" || v == "1");
     ctx
 }
 
 async fn run(app: Arc<App>, request: ApiRequest, when: When, limit: usize) -> Result<Response, ApiError> {
-    let deadline = deadline(&app, &request.params)?;
-    let options = options(&app, &request.params)?;
+    let limits = app.limits(&request.tenant);
+    let deadline = deadline(&app, &request.params)?.min(limits.timeout);
+    let options = options(&app, &request.params, limits.features)?;
     let ctx = context(&app, &request);
     let (cancel, tenant) = (ctx.cancel.clone(), request.tenant.clone());
     let (now_ms, now) = (app.clock.now_ms(), app.clock.monotonic());
@@ -116,7 +120,7 @@ fn span(when: When) -> Span {
     }
 }
 
-fn options(app: &App, params: &Params) -> Result<QueryOptions, ApiError> {
+fn options(app: &App, params: &Params, features: Features) -> Result<QueryOptions, ApiError> {
     let lookback_delta_ms = params.duration("lookback_delta").map_err(|_| {
         let given = pyrrha_model::go_fmt::quote(params.get("lookback_delta").unwrap_or(""));
         ApiError::bad_data(format!(
@@ -128,7 +132,7 @@ fn options(app: &App, params: &Params) -> Result<QueryOptions, ApiError> {
         lookback_delta_ms,
         text: params.get("query").unwrap_or("").to_owned(),
         stopwatch: Some(Stopwatch::new(move || clock.monotonic())),
-        per_step: params.get("stats") == Some("all") && app.features.promql.per_step_stats,
+        per_step: params.get("stats") == Some("all") && features.per_step_stats,
         explain: params.get("explain").is_some_and(|v| v == "true" || v == "1"),
         ..QueryOptions::default()
     })
@@ -175,13 +179,13 @@ fn answer(
     when: When,
     options: &QueryOptions,
 ) -> Result<QueryResult, ApiError> {
-    let expr = pyrrha_promql::parse(&options.text, &app.features.promql)
-        .map_err(|e| ApiError::parameter("query", e))?;
+    let QueryLimits { features, max_samples, .. } = app.limits(&request.tenant);
+    let expr = pyrrha_promql::parse(&options.text, &features).map_err(|e| ApiError::parameter("query", e))?;
     let store: &dyn pyrrha_model::contract::Queryable = &*request.store;
     // Queries share the processors: the fewer run, the more threads each may use.
     let all = app.engine.options();
     let threads = (all.threads / app.queries.running().max(1)).max(1);
-    let engine = Engine::new(EngineOptions { threads, ..all.clone() });
+    let engine = Engine::new(EngineOptions { threads, features, max_samples, ..all.clone() });
     match when {
         When::At(t) => engine.instant_with(ctx, store, &expr, t, options),
         When::Steps { start, end, step } => engine.range_with(ctx, store, &expr, start, end, step, options),

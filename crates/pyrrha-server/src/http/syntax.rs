@@ -1,7 +1,5 @@
 //! `format_query` and `parse_query`.
 
-mod tree;
-
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -22,7 +20,7 @@ pub(crate) async fn format(State(app): State<Arc<App>>, request: ApiRequest) -> 
 
 /// `GET|POST /api/v1/parse_query`
 pub(crate) async fn parse(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
-    let tree = parsed(&app, &request, tree::of).await?;
+    let tree = parsed(&app, &request, pyrrha_promql::ast_json::to_json).await?;
     Ok(success(&tree, &NoticeLists::default()))
 }
 
@@ -33,7 +31,7 @@ async fn parsed<T: Send + 'static>(
     then: impl FnOnce(&Expr) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let text = request.params.get("query").unwrap_or("").to_owned();
-    let features = app.features.promql;
+    let features = app.limits(&request.tenant).features;
     let job = move || {
         pyrrha_promql::parse(&text, &features)
             .map(|expr| then(&expr))

@@ -231,10 +231,35 @@ async fn queries_are_formatted_and_taken_apart() {
         tree["data"],
         json!({"type": "unaryExpr", "op": "-", "expr": {
             "type": "vectorSelector", "name": "up", "offset": 300_000, "timestamp": null, "startOrEnd": null,
-            "matchers": [{"name": "__name__", "value": "up", "type": "="}, {"name": "a", "value": "b", "type": "="}],
+            "anchored": false, "smoothed": false,
+            "matchers": [{"name": "a", "value": "b", "type": "="}, {"name": "__name__", "value": "up", "type": "="}],
         }})
     );
     assert_eq!(get_(&app, "/api/v1/format_query?query=sum(").await.code, 400);
+}
+
+#[tokio::test]
+async fn a_tenant_may_have_features_and_limits_of_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("pyrrha.yml");
+    let text = "limits:\n  a: {features: [promql-experimental-functions], query_max_samples: 1, query_timeout: 1ms}\n";
+    std::fs::write(&path, text).expect("written");
+    let settings = Settings::resolve(Flags { config_file: Some(path), ..Flags::default() }).expect("valid");
+    let app = Arc::new(App::new(settings, Arc::new(SystemClock::new())).expect("put together"));
+    app.set_store(Arc::new(ModelDb::new()));
+    let ask = |tenant: &'static str, path: &'static str| {
+        let app = app.clone();
+        async move { send(&app, request(Method::GET, path, &[("X-Scope-OrgID", tenant)], Body::empty())).await }
+    };
+    for path in ["/api/v1/format_query?query=max_of(1,2)", "/api/v1/parse_query?query=max_of(1,2)"] {
+        assert_eq!(ask("a", path).await.code, 200);
+        let refused = ask("b", path).await;
+        assert_eq!(refused.code, 400);
+        assert!(refused.text.contains(r#"function \"max_of\" is not enabled"#), "{}", refused.text);
+    }
+    let over = ask("a", "/api/v1/query_range?query=vector(1)&start=0&end=10&step=1").await;
+    assert!([422, 503].contains(&over.code), "{}", over.text);
+    assert_eq!(ask("b", "/api/v1/query_range?query=vector(1)&start=0&end=10&step=1").await.code, 200);
 }
 
 #[tokio::test]
