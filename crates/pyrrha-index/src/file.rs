@@ -9,6 +9,7 @@
 mod offsets;
 mod output;
 mod reader;
+mod salvage;
 mod scan;
 mod search;
 mod symbols;
@@ -19,6 +20,7 @@ use pyrrha_encoding::{DecodeError, crc};
 use pyrrha_model::Timestamp;
 
 pub use reader::IndexReader;
+pub use salvage::IndexSalvage;
 pub use writer::{IndexStats, IndexWriter};
 
 use crate::IndexError;
@@ -102,6 +104,16 @@ impl Toc {
         }
         Ok(toc)
     }
+}
+
+/// The series section ends where the next present section starts.
+fn series_section(toc: &Toc) -> std::ops::Range<usize> {
+    if toc.series == 0 {
+        return 0..0;
+    }
+    let after = [toc.label_indices, toc.label_indices_table, toc.postings, toc.postings_table];
+    let end = after.into_iter().filter(|&o| o >= toc.series).min().unwrap_or(toc.series);
+    toc.series as usize..end as usize
 }
 
 /// Reads the content of a series entry. `row` is cleared first.

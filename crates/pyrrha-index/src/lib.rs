@@ -13,7 +13,7 @@ mod sorted_symbols;
 mod symbol_pool;
 
 pub use error::IndexError;
-pub use file::{ChunkMeta, IndexReader, IndexStats, IndexWriter, SeriesRow};
+pub use file::{ChunkMeta, IndexReader, IndexSalvage, IndexStats, IndexWriter, SeriesRow};
 pub use mem::{MemIndex, MemPostings};
 pub use posting_set::PostingSet;
 pub use postings::{Postings, union};

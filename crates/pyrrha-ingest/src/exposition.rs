@@ -1,13 +1,18 @@
-//! Reads exposition text: Prometheus' text format 0.0.4 and OpenMetrics 1.0.
+//! Reads and writes exposition text: Prometheus' text format 0.0.4 and OpenMetrics 1.0.
 //!
 //! Source: the two formats' specifications. Times are milliseconds in the former and seconds in
 //! the latter; everything else that differs is accepted in both.
 
 mod line;
+mod stream;
+mod write;
 
 use std::collections::BTreeMap;
 
 use pyrrha_model::{Exemplar, Labels, Metadata, MetricType, Timestamp};
+
+pub use stream::OpenMetricsLines;
+pub use write::OpenMetricsWriter;
 
 /// Dialect of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

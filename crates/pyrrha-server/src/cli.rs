@@ -1,7 +1,11 @@
 //! The command line: `pyrrha <noun> <verb>`.
 
+mod directory;
+mod export;
+mod output;
 mod promql;
 mod server;
+mod tsdb;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,13 @@ enum Command {
         #[command(subcommand)]
         command: promql::Command,
     },
+    /// Looks into data directories, Prometheus' or Pyrrha's, and mends them.
+    Tsdb {
+        #[command(subcommand)]
+        command: tsdb::Command,
+    },
+    /// Writes series and samples of a data directory for other tools.
+    Export(export::Args),
 }
 
 /// Runs the command that the process' arguments name.
@@ -31,6 +42,8 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Server(flags) => server::run(*flags),
         Command::Promql { command } => promql::run(command),
+        Command::Tsdb { command } => tsdb::run(command),
+        Command::Export(args) => export::run(args),
     }
 }
 

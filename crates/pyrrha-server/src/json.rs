@@ -1,7 +1,7 @@
 //! JSON of query results: a streaming encoder that writes Prometheus' `data` in pieces
 //! (decision 38). Source of the format: Prometheus' HTTP API documentation.
 
-mod histogram;
+pub(crate) mod histogram;
 mod times;
 
 use pyrrha_model::go_fmt::{push_json_float, push_json_timestamp};

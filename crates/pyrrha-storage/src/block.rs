@@ -15,6 +15,7 @@
 mod error;
 mod exemplars;
 mod id;
+mod inspect;
 mod labels;
 mod meta;
 mod metadata;
@@ -30,6 +31,7 @@ pub use error::BlockError;
 pub use exemplars::{ExemplarFile, ExemplarSeries};
 pub(crate) use exemplars::{same as same_exemplar, tidy as tidy_exemplars};
 pub use id::BlockId;
+pub(crate) use inspect::BlockRemains;
 pub use meta::{
     BlockMeta, BlockStats, CompactionMeta, ParentBlock, ThanosDownsample, ThanosFile, ThanosHash,
     ThanosIndexStats, ThanosMeta,

@@ -8,7 +8,7 @@
 //! commit of the manifest, after which the inputs may be removed. A crash before it leaves the
 //! inputs, a crash after it the output.
 
-mod chunks;
+pub(crate) mod chunks;
 mod merge;
 mod plan;
 mod sidecars;
@@ -22,7 +22,7 @@ use pyrrha_model::contract::{QueryContext, Queryable, SelectHints, SeriesBatch};
 use pyrrha_model::{StoreError, TimeRange};
 
 use crate::block::{Block, BlockId, BlockMeta, BlockWriter};
-use merge::SeriesMerge;
+pub(crate) use merge::SeriesMerge;
 
 pub use plan::{CompactionRanges, plan};
 

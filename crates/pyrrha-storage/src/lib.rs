@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod metrics;
 mod query;
 mod space;
+pub mod tsdb;
 pub mod wal;
 
 pub use config::StorageConfig;

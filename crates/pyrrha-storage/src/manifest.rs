@@ -103,6 +103,11 @@ impl Manifest {
         Ok(Self { store, clock, writer, current, committing: Mutex::new(()) })
     }
 
+    /// The newest state of a store, without opening it for commits.
+    pub fn read(store: &dyn ManifestStore) -> Result<Arc<ManifestState>, ManifestError> {
+        Ok(Arc::new(newest(store)?))
+    }
+
     /// The state that was read or committed last. Holding it pins a snapshot.
     pub fn current(&self) -> Arc<ManifestState> {
         self.current.read().clone()

@@ -6,7 +6,7 @@ use pyrrha_encoding::{DecodeError, crc};
 
 use super::offsets::Offsets;
 use super::symbols::FileSymbols;
-use super::{HEADER_LEN, MAGIC, SERIES_ALIGN, SeriesRow, TOC_LEN, Toc, decode_series};
+use super::{HEADER_LEN, MAGIC, SERIES_ALIGN, SeriesRow, TOC_LEN, Toc, decode_series, series_section};
 use crate::error::corrupt;
 use crate::{IndexError, Postings};
 
@@ -117,14 +117,4 @@ fn ascends(entries: &[u8]) -> bool {
     let later = list.get(1..).unwrap_or_default();
     let falls = |(a, b): (&[u8; 4], &[u8; 4])| u32::from_be_bytes(*a) >= u32::from_be_bytes(*b);
     !list.iter().zip(later).fold(false, |bad, pair| bad | falls(pair))
-}
-
-/// The series section ends where the next present section starts.
-fn series_section(toc: &Toc) -> std::ops::Range<usize> {
-    if toc.series == 0 {
-        return 0..0;
-    }
-    let after = [toc.label_indices, toc.label_indices_table, toc.postings, toc.postings_table];
-    let end = after.into_iter().filter(|&o| o >= toc.series).min().unwrap_or(toc.series);
-    toc.series as usize..end as usize
 }

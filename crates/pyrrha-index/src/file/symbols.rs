@@ -50,6 +50,11 @@ impl FileSymbols {
         Ok(Self { file: file.clone(), start, end, count, samples, by_offset })
     }
 
+    /// Offset of the first byte behind the section.
+    pub(super) fn section_end(&self) -> usize {
+        self.end + 4
+    }
+
     /// Number of symbols.
     pub(super) fn len(&self) -> u32 {
         self.count

@@ -73,3 +73,55 @@ proptest::proptest! {
         let _ = parse(&text, Format::OpenMetrics);
     }
 }
+
+fn take_all(text: &str) -> Result<Vec<ExposedSample>, ExpositionError> {
+    let (mut lines, mut samples) = (OpenMetricsLines::default(), Vec::new());
+    for line in text.lines() {
+        samples.extend(lines.take(line.as_bytes())?);
+    }
+    lines.finish().map(|_| samples)
+}
+
+#[test]
+fn history_needs_times_and_an_end() {
+    let good = "# TYPE a counter\na_total{x=\"1\"} 5 1.5\na_created{x=\"1\"} 1 1.5\n# EOF\n";
+    let samples = take_all(good).expect("readable");
+    assert_eq!(samples.len(), 2);
+    assert_eq!(samples[1].labels.metric_name(), "a_created");
+    for (text, part) in [
+        ("a 1 1\n", "line 2: text does not end with # EOF"),
+        ("a 1 1\nb 1\n# EOF", "line 2: sample has no timestamp: b"),
+        ("a 1 1\n# EOF\nb 1 1\n", "line 3: text after # EOF"),
+        ("a 1 1\n# EOFF\nb{ 1 1\n# EOF", "line 3: cannot read sample"),
+    ] {
+        let error = take_all(text).expect_err(text);
+        assert!(error.to_string().contains(part), "{text:?}: {error}");
+    }
+    let bad = OpenMetricsLines::default().take(b"a\xff 1 1").expect_err("not UTF-8");
+    assert_eq!(bad.to_string(), "exposition text, line 1: not UTF-8 at byte 1");
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_written_is_read_back(
+        pairs in proptest::collection::btree_map("[a-z_.µ]{1,5}", "[a-z\"\\\\\n ,={}µ]{1,8}", 0..4),
+        name in "[a-z_:.]{1,6}",
+        samples in proptest::collection::vec((-4_000_000_000_000i64..4_000_000_000_000, proptest::num::f64::ANY), 1..5),
+    ) {
+        let mut pairs: Vec<(String, String)> = pairs.into_iter().collect();
+        pairs.push(("__name__".to_owned(), name));
+        let labels = Labels::from_pairs(pairs);
+        let (mut writer, mut out) = (OpenMetricsWriter::default(), Vec::new());
+        writer.series(&labels);
+        samples.iter().for_each(|&(t, v)| writer.sample(v, t, &mut out));
+        OpenMetricsWriter::end(&mut out);
+        let text = String::from_utf8(out).expect("text");
+        let read = take_all(&text).expect("readable");
+        proptest::prop_assert_eq!(read.len(), samples.len());
+        for (read, (t, v)) in read.iter().zip(samples) {
+            proptest::prop_assert_eq!(&read.labels, &labels);
+            proptest::prop_assert_eq!(read.timestamp, Some(t));
+            proptest::prop_assert!(read.value == v || (read.value.is_nan() && v.is_nan()));
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use pyrrha_model::FloatHistogram;
 use pyrrha_model::go_fmt::push_json_float;
 
-pub(super) fn push(out: &mut Vec<u8>, h: &FloatHistogram) {
+pub(crate) fn push(out: &mut Vec<u8>, h: &FloatHistogram) {
     out.extend_from_slice(br#"{"count":""#);
     push_json_float(out, h.count);
     out.extend_from_slice(br#"","sum":""#);

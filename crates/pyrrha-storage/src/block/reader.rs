@@ -19,7 +19,7 @@ use super::{BlockMeta, ExemplarFile, INDEX_FILE, META_FILE, MetadataFile, TOMBST
 /// An open block: its files are mapped, which is safe as no one changes a finished block. Cheap to
 /// clone; a query's series set keeps it open.
 #[derive(Debug, Clone)]
-pub struct Block(Arc<Parts>);
+pub struct Block(pub(super) Arc<Parts>);
 
 /// What an open block consists of.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Parts {
     meta: BlockMeta,
     bytes: u64,
     pub(super) index: IndexReader,
-    segments: Segments,
+    pub(super) segments: Segments,
     pub(super) tombstones: Tombstones,
     exemplars: OneFile<ExemplarFile>,
     metadata: OneFile<MetadataFile>,

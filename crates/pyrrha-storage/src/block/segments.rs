@@ -104,7 +104,7 @@ fn begin(disk: &dyn Disk, dir: &Path, count: &mut u32, blame: &Blame) -> Result<
 }
 
 /// Path of a segment within its block; `index` counts from 0, file names from 1.
-fn segment_name(index: u32) -> String {
+pub(super) fn segment_name(index: u32) -> String {
     format!("{CHUNKS_DIR}/{:06}", u64::from(index) + 1)
 }
 
@@ -135,6 +135,46 @@ impl Segments {
             files.push(file);
         }
         Ok(Self { files })
+    }
+
+    /// Maps what segments there are, whatever their headers: chunks carry checksums of their own.
+    pub(super) fn open_damaged(disk: &dyn Disk, block: &Path, blame: &Blame) -> Result<Self, BlockError> {
+        let dir = block.join(CHUNKS_DIR);
+        let entries =
+            if disk.exists(&dir) { disk.list(&dir).map_err(blame.io(CHUNKS_DIR))? } else { Vec::new() };
+        let mut files = Vec::new();
+        for entry in entries.iter().filter(|e| !e.is_dir) {
+            // A reference can name no more than so many, and files are named one after another.
+            let Some(number) = entry.name.parse::<usize>().ok().filter(|n| (1..=1 << 20).contains(n)) else {
+                continue;
+            };
+            if files.len() < number {
+                files.resize(number, Bytes::new());
+            }
+            files[number - 1] = disk.map(&dir.join(&entry.name)).map_err(blame.io(CHUNKS_DIR))?;
+        }
+        Ok(Self { files })
+    }
+
+    /// Calls `visit` with the reference of each chunk; gives file, offset and reason where a segment
+    /// stops being readable.
+    pub(super) fn walk(&self, mut visit: impl FnMut(u64)) -> Vec<(String, u64, String)> {
+        let mut stops = Vec::new();
+        for (index, file) in (0u32..).zip(&self.files) {
+            let mut input = file.get(HEADER.len()..).unwrap_or_default();
+            // A writer that died may have left what it had reserved.
+            while input.iter().any(|&b| b != 0) {
+                let offset = (file.len() - input.len()) as u64;
+                match crc::take_chunk(&mut input) {
+                    Ok(_) => visit(u64::from(index) << 32 | offset),
+                    Err(error) => {
+                        stops.push((segment_name(index), offset, error.to_string()));
+                        break;
+                    }
+                }
+            }
+        }
+        stops
     }
 
     /// Bytes of all segments.

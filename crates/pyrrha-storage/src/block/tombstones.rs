@@ -43,6 +43,11 @@ impl Tombstones {
         self.intervals.get(&series).map_or(&[], Vec::as_slice)
     }
 
+    /// References of the series that have deleted intervals, ascending.
+    pub fn series(&self) -> impl Iterator<Item = u64> {
+        self.intervals.keys().copied()
+    }
+
     /// Number of intervals.
     pub fn len(&self) -> usize {
         self.intervals.values().map(Vec::len).sum()

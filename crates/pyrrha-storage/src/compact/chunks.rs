@@ -6,7 +6,7 @@ use pyrrha_model::{ChunkEncoding, TimeRange};
 
 /// Appends the entry's chunks to `out` by time, without overlaps and without deleted samples. What
 /// overlaps nothing is copied; the rest is decoded, merged, and encoded anew.
-pub(super) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<(), DecodeError> {
+pub(crate) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<(), DecodeError> {
     let chunks = &entry.chunks;
     let mut at = 0;
     while at < chunks.len() {

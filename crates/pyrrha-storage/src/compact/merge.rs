@@ -8,7 +8,7 @@ const BATCH: usize = 16;
 
 /// Several sets as one: series of equal labels become one entry with the chunks of all, by min
 /// time, of equal min times the earlier set's first.
-pub(super) struct SeriesMerge<'a> {
+pub(crate) struct SeriesMerge<'a> {
     ctx: &'a QueryContext,
     inputs: Vec<Input>,
 }
@@ -22,7 +22,7 @@ struct Input {
 }
 
 impl<'a> SeriesMerge<'a> {
-    pub(super) fn new(sets: Vec<Box<dyn SeriesSet>>, ctx: &'a QueryContext) -> Result<Self, StoreError> {
+    pub(crate) fn new(sets: Vec<Box<dyn SeriesSet>>, ctx: &'a QueryContext) -> Result<Self, StoreError> {
         let mut inputs = Vec::with_capacity(sets.len());
         for set in sets {
             let mut input = Input { set, batch: SeriesBatch::default(), next: 0, current: None };
@@ -33,7 +33,7 @@ impl<'a> SeriesMerge<'a> {
     }
 
     /// The next series in label order.
-    pub(super) fn next_series(&mut self) -> Result<Option<(Labels, SeriesEntry)>, StoreError> {
+    pub(crate) fn next_series(&mut self) -> Result<Option<(Labels, SeriesEntry)>, StoreError> {
         // Inputs are few: looking at all of them costs less than keeping a heap of label sets.
         let labels =
             self.inputs.iter().filter_map(|input| input.current.as_ref().map(|(labels, _)| labels)).min();

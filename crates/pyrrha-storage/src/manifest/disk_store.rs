@@ -40,6 +40,11 @@ impl DiskManifestStore {
         Ok(Self { disk, dir: dir.to_owned(), attempts: AtomicU64::new(0) })
     }
 
+    /// For reading alone: touches nothing, and need not exist. What is read may not be durable yet.
+    pub fn read_only(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+        Self { disk, dir: dir.to_owned(), attempts: AtomicU64::new(0) }
+    }
+
     fn path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("{number:0DIGITS$}{SUFFIX}"))
     }

@@ -1,0 +1,135 @@
+//! What commands over data directories have in common: which directory, which series, which times.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use pyrrha_env::{OsDisk, SystemClock};
+use pyrrha_model::contract::{QueryContext, Queryable};
+use pyrrha_model::{Matcher, TenantId, TimeRange, Timestamp};
+use pyrrha_storage::block::Block;
+use pyrrha_storage::tsdb::{Directory, DirectoryKind, FoundBlock, Standing};
+use pyrrha_storage::{Db, StorageConfig, StorageError};
+
+use super::output::{CommandError, warn};
+use crate::http::rfc3339;
+
+/// A data directory.
+#[derive(Debug, Args)]
+pub(super) struct DirectoryArgs {
+    /// A data directory of Prometheus or Pyrrha, or a single block.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Tenant, in a data directory of Pyrrha.
+    #[arg(long, default_value = "anonymous")]
+    tenant: String,
+}
+
+impl DirectoryArgs {
+    /// Finds out what the directory is.
+    pub(super) fn find(&self) -> Result<Directory, CommandError> {
+        Ok(Directory::find(Arc::new(OsDisk), &self.dir, &self.tenant()?)?)
+    }
+
+    pub(super) fn tenant(&self) -> Result<TenantId, CommandError> {
+        TenantId::new(&self.tenant).map_err(CommandError::new)
+    }
+}
+
+/// Which series and samples.
+#[derive(Debug, Args)]
+pub(super) struct Selection {
+    /// Series selector; may be repeated, and any of them may match [default: all series].
+    #[arg(long = "match", value_name = "SELECTOR")]
+    matchers: Vec<String>,
+    /// Earliest time: milliseconds since 1970, or RFC 3339.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time)]
+    min_time: Option<Timestamp>,
+    /// Latest time: milliseconds since 1970, or RFC 3339.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time)]
+    max_time: Option<Timestamp>,
+    /// Leave out blocks that do not open, instead of giving up.
+    #[arg(long)]
+    skip_damaged: bool,
+}
+
+impl Selection {
+    pub(super) fn matchers(&self) -> Result<Vec<Vec<Matcher>>, CommandError> {
+        let parse = |text: &String| pyrrha_promql::parser::parse_selector(text).map_err(CommandError::new);
+        self.matchers.iter().map(parse).collect()
+    }
+
+    pub(super) fn range(&self) -> TimeRange {
+        TimeRange::new(self.min_time.unwrap_or(Timestamp::MIN), self.max_time.unwrap_or(Timestamp::MAX))
+    }
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    rfc3339::parse(text)
+        .ok_or_else(|| "is neither milliseconds nor a time as 2006-01-02T15:04:05Z".to_owned())
+}
+
+/// All that a directory can be asked for samples.
+pub(super) struct Sources {
+    pub(super) ctx: QueryContext,
+    blocks: Vec<Block>,
+    /// A data directory of Pyrrha, opened as the server does: with what its log holds.
+    db: Option<Arc<dyn Queryable>>,
+}
+
+impl Sources {
+    /// Opens a directory for reading.
+    pub(super) fn open(args: &DirectoryArgs, selection: &Selection) -> Result<Self, CommandError> {
+        let directory = args.find()?;
+        let mut ctx = QueryContext::unlimited();
+        ctx.tenant = args.tenant()?;
+        if let DirectoryKind::Pyrrha { data_dir: Some(dir) } = directory.kind() {
+            let config = StorageConfig::new(dir);
+            match Db::open(config, directory.disk().clone(), Arc::new(SystemClock::new())) {
+                Ok(db) => {
+                    ctx.partial_response = selection.skip_damaged;
+                    let db: Arc<dyn Queryable> = Arc::new(crate::store::DbStore::new(Arc::new(db)));
+                    return Ok(Self { ctx, blocks: Vec::new(), db: Some(db) });
+                }
+                Err(StorageError::InUse { .. }) => {
+                    warn("a server uses the directory: only its blocks are read, not what is in its log");
+                }
+                Err(error) => return Err(CommandError::new(error)),
+            }
+        }
+        let blocks = live_blocks(directory.blocks()?, selection.skip_damaged)?;
+        Ok(Self { ctx, blocks, db: None })
+    }
+
+    /// The sources.
+    pub(super) fn sources(&self) -> Vec<&dyn Queryable> {
+        let blocks = self.blocks.iter().map(|b| b as &dyn Queryable);
+        blocks.chain(self.db.as_deref().map(|db| db as &dyn Queryable)).collect()
+    }
+
+    /// Says what is missing from what was read.
+    pub(super) fn report(&self) {
+        self.ctx.notices.warnings().iter().for_each(warn);
+        self.ctx.notices.gaps().iter().for_each(|(_, why)| warn(why));
+    }
+}
+
+/// The blocks that are part of the data. One that does not open is an error, unless it is to be
+/// skipped.
+pub(super) fn live_blocks(found: Vec<FoundBlock>, skip_damaged: bool) -> Result<Vec<Block>, CommandError> {
+    let mut blocks = Vec::new();
+    let live = found.into_iter().filter(|f| matches!(f.standing, Standing::Live | Standing::Missing));
+    for found in live {
+        match found.block {
+            Ok(block) => blocks.push(block),
+            Err(error) if skip_damaged => warn(format!("block left out: {error}")),
+            Err(error) => {
+                return Err(CommandError::new(format!("{error}; --skip-damaged reads the others")));
+            }
+        }
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,9 @@
+//! `pyrrha tsdb`, `import` and `export` beside promtool and a real Prometheus. Skipped, with a word,
+//! where they are not on the path.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "tools/look.rs"]
+mod look;
+#[path = "tools/run.rs"]
+mod run;

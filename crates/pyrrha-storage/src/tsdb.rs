@@ -1,0 +1,28 @@
+//! Looking into data directories from outside of a database: Prometheus' and Pyrrha's own.
+//!
+//! ```text
+//! directory   which blocks a directory has, and which of them count
+//! series      the series of several sources, one after another, decoded
+//! analyze     what makes a block large: cardinality, churn, chunk fill
+//! verify      every checksum, order and reference of a block
+//! repair      what is readable of a damaged block, as a new block
+//! ```
+//!
+//! Nothing here needs a running database, and only `repair` writes.
+
+mod analyze;
+mod directory;
+mod error;
+mod repair;
+mod series;
+mod verify;
+
+pub use analyze::{Analysis, ChunkFill, Count, analyze};
+pub use directory::{Directory, DirectoryKind, FoundBlock, Standing};
+pub use error::TsdbError;
+pub use repair::{Loss, Repair, Repaired, plan_repair, repair};
+pub use series::{StoredSample, visit_series};
+pub use verify::{BlockReport, Problem, verify_block};
+
+#[cfg(test)]
+mod tests;
