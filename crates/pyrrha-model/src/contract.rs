@@ -9,10 +9,12 @@
 
 mod append;
 mod context;
+mod delete;
 mod select;
 
 pub use append::{AppendStats, Appender, Ingest, Refused, SeriesKey, Value};
 pub use context::{CancelReason, CancelToken, MemoryBudget, Notices, QueryContext};
+pub use delete::{Delete, DeleteId, Deletes, NotADeleteId};
 pub use select::{
     ChunkRef, Exemplars, Projection, Queryable, SelectHints, SeriesBatch, SeriesEntry, SeriesSet, Timestamps,
 };

@@ -2,6 +2,7 @@
 //! PromQL scripts.
 
 mod append;
+mod delete;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyrrha_encoding::encode_series;
 use pyrrha_env::Clock;
-use pyrrha_model::contract::{Appender, ChunkRef, Ingest, Value};
+use pyrrha_model::contract::{Appender, ChunkRef, Delete, DeleteId, Ingest, Value};
 use pyrrha_model::{Exemplar, Labels, Metadata, SeriesRef, StoreError, TenantId, Timestamp};
 
 /// What a [`ModelDb`] takes.
@@ -48,12 +49,16 @@ struct Tenant {
     series: Vec<Series>,
     newest: Option<Timestamp>,
     metadata: BTreeMap<String, Metadata>,
+    deletes: BTreeMap<DeleteId, Delete>,
+    last_delete: u128,
 }
 
 #[derive(Debug, Default)]
 struct Series {
     labels: Labels,
     samples: BTreeMap<Timestamp, (Timestamp, Value)>,
+    /// What deletes hide, by the delete that did so first.
+    hidden: BTreeMap<DeleteId, BTreeMap<Timestamp, (Timestamp, Value)>>,
     exemplars: Vec<Exemplar>,
     /// All samples, encoded; `None` since the last change.
     chunks: Option<Vec<ChunkRef>>,

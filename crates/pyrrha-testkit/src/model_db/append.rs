@@ -43,21 +43,23 @@ impl<'a> Batch<'a> {
     ) -> Result<(), Refused> {
         let tenants = self.db.tenants.lock();
         let stored = tenants.get(&self.tenant);
-        let (committed, newest) =
-            match stored.and_then(|t| Some((t.series.get(series.0 as usize)?, t.newest))) {
-                Some((s, newest)) => (&s.samples, newest),
-                None => return Err(Refused::InvalidLabels("series reference of another store".into())),
-            };
+        let (stored, newest) = match stored.and_then(|t| Some((t.series.get(series.0 as usize)?, t.newest))) {
+            Some((s, newest)) => (s, newest),
+            None => return Err(Refused::InvalidLabels("series reference of another store".into())),
+        };
         let rules = &self.db.rules;
         let now = rules.clock.as_ref().map(|c| c.now_ms());
         if now.is_some_and(|now| t > now.saturating_add(MAX_AHEAD_MS)) {
             return Err(Refused::TooFarInFuture);
         }
-        if let Some((_, other)) = committed.get(&t).or_else(|| self.samples.get(&(series, t))) {
+        // A sample that is deleted still has its time.
+        let hidden = || stored.hidden.values().find_map(|samples| samples.get(&t));
+        let committed = stored.samples.get(&t).or_else(hidden);
+        if let Some((_, other)) = committed.or_else(|| self.samples.get(&(series, t))) {
             return if same_bits(other, &value) { Ok(()) } else { Err(Refused::Duplicate) };
         }
         let staged = self.samples.range((series, Timestamp::MIN)..=(series, Timestamp::MAX));
-        let last = committed.keys().next_back().copied().max(staged.map(|((_, t), _)| *t).next_back());
+        let last = stored.last().max(staged.map(|((_, t), _)| *t).next_back());
         if last.is_some_and(|last| t < last) && rules.out_of_order_window_ms == 0 {
             return Err(Refused::OutOfOrder);
         }

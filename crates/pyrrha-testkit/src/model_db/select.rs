@@ -133,6 +133,12 @@ impl Queryable for ModelDb {
 }
 
 impl Series {
+    /// Time of its last sample, deleted or not.
+    pub(super) fn last(&self) -> Option<pyrrha_model::Timestamp> {
+        let hidden = self.hidden.values().filter_map(|samples| samples.keys().next_back()).max();
+        self.samples.keys().next_back().max(hidden).copied()
+    }
+
     fn has_data(&self, range: TimeRange) -> bool {
         !range.is_empty() && self.samples.range(range.start..=range.end).next().is_some()
     }
@@ -142,7 +148,7 @@ fn satisfies(labels: &Labels, matchers: &[Matcher]) -> bool {
     matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")))
 }
 
-fn satisfies_any(labels: &Labels, matcher_sets: &[Vec<Matcher>]) -> bool {
+pub(super) fn satisfies_any(labels: &Labels, matcher_sets: &[Vec<Matcher>]) -> bool {
     matcher_sets.is_empty() || matcher_sets.iter().any(|set| satisfies(labels, set))
 }
 

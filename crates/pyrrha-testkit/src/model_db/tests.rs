@@ -144,3 +144,33 @@ proptest! {
         prop_assert_eq!(column(&h.times, &h.starts, counts), histograms);
     }
 }
+
+#[test]
+fn a_delete_hides_what_was_there_until_it_is_undone() {
+    use pyrrha_model::contract::Deletes;
+    use pyrrha_model::{Matcher, TimeRange};
+    let db = ModelDb::new();
+    let tenant = TenantId::anonymous();
+    let put = |t: i64| {
+        let mut appender = db.appender(&tenant).expect("open");
+        let series = appender.resolve(None, &Labels::from_pairs([("a", "x")])).expect("a series");
+        let admitted = appender.append(series, 0, t, t as f64);
+        appender.commit().expect("a commit");
+        admitted
+    };
+    let times = || -> Vec<i64> { db.dump(&tenant).into_values().flatten().map(|(_, t, _)| t).collect() };
+    assert_eq!(db.delete(&tenant, &[], TimeRange::ALL).expect("deletes"), None, "there is no such tenant");
+    (1..5).for_each(|t| put(t).expect("admitted"));
+    let sets = [vec![Matcher::equal("a", "x")]];
+    let first = db.delete(&tenant, &sets, TimeRange::new(2, 3)).expect("deletes").expect("an id");
+    let second = db.delete(&tenant, &sets, TimeRange::new(3, 9)).expect("deletes").expect("an id");
+    assert_eq!(times(), [1]);
+    put(5).expect("newer than the delete");
+    assert!(put(3).is_ok() && put(0).is_err(), "a repetition, and an old sample");
+    assert_eq!(times(), [1, 5]);
+    db.undo_delete(&tenant, first).expect("undone");
+    assert_eq!(times(), [1, 2, 5], "the second delete hides 3 as well");
+    db.undo_delete(&tenant, second).expect("undone");
+    assert_eq!(times(), [1, 2, 3, 4, 5]);
+    assert!(db.undo_delete(&tenant, second).is_err());
+}
