@@ -7,8 +7,10 @@ use pyrrha_env::Clock;
 use pyrrha_ingest::IngestLimits;
 use pyrrha_ingest::remote_write::RemoteWriter;
 use pyrrha_model::contract::{Ingest, Queryable};
-use pyrrha_model::{TenantId, Timestamp};
+use pyrrha_model::{ErrorKind, StoreError, TenantId, Timestamp};
 use pyrrha_promql::{Engine, EngineOptions, Features};
+use pyrrha_storage::Cardinality;
+use pyrrha_storage::block::BlockMeta;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::active::ActiveQueries;
@@ -43,6 +45,24 @@ pub trait Store: Ingest + Queryable {
     /// Whether everything that was acknowledged before the start can be read.
     fn is_recovered(&self) -> bool {
         true
+    }
+
+    /// What the series of a tenant that are in no block yet are made of; `None`: not known.
+    fn cardinality(&self, tenant: &TenantId, limit: usize) -> Option<Cardinality> {
+        let _ = (tenant, limit);
+        None
+    }
+
+    /// What the blocks of a tenant say of themselves, by time.
+    fn blocks(&self, tenant: &TenantId) -> Vec<BlockMeta> {
+        let _ = tenant;
+        Vec::new()
+    }
+
+    /// Makes a snapshot of all tenants in the directory of snapshots.
+    fn snapshot(&self, name: &str, skip_head: bool) -> Result<(), StoreError> {
+        let _ = (name, skip_head);
+        Err(StoreError::new(ErrorKind::Unavailable, "this store makes no snapshots"))
     }
 
     /// Progress of replay, where known.

@@ -109,6 +109,10 @@ pub struct Flags {
     /// Address and port to listen on [default: 127.0.0.1:9009].
     #[arg(long = "web.listen-address", env = "PYRRHA_WEB_LISTEN_ADDRESS", value_name = "ADDRESS")]
     pub listen_address: Option<String>,
+    /// Allow the admin API: snapshots [default: false].
+    #[arg(long = "web.enable-admin-api", env = "PYRRHA_WEB_ENABLE_ADMIN_API", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_admin_api: Option<bool>,
     /// Regular expression of origins that browsers may call from [default: .*].
     #[arg(long = "web.cors-origin", env = "PYRRHA_WEB_CORS_ORIGIN", value_name = "REGEX")]
     pub cors_origin: Option<String>,
@@ -183,6 +187,8 @@ pub struct Settings {
     pub wal_strict: bool,
     /// Where to listen.
     pub listen_address: String,
+    /// Whether the admin API is on.
+    pub enable_admin_api: bool,
     /// Allowed origins.
     pub cors_origin: String,
     /// Largest body of a write request, bytes.
@@ -263,6 +269,7 @@ impl Settings {
             )?,
             wal_strict: flags.wal_strict.or(file.storage.wal_strict).unwrap_or(false),
             listen_address: or(flags.listen_address, file.web.listen_address, "127.0.0.1:9009"),
+            enable_admin_api: flags.enable_admin_api.or(file.web.enable_admin_api).unwrap_or(false),
             cors_origin: or(flags.cors_origin, file.web.cors_origin, ".*"),
             max_body_bytes: bytes(
                 "web.max-body-bytes",
@@ -339,6 +346,7 @@ impl Settings {
             ("self-scrape", self.self_scrape.to_string()),
             ("storage.path", self.storage_path.display().to_string()),
             ("wal.strict", self.wal_strict.to_string()),
+            ("web.enable-admin-api", self.enable_admin_api.to_string()),
             ("web.cors-origin", self.cors_origin.clone()),
             ("web.listen-address", self.listen_address.clone()),
             ("web.max-body-bytes", self.max_body_bytes.to_string()),

@@ -1,6 +1,7 @@
 //! The HTTP face: routes, and what every route has in common.
 
 mod active;
+mod admin;
 mod body;
 pub(crate) mod cors;
 mod envelope;
@@ -71,6 +72,8 @@ fn api() -> Router<Arc<App>> {
         .route("/status/flags", get(status::flags))
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/status/tsdb/blocks", get(status::blocks))
+        .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/active_queries", get(active::list))
         .route("/status/active_queries/{id}", delete(active::cancel))

@@ -11,7 +11,8 @@ use std::time::Duration;
 use pyrrha_env::{Clock, OsDisk};
 use pyrrha_model::contract::{Appender, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
-use pyrrha_storage::{Db, StorageConfig};
+use pyrrha_storage::block::BlockMeta;
+use pyrrha_storage::{Cardinality, Db, StorageConfig};
 
 use crate::app::{App, Store};
 use crate::config::Settings;
@@ -76,7 +77,19 @@ impl DbStore {
     }
 }
 
-impl Store for DbStore {}
+impl Store for DbStore {
+    fn cardinality(&self, tenant: &TenantId, limit: usize) -> Option<Cardinality> {
+        Some(self.db.cardinality(tenant, limit))
+    }
+
+    fn snapshot(&self, name: &str, skip_head: bool) -> Result<(), StoreError> {
+        self.db.snapshot(name, skip_head).map(|_| ()).map_err(StoreError::from)
+    }
+
+    fn blocks(&self, tenant: &TenantId) -> Vec<BlockMeta> {
+        self.db.blocks(tenant)
+    }
+}
 
 impl Ingest for DbStore {
     fn appender(&self, tenant: &TenantId) -> Result<Box<dyn Appender + '_>, StoreError> {

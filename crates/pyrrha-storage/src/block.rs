@@ -16,6 +16,7 @@ mod error;
 mod exemplars;
 mod id;
 mod inspect;
+mod label_query;
 mod labels;
 mod meta;
 mod metadata;

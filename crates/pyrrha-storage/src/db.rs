@@ -14,6 +14,7 @@ mod queryable;
 mod replay;
 mod retention;
 mod sink;
+mod snapshot;
 mod tenant;
 
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use crate::block::BlockMeta;
 use crate::config::StorageConfig;
 use crate::error::StorageError;
-use crate::head::{CommitLog, HeadAppender};
+use crate::head::{Cardinality, CommitLog, HeadAppender};
 use crate::metrics::Metrics;
 use crate::space::Reserve;
 use crate::wal::checkpoint::Checkpoints;
@@ -135,6 +136,15 @@ impl Db {
         stats
     }
 
+    /// What the series of a tenant's head are made of, of each list the `limit` greatest.
+    pub fn cardinality(&self, tenant: &TenantId, limit: usize) -> Cardinality {
+        let tenant = self.shared.tenants.get(tenant);
+        tenant.map_or_else(Cardinality::default, |tenant| {
+            let view = tenant.view.read().clone();
+            tenant.head.cardinality(&view.head.cut, limit)
+        })
+    }
+
     /// How many blocks there are, of all tenants.
     pub fn block_stats(&self) -> BlockCounts {
         let mut counts = BlockCounts::default();
@@ -167,26 +177,25 @@ impl Db {
         result
     }
 
+    /// Whatever fails does not keep the rest from being done; gives the first error.
     fn keep_house(&self) -> Result<(), StorageError> {
+        let mut results = Vec::new();
         let log = cut::LogSizes::of(&self.wal);
         for tenant in self.shared.tenants.all() {
+            let written = self.shared.write_head_chunks(&tenant, false);
             // On a full disk chunks stay in memory, and what follows makes room.
-            if let Err(error) = self.shared.write_head_chunks(&tenant, false)
-                && !self.is_disk_full()
-            {
-                return Err(error);
-            }
+            results.push(written.or_else(|error| if self.is_disk_full() { Ok(()) } else { Err(error) }));
             self.cut_ranges(&tenant, &log);
         }
-        self.retain()?;
-        self.compact_beside()?;
+        results.push(self.retain());
+        results.push(self.compact_beside());
         if !self.keeps_whole_log() {
-            self.truncate_log()?;
+            results.push(self.truncate_log());
             if !self.is_disk_full() {
                 self.checkpoint_if_due();
             }
         }
-        Ok(())
+        results.into_iter().collect()
     }
 }
 

@@ -30,6 +30,7 @@ use order::LabelOrder;
 
 mod admission;
 mod appender;
+mod cardinality;
 mod checkpoint;
 mod chunk_store;
 mod cut;
@@ -39,6 +40,7 @@ mod exemplars;
 mod extras;
 mod insert;
 mod keys;
+mod label_query;
 mod order;
 mod paged;
 mod sealed;
@@ -49,6 +51,7 @@ mod validate;
 
 pub(crate) use admission::add_range;
 pub(crate) use appender::{CommitLog, HeadAppender, Pending};
+pub use cardinality::Cardinality;
 pub(crate) use checkpoint::{HeadRestorer, TENANT as CHECKPOINT_TENANT};
 pub(crate) use chunk_store::parse_file_name;
 pub(crate) use extras::BlockExtras;

@@ -17,4 +17,5 @@ pub mod wal;
 pub use config::StorageConfig;
 pub use db::{BlockCounts, Db, HeadStats};
 pub use error::StorageError;
+pub use head::Cardinality;
 pub use metrics::Metrics;

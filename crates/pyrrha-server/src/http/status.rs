@@ -7,6 +7,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use pyrrha_model::contract::{QueryContext, Queryable};
 use pyrrha_model::{METRIC_NAME, Matcher, StoreError, TimeRange};
+use pyrrha_storage::Cardinality;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -121,9 +122,38 @@ pub(crate) async fn tsdb(State(app): State<Arc<App>>, request: ApiRequest) -> Re
     let (cancel, tenant, now) = (ctx.cancel.clone(), request.tenant.clone(), app.clock.now_ms());
     // The head's span: what was written within the last two block ranges.
     let range = TimeRange::new(now - 4 * 3_600_000, now + 600_000);
-    let job = move || head_statistics(&ctx, &*request.store, range, limit);
+    let owner = tenant.clone();
+    let job = move || match request.store.cardinality(&owner, limit) {
+        Some(cardinality) => Ok(statistics(cardinality)),
+        None => head_statistics(&ctx, &*request.store, range, limit),
+    };
     let (statistics, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
     Ok(success(&statistics?, &NoticeLists::default()))
+}
+
+/// `GET /api/v1/status/tsdb/blocks`
+pub(crate) async fn blocks(request: ApiRequest) -> Response {
+    success(&json!({"blocks": request.store.blocks(&request.tenant)}), &NoticeLists::default())
+}
+
+fn statistics(found: Cardinality) -> Value {
+    let stats = |list: Vec<(String, u64)>| -> Vec<Stat> {
+        list.into_iter().map(|(name, value)| Stat { name, value }).collect()
+    };
+    json!({
+        "headStats": {
+            "numSeries": found.series,
+            "numLabelPairs": found.label_pairs,
+            "chunkCount": found.chunks,
+            // Of an empty head Prometheus gives these.
+            "minTime": found.times.map_or(i64::MAX, |t| t.start),
+            "maxTime": found.times.map_or(i64::MIN, |t| t.end),
+        },
+        "seriesCountByMetricName": stats(found.series_by_metric),
+        "labelValueCountByLabelName": stats(found.values_by_label),
+        "memoryInBytesByLabelName": stats(found.bytes_by_label),
+        "seriesCountByLabelValuePair": stats(found.series_by_pair),
+    })
 }
 
 fn head_statistics(

@@ -50,7 +50,10 @@ fn written_samples_are_answered_by_promql() {
     assert_eq!(limited["warnings"], json!(["results truncated due to limit"]));
     assert!(limited["data"]["stats"]["samples"]["totalQueryableSamples"].as_u64().unwrap() >= 2);
     let tsdb = server.get("/api/v1/status/tsdb").json();
-    assert_eq!(tsdb["data"]["headStats"]["numSeries"], 2, "{tsdb}");
+    let head = &tsdb["data"]["headStats"];
+    assert_eq!((&head["numSeries"], &head["chunkCount"]), (&json!(2), &json!(2)), "{tsdb}");
+    assert_eq!(tsdb["data"]["seriesCountByMetricName"], json!([{"name": "requests_total", "value": 2}]));
+    assert_eq!(server.get("/api/v1/status/tsdb/blocks").json()["data"], json!({"blocks": []}));
 }
 
 #[test]

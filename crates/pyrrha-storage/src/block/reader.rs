@@ -25,7 +25,7 @@ pub struct Block(pub(super) Arc<Parts>);
 #[derive(Debug)]
 pub(super) struct Parts {
     dir: PathBuf,
-    meta: BlockMeta,
+    pub(super) meta: BlockMeta,
     bytes: u64,
     pub(super) index: IndexReader,
     pub(super) segments: Segments,
@@ -171,10 +171,21 @@ impl Parts {
         self.segments.chunk(&self.blame, meta)
     }
 
-    fn matching(&self, ctx: &QueryContext, matchers: &[Matcher]) -> Result<RoaringBitmap, StoreError> {
+    pub(super) fn matching(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+    ) -> Result<RoaringBitmap, StoreError> {
         let found = postings_for_matchers(&self.index, matchers, &ctx.cancel);
         Ok(found.map_err(|e| self.blame.index(e))?)
     }
+}
+
+fn limited(mut found: Vec<String>, limit: usize) -> Vec<String> {
+    if limit > 0 {
+        found.truncate(limit);
+    }
+    found
 }
 
 impl Queryable for Block {
@@ -197,6 +208,9 @@ impl Queryable for Block {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
+        if self.overlaps(range) && !self.0.within(range) {
+            return Ok(limited(self.0.names_in(ctx, matcher_sets, range)?, limit));
+        }
         self.collect(matcher_sets, range, limit, |m| label_names(&self.0.index, m, limit, &ctx.cancel))
     }
 
@@ -208,6 +222,9 @@ impl Queryable for Block {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
+        if self.overlaps(range) && !self.0.within(range) {
+            return Ok(limited(self.0.values_in(ctx, name, matcher_sets, range)?, limit));
+        }
         self.collect(matcher_sets, range, limit, |m| label_values(&self.0.index, name, m, limit, &ctx.cancel))
     }
 

@@ -115,15 +115,11 @@ impl Shared {
                     tenant.compaction.lock().nothing_at = Some(number);
                     break;
                 }
-                let failures = self.reserve.failures();
                 let bytes: u64 = inputs.iter().map(Block::bytes).sum();
-                let mut result = self.compact_blocks(&tenant, &inputs, cancel);
-                if result.is_err()
-                    && bytes < self.config.disk_reserve_bytes
-                    && self.reserve.release_since(failures)
-                {
-                    result = self.compact_blocks(&tenant, &inputs, cancel);
-                }
+                let attempt = || self.compact_blocks(&tenant, &inputs, cancel);
+                // The reserve is for what it suffices for.
+                let fits = bytes < self.config.disk_reserve_bytes;
+                let result = if fits { self.with_reserve(attempt) } else { attempt() };
                 if let Err(error) = result {
                     self.compaction_failed(&tenant, &inputs, &error, cancel);
                 }

@@ -163,6 +163,12 @@ fn check_version(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     if let Some(entry) = entries.into_iter().find(|e| OWN_NAMES.contains(&e.name.as_str())) {
         return Err(StorageError::Foreign { path: dir.to_path_buf(), name: entry.name });
     }
+    write_version(disk, dir)
+}
+
+/// Makes a directory one of ours.
+pub(super) fn write_version(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(VERSION_FILE);
     // Written under another name first: a version file is whole or absent.
     let draft = dir.join("VERSION.tmp");
     let write = || {

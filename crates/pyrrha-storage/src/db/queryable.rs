@@ -53,11 +53,12 @@ impl Queryable for DbQueryable {
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let view = tenant.view.read().clone();
         let mut names = BTreeSet::new();
         for matchers in sets(matcher_sets) {
-            names.extend(tenant.head.label_names(ctx, matchers, 0)?);
+            names.extend(tenant.head.label_names(ctx, matchers, range, &view.head)?);
         }
-        for block in tenant.blocks() {
+        for block in view.blocks.iter() {
             names.extend(block.label_names(ctx, matcher_sets, range, 0)?);
         }
         Ok(limited(names, limit))
@@ -76,11 +77,12 @@ impl Queryable for DbQueryable {
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let view = tenant.view.read().clone();
         let mut values = BTreeSet::new();
         for matchers in sets(matcher_sets) {
-            values.extend(tenant.head.label_values(ctx, name, matchers, 0)?);
+            values.extend(tenant.head.label_values(ctx, name, matchers, range, &view.head)?);
         }
-        for block in tenant.blocks() {
+        for block in view.blocks.iter() {
             values.extend(block.label_values(ctx, name, matcher_sets, range, 0)?);
         }
         Ok(limited(values, limit))

@@ -72,7 +72,8 @@ impl Db {
     fn retain_time(&self, now: Timestamp) -> Result<(), StorageError> {
         for tenant in self.shared.tenants.all() {
             let Some(horizon) = self.shared.horizon(&tenant.head.tenant, now) else { continue };
-            self.shared.remove_blocks(&tenant, "past retention", |block| block.max_time <= horizon)?;
+            let past = |block: &BlockEntry| block.max_time <= horizon;
+            self.shared.with_reserve(|| self.shared.remove_blocks(&tenant, "past retention", past))?;
         }
         Ok(())
     }
@@ -101,7 +102,9 @@ impl Db {
             gone.entry(*i).or_default().push(block.ulid);
         }
         for (i, ids) in gone {
-            self.shared.remove_blocks(&tenants[i], "beyond the size to keep", |b| ids.contains(&b.ulid))?;
+            let beyond = |block: &BlockEntry| ids.contains(&block.ulid);
+            self.shared
+                .with_reserve(|| self.shared.remove_blocks(&tenants[i], "beyond the size to keep", beyond))?;
         }
         Ok(())
     }
@@ -120,6 +123,15 @@ impl Shared {
     pub(crate) fn visible(&self, tenant: &TenantId, range: TimeRange) -> TimeRange {
         let horizon = self.horizon(tenant, self.clock.now_ms());
         TimeRange { start: horizon.map_or(range.start, |h| range.start.max(h)), end: range.end }
+    }
+
+    /// Tries something once more with the reserve's room if it fails for want of room.
+    pub(super) fn with_reserve<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let failures = self.reserve.failures();
+        attempt().or_else(|error| if self.reserve.release_since(failures) { attempt() } else { Err(error) })
     }
 
     /// Removes the live blocks for which `gone` is true.

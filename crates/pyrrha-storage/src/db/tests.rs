@@ -278,6 +278,84 @@ fn exemplars_and_metadata_go_into_blocks_and_leave_the_log() {
 }
 
 #[test]
+fn label_queries_see_what_has_samples_in_their_range_and_statistics_count_it() {
+    const STEP: i64 = 600_000;
+    const HOURS: i64 = 20;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let db = open_cutting(dir.path());
+    let mut rng = pyrrha_testkit::SimRng::new(7);
+    // Each series has samples from one step to another, and a label that no other has.
+    let spans: Vec<(i64, i64)> = (0..40)
+        .map(|_| {
+            let start = rng.below(HOURS as u64 * 6) as i64;
+            (start, start + rng.below(30) as i64)
+        })
+        .collect();
+    let labels_of = |i: usize| {
+        Labels::from_pairs([
+            ("__name__", format!("m{}", i % 3)),
+            ("i", i.to_string()),
+            (&*format!("only{i}"), "x".to_owned()),
+        ])
+    };
+    for step in 0..HOURS * 6 + 30 {
+        let mut appender = db.appender(&tenant).expect("an appender");
+        for (i, _) in spans.iter().enumerate().filter(|(_, s)| s.0 <= step && step <= s.1) {
+            let series = appender.resolve(None, &labels_of(i)).expect("a series");
+            appender.append(series, 0, step * STEP, 1.0).expect("admitted");
+        }
+        appender.commit().expect("a commit");
+        if step % 20 == 0 {
+            db.maintain().expect("maintains");
+        }
+    }
+    assert!(db.blocks(&tenant).iter().any(|b| b.compaction.level > 1), "some blocks are large");
+    let (ctx, store) = (QueryContext::unlimited(), db.queryable());
+    for _ in 0..100 {
+        let from = rng.below(HOURS as u64 * 6 + 30) as i64;
+        let range = TimeRange::new(from * STEP, (from + rng.below(40) as i64) * STEP);
+        let third = rng.below(3);
+        let sets = match rng.below(3) {
+            0 => vec![],
+            1 => vec![vec![Matcher::equal("__name__", format!("m{third}"))]],
+            _ => vec![vec![Matcher::equal("i", "1")], vec![Matcher::equal("__name__", "m2")]],
+        };
+        let wanted: Vec<usize> = (0..spans.len())
+            .filter(|&i| spans[i].0 * STEP <= range.end && range.start <= spans[i].1 * STEP)
+            .filter(|&i| match &sets[..] {
+                [] => true,
+                [_] => i as u64 % 3 == third,
+                _ => i == 1 || i % 3 == 2,
+            })
+            .collect();
+        let sorted = |mut list: Vec<String>| {
+            list.sort();
+            list
+        };
+        let values = store.label_values(&ctx, "i", &sets, range, 0).expect("values");
+        assert_eq!(values, sorted(wanted.iter().map(|i| i.to_string()).collect()), "{range:?}");
+        let own = wanted.iter().map(|i| format!("only{i}"));
+        let common = ["__name__", "i"].iter().map(|n| n.to_string()).filter(|_| !wanted.is_empty());
+        let names = store.label_names(&ctx, &sets, range, 0).expect("names");
+        assert_eq!(names, sorted(own.chain(common).collect()), "{range:?}");
+        assert_eq!(store.series(&ctx, &sets, range, 0).expect("series").len(), wanted.len());
+    }
+    let found = db.cardinality(&tenant, 2);
+    assert_eq!(found.series, db.head_stats().series);
+    assert_eq!(found.values_by_label[0], ("i".to_owned(), found.series));
+    let times = found.times.expect("the head is not empty");
+    let series = store.series(&ctx, &[], times, 0).expect("series");
+    let count = |m: &str| series.iter().filter(|l| l.metric_name() == m).count() as u64;
+    let mut by_metric: Vec<(String, u64)> = ["m0", "m1", "m2"].map(|m| (m.to_owned(), count(m))).into();
+    by_metric.sort_by_key(|(name, n)| (std::cmp::Reverse(*n), name.clone()));
+    by_metric.retain(|(_, n)| *n > 0);
+    by_metric.truncate(2);
+    assert_eq!(found.series_by_metric, by_metric);
+    assert!(found.chunks >= found.series && found.label_pairs > 2 * found.series);
+}
+
+#[test]
 fn a_query_that_began_before_a_cut_reads_on_what_it_saw() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let tenant = TenantId::anonymous();

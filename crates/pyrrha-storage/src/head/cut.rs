@@ -50,6 +50,19 @@ impl Head {
         })
     }
 
+    /// The block ranges that a view shows, each with the times of its samples.
+    pub(crate) fn shown_ranges(&self, view: &HeadView) -> Vec<(TimeRange, TimeRange)> {
+        let data = self.data.read();
+        let range_ms = data.rules.range_ms;
+        let shown = data.ranges.iter().filter(|(start, _)| !is_cut(&view.cut, **start));
+        shown
+            .map(|(&start, info)| {
+                let range = TimeRange::new(start, start.saturating_add(range_ms - 1));
+                (range, TimeRange::new(info.min_time, info.max_time))
+            })
+            .collect()
+    }
+
     /// Refuses samples of the range from now on. Batches submitted before may still bring some.
     pub(crate) fn refuse_range(&self, range: TimeRange) {
         self.admission.lock().add_cut(range);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pyrrha_encoding::chunk::xor;
-use pyrrha_index::{RoaringBitmap, label_names, label_values, postings_for_matchers};
+use pyrrha_index::{RoaringBitmap, postings_for_matchers};
 use pyrrha_model::contract::{
     ChunkRef, Exemplars, MemoryBudget, QueryContext, SelectHints, SeriesBatch, SeriesEntry, SeriesSet,
     Timestamps,
@@ -133,27 +133,6 @@ impl Head {
             }
         }
         Ok(snapshots)
-    }
-
-    /// See [`pyrrha_model::contract::Queryable::label_names`].
-    pub(crate) fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matchers: &[Matcher],
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        Ok(label_names(&self.directory.read().index(), matchers, limit, &ctx.cancel)?)
-    }
-
-    /// See [`pyrrha_model::contract::Queryable::label_values`].
-    pub(crate) fn label_values(
-        &self,
-        ctx: &QueryContext,
-        name: &str,
-        matchers: &[Matcher],
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        Ok(label_values(&self.directory.read().index(), name, matchers, limit, &ctx.cancel)?)
     }
 
     /// Label sets of the series that satisfy all matchers and have data in `range`, sorted.

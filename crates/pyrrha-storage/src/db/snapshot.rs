@@ -1,0 +1,181 @@
+//! Snapshots: a copy of the database as of one moment that is a data directory itself.
+//!
+//! ```text
+//! <data>/snapshots/<name>/VERSION  bucket/<tenant>/<ULID>/  bucket/<tenant>/manifest/
+//! ```
+//!
+//! Blocks never change, so their files are only linked. What is in no block yet is written as
+//! blocks of the snapshot.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pyrrha_model::{ErrorKind, StoreError};
+
+use super::tenant::{Tenant, TenantView};
+use super::{Db, open};
+use crate::block::{Block, BlockId, BlockMeta, BlockWriter};
+use crate::durable;
+use crate::error::StorageError;
+use crate::manifest::{BlockEntry, Change, DiskManifestStore, Manifest};
+
+const DIR: &str = "snapshots";
+
+impl Db {
+    /// Makes a snapshot of all tenants and gives its directory; `skip_head` leaves out what is in no
+    /// block yet. Each tenant is as of one moment. A name is made of letters, digits and `-`.
+    pub fn snapshot(&self, name: &str, skip_head: bool) -> Result<PathBuf, StorageError> {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            let text = format!("bad snapshot name={name:?}");
+            return Err(StoreError::new(ErrorKind::Invalid, text).into());
+        }
+        let dir = self.shared.config.dir.join(DIR);
+        let (path, draft) = (dir.join(name), dir.join(format!("{name}.tmp")));
+        let disk = &*self.shared.disk;
+        let result = self.write_snapshot(&draft, skip_head).and_then(|()| {
+            disk.rename(&draft, &path)
+                .and_then(|()| disk.sync_dir(&dir))
+                .map_err(StorageError::io("name snapshot", &path))
+        });
+        if let Err(error) = result {
+            let _ = disk.remove_dir_all(&draft);
+            return Err(error);
+        }
+        tracing::info!(path = %path.display(), "snapshot made");
+        Ok(path)
+    }
+
+    fn write_snapshot(&self, draft: &Path, skip_head: bool) -> Result<(), StorageError> {
+        let disk = &*self.shared.disk;
+        disk.remove_dir_all(draft)
+            .and_then(|()| durable::create_dir(disk, draft))
+            .map_err(StorageError::io("create directory", draft))?;
+        for tenant in self.shared.tenants.all() {
+            let home = draft.join("bucket").join(tenant.head.tenant.as_str());
+            durable::create_dir(disk, &home).map_err(StorageError::io("create directory", &home))?;
+            let (view, mut change) = self.link_blocks(&tenant, &home)?;
+            if !skip_head {
+                self.write_head(&tenant, &view, &home, &mut change)?;
+            }
+            let manifests = home.join("manifest");
+            let store = DiskManifestStore::open(self.shared.disk.clone(), &manifests)
+                .map_err(StorageError::io("create manifest", &manifests))?;
+            Manifest::open(Arc::new(store), self.shared.clock.clone())?.commit_change(&change)?;
+        }
+        open::write_version(disk, draft)
+    }
+
+    /// Links the live blocks. What removes blocks waits meanwhile.
+    fn link_blocks(&self, tenant: &Tenant, home: &Path) -> Result<(TenantView, Change), StorageError> {
+        let _cuts = tenant.cuts.lock();
+        let view = tenant.view.read().clone();
+        let live = tenant.manifest.current();
+        let mut change = Change { deletes: live.deletes.clone(), ..Change::default() };
+        for block in view.blocks.iter() {
+            let ulid = block.meta().ulid;
+            let Some(entry) = live.blocks.get(&ulid) else { continue };
+            self.link(block.dir(), &home.join(ulid.to_string()))?;
+            change.added.push((**entry).clone());
+        }
+        Ok((view, change))
+    }
+
+    /// Links the files of a directory and of those in it.
+    fn link(&self, from: &Path, to: &Path) -> Result<(), StorageError> {
+        let disk = &*self.shared.disk;
+        let io = |error| StorageError::io("link block", from)(error);
+        disk.create_dir_all(to).map_err(io)?;
+        for entry in disk.list(from).map_err(io)? {
+            let (source, target) = (from.join(&entry.name), to.join(&entry.name));
+            if entry.is_dir {
+                self.link(&source, &target)?;
+            } else {
+                disk.hard_link(&source, &target).map_err(io)?;
+            }
+        }
+        disk.sync_dir(to).map_err(io)
+    }
+
+    /// Writes what the view has of the head as blocks.
+    fn write_head(
+        &self,
+        tenant: &Tenant,
+        view: &TenantView,
+        home: &Path,
+        change: &mut Change,
+    ) -> Result<(), StorageError> {
+        for (range, times) in tenant.head.shown_ranges(&view.head) {
+            let id = BlockId::new(&*self.shared.clock);
+            let dir = home.join(id.to_string());
+            let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
+            let mut series = 0u64;
+            tenant.head.visit_range(range, |labels, chunks| {
+                series += 1;
+                writer.add_series(labels, chunks).map_err(StorageError::from)
+            })?;
+            if series > 0 {
+                writer.finish(BlockMeta::of_head(id, times.start, times.end.saturating_add(1)))?;
+                let block = Block::open(&*self.shared.disk, &dir)?;
+                change.added.push(BlockEntry::of(block.meta(), block.bytes()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pyrrha_env::{OsDisk, SystemClock};
+    use pyrrha_model::TenantId;
+
+    use super::*;
+    use crate::config::StorageConfig;
+    use crate::db::tests::{append, labels, read};
+
+    fn open(dir: &Path) -> Db {
+        let config = StorageConfig {
+            quiet_before_cut: std::time::Duration::ZERO,
+            disk_reserve_bytes: 0,
+            ..StorageConfig::new(dir)
+        };
+        Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens")
+    }
+
+    #[test]
+    fn a_snapshot_is_a_data_directory_with_blocks_and_head_as_they_were() {
+        const HOUR: i64 = 3_600_000;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (a, b) = (TenantId::anonymous(), TenantId::new("b").expect("a tenant"));
+        let db = open(dir.path());
+        for hour in 0..10 {
+            append(&db, &a, &[(0, hour * HOUR, hour as f64), (1, hour * HOUR, 1.0)]);
+        }
+        append(&db, &b, &[(0, 5, 1.0)]);
+        db.maintain().expect("maintains");
+        let before = (read(&db, &a), read(&db, &b));
+        let full = db.snapshot("20260101T000000Z-00ff", false).expect("a snapshot");
+        let blocks = db.snapshot("blocks", true).expect("a snapshot");
+        assert_eq!(full, dir.path().join("snapshots/20260101T000000Z-00ff"));
+        append(&db, &a, &[(0, 20 * HOUR, 1.0)]);
+        db.maintain().expect("maintains");
+        drop(db);
+        let copy = open(&full);
+        assert_eq!((read(&copy, &a), read(&copy, &b)), before);
+        append(&copy, &a, &[(0, 9 * HOUR + 1, 1.0)]);
+        assert_eq!(read(&copy, &a)[&labels(0)].len(), 11, "it goes on where it was");
+        drop(copy);
+        let copy = open(&blocks);
+        assert_eq!(read(&copy, &a)[&labels(0)].len(), 8);
+        assert!(read(&copy, &b).is_empty());
+    }
+
+    #[test]
+    fn a_name_does_not_leave_the_directory() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let db = open(dir.path());
+        for name in ["", "../x", "a/b", "a.b", "ä"] {
+            assert_eq!(db.snapshot(name, true).map_err(|e| e.kind()), Err(ErrorKind::Invalid), "{name}");
+        }
+        assert!(!dir.path().join("x").exists());
+    }
+}

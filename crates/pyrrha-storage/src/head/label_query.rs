@@ -1,0 +1,118 @@
+//! Label names and values of the series that have samples in a range.
+
+use std::collections::{BTreeSet, HashSet};
+
+use pyrrha_index::{label_names, label_values, postings_for_matchers};
+use pyrrha_model::contract::QueryContext;
+use pyrrha_model::{Matcher, StoreError, TimeRange};
+
+use super::Head;
+use super::admission::is_cut;
+use super::directory::Directory;
+use super::select::HeadView;
+
+/// How many series are looked at between two looks at the cancel flag.
+const CHECK_EVERY: usize = 4096;
+
+/// How much of a head lies in a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overlap {
+    None,
+    Some,
+    All,
+}
+
+impl Head {
+    /// Names of the labels of the series that satisfy all matchers and have samples in `range`.
+    pub(crate) fn label_names(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        view: &HeadView,
+    ) -> Result<Vec<String>, StoreError> {
+        match self.overlap(range, view) {
+            Overlap::None => Ok(Vec::new()),
+            // The index knows without a look at the series.
+            Overlap::All => Ok(label_names(&self.directory.read().index(), matchers, 0, &ctx.cancel)?),
+            Overlap::Some => {
+                let directory = self.directory.read();
+                let mut shapes = HashSet::new();
+                self.visit(&directory, ctx, matchers, range, view, |series| {
+                    shapes.insert(directory.shape_of(series));
+                })?;
+                let ids: BTreeSet<u32> = shapes.iter().flat_map(|&s| directory.names(s)).copied().collect();
+                Ok(texts(&directory, ids))
+            }
+        }
+    }
+
+    /// Values of a label of those series.
+    pub(crate) fn label_values(
+        &self,
+        ctx: &QueryContext,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        view: &HeadView,
+    ) -> Result<Vec<String>, StoreError> {
+        match self.overlap(range, view) {
+            Overlap::None => Ok(Vec::new()),
+            Overlap::All => Ok(label_values(&self.directory.read().index(), name, matchers, 0, &ctx.cancel)?),
+            Overlap::Some => {
+                let directory = self.directory.read();
+                let Some(name) = directory.symbols.lookup(name) else { return Ok(Vec::new()) };
+                let mut ids = BTreeSet::new();
+                self.visit(&directory, ctx, matchers, range, view, |series| {
+                    let (names, values) = directory.ids(series);
+                    ids.extend(names.iter().zip(values).find(|(n, _)| **n == name).map(|(_, v)| *v));
+                })?;
+                Ok(texts(&directory, ids))
+            }
+        }
+    }
+
+    fn overlap(&self, range: TimeRange, view: &HeadView) -> Overlap {
+        let data = self.data.read();
+        let shown = data.ranges.iter().filter(|(start, _)| !is_cut(&view.cut, **start));
+        let (mut some, mut all) = (false, true);
+        for (_, info) in shown {
+            let times = TimeRange::new(info.min_time, info.max_time);
+            some |= times.overlaps(&range);
+            all &= range.contains(times.start) && range.contains(times.end);
+        }
+        match (some, all) {
+            (false, _) => Overlap::None,
+            (true, false) => Overlap::Some,
+            (true, true) => Overlap::All,
+        }
+    }
+
+    fn visit(
+        &self,
+        directory: &Directory,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        view: &HeadView,
+        mut found: impl FnMut(u32),
+    ) -> Result<(), StoreError> {
+        let set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
+        let data = self.data.read();
+        for (i, series) in set.iter().enumerate() {
+            if i % CHECK_EVERY == 0 {
+                ctx.cancel.check()?;
+            }
+            if data.snapshot(series, range, view).is_some() {
+                found(series);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn texts(directory: &Directory, ids: BTreeSet<u32>) -> Vec<String> {
+    let mut texts: Vec<String> = ids.into_iter().map(|id| directory.symbols.get(id).to_owned()).collect();
+    texts.sort_unstable();
+    texts
+}
