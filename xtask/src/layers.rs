@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pyrrha-promqltest", &["pyrrha-model", "pyrrha-encoding", "pyrrha-promql"]),
     ("pyrrha-ingest", &["pyrrha-model", "pyrrha-encoding"]),
     ("pyrrha-testkit", &["pyrrha-model", "pyrrha-env", "pyrrha-encoding"]),
+    ("pyrrha-bucket", &["pyrrha-model", "pyrrha-env", "pyrrha-encoding", "pyrrha-index", "pyrrha-storage"]),
     (
         "pyrrha-server",
         &[
@@ -28,6 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "pyrrha-promql",
             "pyrrha-promqltest",
             "pyrrha-ingest",
+            "pyrrha-bucket",
         ],
     ),
 ];

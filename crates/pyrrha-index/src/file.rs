@@ -6,6 +6,8 @@
 //!
 //! Integers are big-endian, checksums CRC-32C. `docs/format/index.md` draws every part.
 
+mod header;
+mod known_lists;
 mod offsets;
 mod output;
 mod reader;
@@ -19,6 +21,8 @@ use pyrrha_encoding::varint::{take_array, take_count, take_u64, take_uvarint, ta
 use pyrrha_encoding::{DecodeError, crc};
 use pyrrha_model::Timestamp;
 
+pub use header::{HeaderLayout, IndexHeader};
+pub use known_lists::KnownLists;
 pub use reader::IndexReader;
 pub use salvage::IndexSalvage;
 pub use writer::{IndexStats, IndexWriter};
@@ -88,7 +92,16 @@ impl Toc {
     fn read(file: &[u8]) -> Result<Self, IndexError> {
         let start = file.len().checked_sub(TOC_LEN).filter(|&s| s >= HEADER_LEN);
         let start = start.ok_or_else(|| corrupt("file is shorter than header and TOC", 0))?;
-        let read = |mut input: &[u8]| -> Result<Self, DecodeError> {
+        Self::parse(&file[start..], start as u64)
+    }
+
+    /// Reads the bytes of a TOC that is at `start`.
+    fn parse(mut input: &[u8], start: u64) -> Result<Self, IndexError> {
+        let at = usize::try_from(start).unwrap_or(usize::MAX);
+        if input.len() != TOC_LEN {
+            return Err(corrupt("TOC has another length", at));
+        }
+        let mut read = || -> Result<Self, DecodeError> {
             let body = &input[..TOC_LEN - 4];
             let mut fields = [0; 6];
             for field in &mut fields {
@@ -98,9 +111,9 @@ impl Toc {
             let [symbols, series, label_indices, label_indices_table, postings, postings_table] = fields;
             Ok(Self { symbols, series, label_indices, label_indices_table, postings, postings_table })
         };
-        let toc = read(&file[start..]).map_err(|_| corrupt("TOC checksum", start))?;
-        if toc.fields().iter().any(|&f| f != 0 && (f < HEADER_LEN as u64 || f > start as u64)) {
-            return Err(corrupt("TOC names a section outside the file", start));
+        let toc = read().map_err(|_| corrupt("TOC checksum", at))?;
+        if toc.fields().iter().any(|&f| f != 0 && (f < HEADER_LEN as u64 || f > start)) {
+            return Err(corrupt("TOC names a section outside the file", at));
         }
         Ok(toc)
     }

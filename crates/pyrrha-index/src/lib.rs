@@ -13,7 +13,10 @@ mod sorted_symbols;
 mod symbol_pool;
 
 pub use error::IndexError;
-pub use file::{ChunkMeta, IndexReader, IndexSalvage, IndexStats, IndexWriter, SeriesRow};
+pub use file::{
+    ChunkMeta, HeaderLayout, IndexHeader, IndexReader, IndexSalvage, IndexStats, IndexWriter, KnownLists,
+    SeriesRow,
+};
 pub use mem::{MemIndex, MemPostings};
 pub use posting_set::PostingSet;
 pub use postings::{Postings, union};

@@ -26,7 +26,7 @@ use pyrrha_env::{Clock, Disk, DiskLock};
 use pyrrha_model::contract::{Appender, Ingest, Queryable};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
 
-use crate::block::BlockMeta;
+use crate::block::{Block, BlockMeta};
 use crate::config::StorageConfig;
 use crate::error::StorageError;
 use crate::head::{Cardinality, CommitLog, HeadAppender};
@@ -109,6 +109,11 @@ impl Db {
     /// Where blocks of a tenant are.
     pub fn bucket_dir(&self, tenant: &TenantId) -> PathBuf {
         self.shared.bucket_dir(tenant)
+    }
+
+    /// The live blocks of a tenant that can be read, by time.
+    pub fn blocks(&self, tenant: &TenantId) -> Vec<Block> {
+        self.shared.tenants.get(tenant).map(|t| t.blocks()).unwrap_or_default()
     }
 
     /// Tenants that have a head or blocks, sorted.

@@ -19,3 +19,4 @@ pub use db::{BlockCounts, Db, HeadStats};
 pub use error::StorageError;
 pub use head::Cardinality;
 pub use metrics::Metrics;
+pub use query::merge;

@@ -108,6 +108,31 @@ impl Manifest {
         Ok(Arc::new(newest(store)?))
     }
 
+    /// Commits a manifest with exactly these blocks above all numbers that exist, for a history
+    /// that is lost or damaged. If the newest manifest reads, its deletions stay in force.
+    pub fn rebuild(
+        store: Arc<dyn ManifestStore>,
+        clock: Arc<dyn Clock>,
+        blocks: &[BlockEntry],
+    ) -> Result<Self, ManifestError> {
+        let writer = BlockId::new(&*clock);
+        let number = store.list().map_err(|source| ManifestError::Io { number: 0, source })?;
+        let number = number.last().copied().unwrap_or(0);
+        let before = match newest(&*store) {
+            Ok(state) => state,
+            Err(ManifestError::Corrupt { .. }) => ManifestState::default(),
+            Err(error) => return Err(error),
+        };
+        let state = before.rebuilt(number.max(before.number) + 1, blocks, writer, clock.now_ms());
+        let manifest = Self { store, clock, writer, current: RwLock::default(), committing: Mutex::new(()) };
+        if !manifest.try_create(&state)? {
+            return Err(ManifestError::Contended { number: state.number });
+        }
+        *manifest.current.write() = Arc::new(state);
+        let _ = manifest.store.set_hint(number + 1);
+        Ok(manifest)
+    }
+
     /// The state that was read or committed last. Holding it pins a snapshot.
     pub fn current(&self) -> Arc<ManifestState> {
         self.current.read().clone()

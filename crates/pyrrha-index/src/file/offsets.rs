@@ -1,6 +1,7 @@
 //! The postings offset table of an index file, read in place.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use bytes::Bytes;
 use pyrrha_encoding::varint::{put_uvarint, take_length_prefixed, take_u32, take_uvarint};
@@ -136,6 +137,33 @@ impl Offsets {
             .peekable();
         while values.next_if(|(value, _)| *value < from).is_some() {}
         values
+    }
+
+    /// As [`values_from`](Self::values_from), with the byte range of each list. Lists are in the
+    /// file in the order of the table, so that one ends where the next begins; `lists_end` is the
+    /// end of the last. Of a file in another order the ends are wrong, and may be before the start.
+    pub(super) fn ranges_from<'a>(
+        &'a self,
+        name: &'a NameEntries,
+        from: &str,
+        lists_end: u64,
+    ) -> impl Iterator<Item = (&'a str, Range<u64>)> + use<'a> {
+        let next_name = self.names.partition_point(|n| *n.name <= *name.name);
+        let end = self.first_of(next_name).unwrap_or(lists_end);
+        let mut values = self.values_from(name, from).peekable();
+        std::iter::from_fn(move || {
+            let (value, start) = values.next()?;
+            Some((value, start..values.peek().map_or(end, |&(_, next)| next)))
+        })
+    }
+
+    /// Byte range of the list of all series.
+    pub(super) fn all_range(&self, lists_end: u64) -> Option<Range<u64>> {
+        Some(self.all?..self.first_of(0).unwrap_or(lists_end))
+    }
+
+    fn first_of(&self, name: usize) -> Option<u64> {
+        self.values_from(self.names.get(name)?, "").next().map(|(_, offset)| offset)
     }
 }
 

@@ -112,7 +112,7 @@ impl IndexReader {
 
 /// Whether a list ascends strictly, which the algebra relies on. Without an early exit, so that the
 /// common case runs at the speed of the loads.
-fn ascends(entries: &[u8]) -> bool {
+pub(super) fn ascends(entries: &[u8]) -> bool {
     let list = entries.as_chunks::<4>().0;
     let later = list.get(1..).unwrap_or_default();
     let falls = |(a, b): (&[u8; 4], &[u8; 4])| u32::from_be_bytes(*a) >= u32::from_be_bytes(*b);

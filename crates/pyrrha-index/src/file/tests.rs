@@ -12,7 +12,7 @@ use pyrrha_testkit::SimDisk;
 
 use super::*;
 use crate::select::tests::{agree, any_matchers, any_series};
-use crate::{IndexReader, IndexWriter, LabelIndex, SortedSymbols};
+use crate::{IndexReader, IndexWriter, KnownLists, LabelIndex, SortedSymbols};
 
 fn chunks_of(i: usize) -> Vec<ChunkMeta> {
     let start = i as i64 * 7 - 50;
@@ -45,6 +45,78 @@ fn write(series: &[Labels]) -> Bytes {
 fn labels_of(index: &IndexReader, row: &SeriesRow) -> Labels {
     let text = |s| index.symbol(s).expect("a known symbol").to_owned();
     Labels::from_pairs(row.labels.iter().map(|&(n, v)| (text(n), text(v))))
+}
+
+/// Fetches what `ask` finds missing until it misses nothing.
+fn by_ranges<T>(
+    file: &Bytes,
+    lists: &mut KnownLists<'_>,
+    ask: impl Fn(&KnownLists<'_>) -> Result<T, IndexError>,
+) -> Result<T, IndexError> {
+    // Each round brings at least one list nearer; a list takes two rounds at most.
+    for _ in 0..10_000 {
+        let answer = ask(lists)?;
+        let wanted = lists.take_wanted();
+        if wanted.is_empty() {
+            return Ok(answer);
+        }
+        for range in wanted {
+            let end = (range.end as usize).min(file.len());
+            let bytes = file.slice((range.start as usize).min(end)..end);
+            lists.add(&range, &bytes)?;
+        }
+    }
+    panic!("no end of fetching");
+}
+
+fn header(file: &Bytes) -> Result<IndexHeader, IndexError> {
+    let len = file.len() as u64;
+    let layout = HeaderLayout::read(&file[file.len().saturating_sub(TOC_LEN)..], len)?;
+    let part = |r: &std::ops::Range<u64>| &file[r.start as usize..r.end as usize];
+    IndexHeader::open(&[part(&layout.head), part(&layout.tail)].concat().into(), len)
+}
+
+/// Reads a series with ever longer ranges.
+fn series_by_ranges(
+    file: &Bytes,
+    header: &IndexHeader,
+    series: u32,
+    row: &mut SeriesRow,
+) -> Result<(), IndexError> {
+    let mut len = 1;
+    loop {
+        let range = header.series_range(series, len)?;
+        match header.decode_series(series, &file[range.start as usize..range.end as usize], row)? {
+            None => return Ok(()),
+            Some(needed) => {
+                assert!(needed > len, "{needed} {len}");
+                len = needed;
+            }
+        }
+    }
+}
+
+/// Matching series, label names, values of `job`.
+type Answers = (Vec<u32>, Vec<String>, Vec<String>);
+
+/// As [`exercise`], reading by ranges.
+fn exercise_ranges(file: &Bytes, matchers: &[pyrrha_model::Matcher]) -> Result<Answers, IndexError> {
+    let header = header(file)?;
+    let cancel = Default::default();
+    let mut lists = KnownLists::new(&header);
+    lists.want_each(matchers, &cancel)?;
+    let found = by_ranges(file, &mut lists, |l| crate::postings_for_matchers(l, matchers, &cancel))?;
+    let names = by_ranges(file, &mut lists, |l| crate::label_names(l, matchers, 0, &cancel))?;
+    let values = by_ranges(file, &mut lists, |l| crate::label_values(l, "job", matchers, 0, &cancel))?;
+    let mut row = SeriesRow::default();
+    for series in &found {
+        series_by_ranges(file, &header, series, &mut row)?;
+        for &(name, value) in &row.labels {
+            header.symbol(name)?;
+            header.symbol(value)?;
+        }
+    }
+    Ok((found.iter().collect(), names, values))
 }
 
 /// Asks everything of a file, sound or not.
@@ -81,6 +153,27 @@ proptest! {
     }
 
     #[test]
+    fn reading_by_ranges_is_reading(series in any_series(), matchers in any_matchers()) {
+        let file = write(&series);
+        let index = IndexReader::open(file.clone()).expect("a sound file");
+        let cancel = Default::default();
+        let found = crate::postings_for_matchers(&index, &matchers, &cancel).expect("sound");
+        let expected = (
+            found.iter().collect(),
+            crate::label_names(&index, &matchers, 0, &cancel).expect("sound"),
+            crate::label_values(&index, "job", &matchers, 0, &cancel).expect("sound"),
+        );
+        prop_assert_eq!(exercise_ranges(&file, &matchers).expect("sound"), expected);
+        let header = header(&file).expect("sound");
+        let (mut a, mut b) = (SeriesRow::default(), SeriesRow::default());
+        for series in &found {
+            index.series(series, &mut a).expect("sound");
+            series_by_ranges(&file, &header, series, &mut b).expect("sound");
+            prop_assert_eq!(&a, &b);
+        }
+    }
+
+    #[test]
     fn any_damage_is_an_error_or_harmless(
         series in any_series(),
         matchers in any_matchers(),
@@ -91,7 +184,9 @@ proptest! {
         let mut bytes = write(&series).to_vec();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] ^= byte }
-        let _ = exercise(bytes.into(), &matchers);
+        let bytes: Bytes = bytes.into();
+        let _ = exercise(bytes.clone(), &matchers);
+        let _ = exercise_ranges(&bytes, &matchers);
     }
 
     #[test]
@@ -101,7 +196,9 @@ proptest! {
         version in 1u8..4,
         matchers in any_matchers(),
     ) {
-        let _ = exercise(framed(version, &parts, sections), &matchers);
+        let file = framed(version, &parts, sections);
+        let _ = exercise(file.clone(), &matchers);
+        let _ = exercise_ranges(&file, &matchers);
     }
 }
 

@@ -73,6 +73,11 @@ impl Tombstones {
         bytes
     }
 
+    /// Reads the file; `block` is the block's name, for errors.
+    pub fn parse(block: &str, file: &[u8]) -> Result<Self, BlockError> {
+        Self::decode(&Blame::new(block.as_ref()), file)
+    }
+
     pub(super) fn decode(blame: &Blame, file: &[u8]) -> Result<Self, BlockError> {
         let damaged = |offset: usize, what: &str| blame.corrupt(TOMBSTONES_FILE, offset as u64, what);
         let body = file.strip_prefix(&HEADER).ok_or_else(|| damaged(0, "tombstones header"))?;

@@ -190,6 +190,25 @@ impl ManifestState {
         Ok(next)
     }
 
+    /// This state with other blocks, as a base of number `number`.
+    pub(super) fn rebuilt(
+        &self,
+        number: u64,
+        blocks: &[BlockEntry],
+        writer: BlockId,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            number,
+            base: number,
+            blocks: blocks.iter().map(|b| (b.ulid, Arc::new(b.clone()))).collect(),
+            written: Some((writer, now)),
+            added_since_base: BTreeSet::new(),
+            removed_since_base: BTreeSet::new(),
+            ..self.clone()
+        }
+    }
+
     /// Whether the blocks are as `change` wants them: an earlier attempt was committed, though its
     /// writer was told otherwise.
     fn has(&self, change: &Change) -> bool {

@@ -218,6 +218,25 @@ fn deletions_and_revocations_stop_stale_jobs() {
 }
 
 #[test]
+fn a_rebuilt_manifest_stands_above_a_damaged_history() {
+    let store = Arc::new(MemStore::default());
+    let manifest = on(&store, 1);
+    let delete = DeleteEntry { number: 0, selector: "up".to_owned(), min_time: 120, max_time: 130 };
+    manifest.commit(&[entry(1), entry(2)], &[]).expect("no fault");
+    manifest.commit_change(&Change { deletes: vec![delete], ..Change::default() }).expect("no fault");
+    let clock: Arc<dyn Clock> = Arc::new(SimClock::new(1));
+    let rebuilt = Manifest::rebuild(store.clone(), clock.clone(), &[entry(2), entry(3)]).expect("sound");
+    assert_eq!((rebuilt.current().number, rebuilt.current().deletes.len()), (3, 1));
+    assert_eq!(*on(&store, 1).current(), *rebuilt.current());
+    store.files.lock().insert(3, Bytes::from_static(b"noise"));
+    assert!(Manifest::open(store.clone(), clock.clone()).is_err());
+    Manifest::rebuild(store.clone(), clock.clone(), &[entry(3)]).expect("sound");
+    manifest.commit(&[entry(9)], &[id(3)]).expect("a writer that was there before goes on");
+    let state = on(&store, 1).current();
+    assert_eq!((state.number, live(&state)), (5, BTreeSet::from([id(9)])));
+}
+
+#[test]
 fn damage_is_named() {
     let disk = SimDisk::new(1);
     open(&disk).and_then(|m| m.commit(&[entry(1)], &[])).expect("no fault");

@@ -1,0 +1,40 @@
+//! The files of a block in its manifest entry: a reader needs no LIST and no HEAD.
+//!
+//! ```json
+//! "files": [{"name": "index", "bytes": 1234, "crc32c": 987}, {"name": "chunks/000001", ...}]
+//! ```
+
+use pyrrha_storage::block::BlockMeta;
+use pyrrha_storage::manifest::BlockEntry;
+use serde::{Deserialize, Serialize};
+
+/// Key of the list in an entry.
+pub(crate) const FILES: &str = "files";
+
+/// A file of a block in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlockFile {
+    /// Path within the block.
+    pub(crate) name: String,
+    /// Length.
+    pub(crate) bytes: u64,
+    /// CRC-32C of the content, if whoever uploaded it was us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) crc32c: Option<u32>,
+}
+
+/// The entry of a block with these files.
+pub(crate) fn entry(meta: &BlockMeta, files: Vec<BlockFile>) -> BlockEntry {
+    let bytes = files.iter().map(|f| f.bytes).fold(0, u64::saturating_add);
+    let mut entry = BlockEntry::of(meta, bytes);
+    // Only a map with keys that are not strings can fail.
+    if let Ok(list) = serde_json::to_value(&files) {
+        entry.other.insert(FILES.to_owned(), list);
+    }
+    entry
+}
+/// The files that an entry names; none if it names none, or what it says does not read.
+pub(crate) fn files(entry: &BlockEntry) -> Vec<BlockFile> {
+    let list = entry.other.get(FILES).cloned();
+    list.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
+}

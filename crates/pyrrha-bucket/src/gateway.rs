@@ -1,0 +1,107 @@
+//! The store gateway: blocks of the bucket as a source of series, read by ranges.
+//!
+//! A query costs, per block it touches: the header once in the life of the cache directory (two or
+//! three requests), then one round for postings, one per some hundreds of series entries, and one
+//! per some megabytes of chunks. Rounds ask for many ranges at once, and near ranges as one.
+
+mod block;
+mod chunks;
+mod header;
+mod labels;
+mod pages;
+mod queryable;
+mod ranges;
+mod rows;
+mod set;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyrrha_env::Disk;
+use pyrrha_model::{StoreError, TenantId};
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::ManifestState;
+use std::collections::HashMap;
+
+pub use pages::CacheStats;
+pub use queryable::{BucketQueryable, LocalSources};
+
+use crate::runtime::BucketRuntime;
+use crate::tenants::BucketTenants;
+use block::BucketBlock;
+use pages::PageCache;
+
+/// How a gateway reads.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Where headers of blocks are kept: a cache, which may be removed at any time while no server
+    /// runs.
+    pub cache_dir: PathBuf,
+    /// Pages of bucket data held in memory, bytes.
+    pub cache_bytes: usize,
+}
+
+/// Reads blocks of the bucket.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) tenants: Arc<BucketTenants>,
+    pub(crate) runtime: Arc<BucketRuntime>,
+    disk: Arc<dyn Disk>,
+    config: GatewayConfig,
+    cache: Arc<PageCache>,
+    /// Blocks that a query has touched. A header is a map of a local file and some tables.
+    blocks: Mutex<HashMap<(TenantId, BlockId), Arc<BucketBlock>>>,
+}
+
+impl Gateway {
+    /// A gateway to the blocks that the manifests of `tenants` name.
+    pub fn new(
+        tenants: Arc<BucketTenants>,
+        runtime: Arc<BucketRuntime>,
+        disk: Arc<dyn Disk>,
+        config: GatewayConfig,
+    ) -> Self {
+        let cache = Arc::new(PageCache::new(config.cache_bytes));
+        Self { tenants, runtime, disk, config, cache, blocks: Mutex::default() }
+    }
+
+    /// What the cache in memory holds and did.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// Reads what others committed since, and forgets blocks that are gone.
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        let result = self.tenants.refresh();
+        self.blocks.lock().retain(|(tenant, block), _| {
+            let state = self.tenants.known(tenant);
+            state.is_none_or(|state| state.blocks.contains_key(block))
+        });
+        result
+    }
+
+    /// The live blocks of a tenant that overlap a range, but those that `hidden` names.
+    pub(crate) fn blocks_of(
+        &self,
+        tenant: &TenantId,
+        state: &ManifestState,
+        range: pyrrha_model::TimeRange,
+        hidden: impl Fn(&pyrrha_storage::manifest::BlockEntry) -> bool,
+    ) -> Vec<Arc<BucketBlock>> {
+        // Downsampled blocks hold other values than were written.
+        let wanted = state.overlapping(range).into_iter().filter(|b| b.resolution == 0 && !hidden(b));
+        let mut blocks = self.blocks.lock();
+        wanted
+            .map(|entry| {
+                let key = (tenant.clone(), entry.ulid);
+                let new = || Arc::new(BucketBlock::new(self, tenant, entry.clone()));
+                blocks.entry(key).or_insert_with(new).clone()
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! A block in the bucket: its objects, its header, and which series match.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pyrrha_env::Disk;
+use pyrrha_index::{IndexError, IndexHeader, KnownLists, LabelIndex, RoaringBitmap, postings_for_matchers};
+use pyrrha_model::contract::{MemoryBudget, QueryContext};
+use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
+use pyrrha_storage::block::{BlockId, Tombstones};
+use pyrrha_storage::manifest::BlockEntry;
+use tokio::sync::OnceCell;
+
+use super::pages::PageCache;
+use super::ranges::RangedObject;
+use super::{Gateway, header};
+use crate::block_files::{BlockFile, files};
+use crate::door::Bucket;
+use crate::error::BucketError;
+
+/// Largest tombstones file that is read.
+const TOMBSTONES_MAX: u64 = 256 << 20;
+
+/// A block that is read by ranges. Nothing is fetched before a query asks.
+#[derive(Debug)]
+pub(crate) struct BucketBlock {
+    pub(super) entry: Arc<BlockEntry>,
+    bucket: Bucket,
+    disk: Arc<dyn Disk>,
+    cache: Arc<PageCache>,
+    /// `<tenant>/<ULID>`
+    key: String,
+    kept: PathBuf,
+    files: Vec<BlockFile>,
+    opened: OnceCell<Opened>,
+    segments: Mutex<HashMap<u32, Arc<RangedObject>>>,
+}
+
+/// What is known of a block once its header is here.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) header: Arc<IndexHeader>,
+    pub(super) index: RangedObject,
+    pub(super) tombstones: Tombstones,
+}
+
+/// Bytes of a query's budget, given back when this drops.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    budget: MemoryBudget,
+    bytes: usize,
+}
+
+impl Reserved {
+    pub(super) fn new(budget: &MemoryBudget, bytes: u64) -> Result<Self, StoreError> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        budget.reserve(bytes)?;
+        Ok(Self { budget: budget.clone(), bytes })
+    }
+
+    /// Reserves more.
+    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.budget.reserve(bytes)?;
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+impl BucketBlock {
+    pub(super) fn new(gateway: &Gateway, tenant: &TenantId, entry: Arc<BlockEntry>) -> Self {
+        let kept = gateway.config.cache_dir.join(tenant.as_str()).join(format!("{}.header", entry.ulid));
+        Self {
+            bucket: gateway.tenants.bucket().clone(),
+            disk: gateway.disk.clone(),
+            cache: gateway.cache.clone(),
+            key: format!("{tenant}/{}", entry.ulid),
+            kept,
+            files: files(&entry),
+            entry,
+            opened: OnceCell::new(),
+            segments: Mutex::default(),
+        }
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> BlockId {
+        self.entry.ulid
+    }
+
+    /// Its range.
+    pub(super) fn range(&self) -> TimeRange {
+        self.entry.range()
+    }
+
+    /// An error of its index, with the block's name.
+    pub(super) fn blame(&self, error: IndexError) -> StoreError {
+        match error {
+            IndexError::Stopped(stopped) => stopped,
+            error => StoreError::new(error.kind(), format!("block={} file=index: {error}", self.id())),
+        }
+    }
+
+    /// An error of another file.
+    pub(super) fn corrupt(&self, what: String) -> StoreError {
+        StoreError::new(ErrorKind::Corrupt, format!("block is corrupt: {what} block={}", self.id()))
+    }
+
+    fn file_bytes(&self, name: &str) -> Option<u64> {
+        self.files.iter().find(|f| f.name == name).map(|f| f.bytes)
+    }
+
+    /// The header, from memory, from the local file, or from the bucket.
+    pub(super) async fn open(&self) -> Result<&Opened, StoreError> {
+        self.opened.get_or_try_init(|| self.open_now()).await
+    }
+
+    async fn open_now(&self) -> Result<Opened, StoreError> {
+        let key = format!("{}/index", self.key);
+        let bytes = match self.file_bytes("index") {
+            Some(bytes) => bytes,
+            None => match self.bucket.head(&key).await? {
+                Some(object) => object.bytes,
+                None => return Err(BucketError::NotFound { key }.into()),
+            },
+        };
+        let header = match header::load(&*self.disk, &self.kept, bytes) {
+            Some(header) => header,
+            None => self.fetch_header(&key, bytes).await?,
+        };
+        let tombstones = self.fetch_tombstones().await?;
+        let index = RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes);
+        Ok(Opened { header: Arc::new(header), index, tombstones })
+    }
+
+    async fn fetch_header(&self, key: &str, bytes: u64) -> Result<IndexHeader, StoreError> {
+        let parts = header::fetch(&self.bucket, key, bytes).await?;
+        let fetched = IndexHeader::open(&parts, bytes).map_err(|e| self.blame(e))?;
+        if let Err(error) = header::keep(&*self.disk, &self.kept, &parts, bytes) {
+            tracing::warn!(path = %self.kept.display(), %error, "header cannot be kept and is fetched again at the next start");
+            return Ok(fetched);
+        }
+        // From the file it is memory that the system may take back.
+        Ok(header::load(&*self.disk, &self.kept, bytes).unwrap_or(fetched))
+    }
+
+    async fn fetch_tombstones(&self) -> Result<Tombstones, StoreError> {
+        // An entry that names its files says whether there are any.
+        if !self.files.is_empty() && self.file_bytes("tombstones").is_none() {
+            return Ok(Tombstones::default());
+        }
+        let found = self.bucket.get(&format!("{}/tombstones", self.key), TOMBSTONES_MAX).await?;
+        match found {
+            Some(bytes) => Ok(Tombstones::parse(&self.id().to_string(), &bytes)?),
+            None => Ok(Tombstones::default()),
+        }
+    }
+
+    /// A chunk segment, numbered from 0.
+    pub(super) fn segment(&self, number: u32) -> Arc<RangedObject> {
+        let open = || {
+            let name = format!("chunks/{:06}", u64::from(number) + 1);
+            let bytes = self.file_bytes(&name).unwrap_or(u64::MAX);
+            let key = format!("{}/{name}", self.key);
+            Arc::new(RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes))
+        };
+        self.segments.lock().entry(number).or_insert_with(open).clone()
+    }
+
+    /// The series that satisfy all matchers.
+    pub(super) async fn matching(
+        &self,
+        ctx: &QueryContext,
+        opened: &Opened,
+        matchers: &[Matcher],
+    ) -> Result<RoaringBitmap, StoreError> {
+        self.with_lists(
+            ctx,
+            opened,
+            |lists| lists.want_each(matchers, &ctx.cancel),
+            |lists| postings_for_matchers(lists, matchers, &ctx.cancel),
+        )
+        .await
+    }
+
+    /// The values of a label that the series of `within` have.
+    pub(super) async fn values_within(
+        &self,
+        ctx: &QueryContext,
+        opened: &Opened,
+        name: &str,
+        within: &RoaringBitmap,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let ask = |lists: &KnownLists<'_>| {
+            lists.values_of(name, Some(within), usize::MAX, &mut |_| Ok(ctx.cancel.check().map(|()| true)?))
+        };
+        let values = self.with_lists(ctx, opened, |lists| ask(lists).map(|_| ()), ask).await?;
+        Ok(values.into_iter().collect())
+    }
+
+    /// Answers a question over postings lists. What is missing of them is fetched in rounds,
+    /// usually one: `prepare` notes as much as it can at once.
+    async fn with_lists<T>(
+        &self,
+        ctx: &QueryContext,
+        opened: &Opened,
+        prepare: impl Fn(&KnownLists<'_>) -> Result<(), IndexError>,
+        ask: impl Fn(&KnownLists<'_>) -> Result<T, IndexError>,
+    ) -> Result<T, StoreError> {
+        let mut reserved = Reserved::new(&ctx.budget, 0)?;
+        let mut fetched: HashMap<u64, (Range<u64>, Bytes)> = HashMap::new();
+        loop {
+            ctx.cancel.check()?;
+            // Made anew each round: what looks at the lists may not live across a wait.
+            let wanted = {
+                let mut lists = KnownLists::new(&opened.header);
+                for (range, bytes) in fetched.values() {
+                    lists.add(range, bytes).map_err(|e| self.blame(e))?;
+                }
+                let mut wanted = lists.take_wanted();
+                if wanted.is_empty() && fetched.is_empty() {
+                    prepare(&lists).map_err(|e| self.blame(e))?;
+                    wanted = lists.take_wanted();
+                }
+                if wanted.is_empty() {
+                    let answer = ask(&lists).map_err(|e| self.blame(e))?;
+                    wanted = lists.take_wanted();
+                    if wanted.is_empty() {
+                        return Ok(answer);
+                    }
+                }
+                wanted
+            };
+            reserved.grow(wanted.iter().map(|r| r.end.saturating_sub(r.start)).sum())?;
+            let bytes = opened.index.read(&wanted).await?;
+            for (range, bytes) in wanted.into_iter().zip(bytes) {
+                fetched.insert(range.start, (range, bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The header of a block's index: fetched by ranges once, kept in a local file, mapped.
+//!
+//! ```text
+//! head of the index | tail of the index | length of the index u64 | crc32c u32 | "pyrrhaH1"
+//! ```
+//!
+//! All integers big-endian; the checksum is of everything before it.
+
+use std::io;
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use pyrrha_encoding::crc;
+use pyrrha_encoding::varint::{take_u32, take_u64};
+use pyrrha_env::Disk;
+use pyrrha_index::{HeaderLayout, IndexError, IndexHeader};
+
+use crate::door::Bucket;
+use crate::error::BucketError;
+
+const MAGIC: &[u8; 8] = b"pyrrhaH1";
+const TRAILER: usize = 8 + 4 + MAGIC.len();
+/// What is fetched of the end of an index before anything is known: of most blocks all of the tail.
+const FIRST_FETCH: u64 = 128 << 10;
+/// Largest header.
+const HEADER_MAX: u64 = 2 << 30;
+
+/// Reads the header that was kept in a file; `None` if there is none, or it is damaged.
+pub(super) fn load(disk: &dyn Disk, path: &Path, index_bytes: u64) -> Option<IndexHeader> {
+    if !disk.exists(path) {
+        return None;
+    }
+    let file = match disk.map(path) {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "kept header cannot be read and is fetched again");
+            return None;
+        }
+    };
+    let header = parts(&file, index_bytes).and_then(|parts| IndexHeader::open(&parts, index_bytes).ok());
+    if header.is_none() {
+        tracing::warn!(path = %path.display(), "kept header is damaged and is fetched again");
+        let _ = disk.remove_file(path);
+    }
+    header
+}
+
+/// The header's parts in a file that is whole and of an index of that length.
+fn parts(file: &Bytes, index_bytes: u64) -> Option<Bytes> {
+    let (parts, mut trailer) = file.split_at(file.len().checked_sub(TRAILER)?);
+    let length = take_u64(&mut trailer).ok()?;
+    let sum = take_u32(&mut trailer).ok()?;
+    let checked = &file[..parts.len() + 8];
+    let sound = length == index_bytes && trailer == MAGIC && sum == crc::checksum(checked);
+    sound.then(|| file.slice(..parts.len()))
+}
+
+/// Keeps a header's parts. Failing to do harms nothing but the next start.
+pub(super) fn keep(disk: &dyn Disk, path: &Path, parts: &[u8], index_bytes: u64) -> io::Result<()> {
+    let mut trailer = index_bytes.to_be_bytes().to_vec();
+    let sum = crc::checksum_append(crc::checksum(parts), &trailer);
+    trailer.extend_from_slice(&sum.to_be_bytes());
+    trailer.extend_from_slice(MAGIC);
+    if let Some(dir) = path.parent() {
+        disk.create_dir_all(dir)?;
+    }
+    let draft = path.with_extension("tmp");
+    if disk.exists(&draft) {
+        disk.remove_file(&draft)?;
+    }
+    let file = disk.create_new(&draft)?;
+    file.write_at(0, parts)?;
+    file.write_at(parts.len() as u64, &trailer)?;
+    // Not synced: what a power loss tears the checksum tells, and it is fetched again.
+    disk.rename(&draft, path)
+}
+
+/// Fetches the parts of a header: the end of the index, then what is missing of tail and head.
+pub(super) async fn fetch(bucket: &Bucket, key: &str, index_bytes: u64) -> Result<Bytes, BucketError> {
+    let damaged = |e: IndexError| BucketError::Corrupt { key: key.to_owned(), what: e.to_string() };
+    let first = index_bytes.saturating_sub(FIRST_FETCH);
+    let end = exactly(bucket, key, first..index_bytes).await?;
+    let toc = end.len().saturating_sub(HeaderLayout::TOC_BYTES as usize);
+    let layout = HeaderLayout::read(&end[toc..], index_bytes).map_err(damaged)?;
+    let bytes = layout.head.end.saturating_add(layout.tail.end - layout.tail.start);
+    if bytes > HEADER_MAX {
+        return Err(BucketError::TooLarge { key: key.to_owned(), bytes, limit: HEADER_MAX });
+    }
+    let head = async {
+        // A small index is here already.
+        if first == 0 {
+            Ok(end.slice(..layout.head.end as usize))
+        } else {
+            exactly(bucket, key, layout.head.clone()).await
+        }
+    };
+    let tail = async {
+        if layout.tail.start >= first {
+            return Ok(end.slice((layout.tail.start - first) as usize..));
+        }
+        let before = exactly(bucket, key, layout.tail.start..first).await?;
+        let mut tail = BytesMut::from(&before[..]);
+        tail.extend_from_slice(&end);
+        Ok(tail.freeze())
+    };
+    let (head, tail) = futures::future::try_join(head, tail).await?;
+    let mut parts = BytesMut::with_capacity(head.len() + tail.len());
+    parts.extend_from_slice(&head);
+    parts.extend_from_slice(&tail);
+    Ok(parts.freeze())
+}
+
+async fn exactly(bucket: &Bucket, key: &str, range: std::ops::Range<u64>) -> Result<Bytes, BucketError> {
+    let wanted = range.end - range.start;
+    let bytes = bucket.get_range(key, range).await?;
+    if bytes.len() as u64 != wanted {
+        return Err(BucketError::Corrupt { key: key.to_owned(), what: "index is cut short".to_owned() });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,301 @@
+//! Head and local blocks, and the bucket's blocks beside them, as one source without duplicates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::stream::StreamExt;
+use pyrrha_index::{KnownLists, RoaringBitmap, SeriesRow, label_values};
+use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::BlockEntry;
+
+use super::Gateway;
+use super::block::{BucketBlock, Opened, Reserved};
+use super::rows::Rows;
+use super::set::BucketSet;
+use super::stream::Selection;
+
+/// Blocks that are asked for labels at once.
+const BLOCKS_AT_ONCE: usize = 8;
+
+/// Gives the level-1 blocks whose data the local store holds in blocks.
+pub type LocalSources = Arc<dyn Fn(&TenantId) -> BTreeSet<BlockId> + Send + Sync>;
+
+/// A local store and the bucket as one.
+///
+/// A block of the bucket is left out while the local store has all that it was made from. What is
+/// read is pinned in this order: the local store, the list of its blocks, the manifest. A local
+/// block is removed only after the manifest names it, so it is seen in one of them; should it be
+/// seen in both, equal samples count once in the merge.
+pub struct BucketQueryable {
+    local: Arc<dyn Queryable>,
+    sources: LocalSources,
+    gateway: Arc<Gateway>,
+}
+
+impl BucketQueryable {
+    /// Reads `local`, which has blocks made from `sources`, and the blocks behind `gateway`.
+    pub fn new(local: Arc<dyn Queryable>, sources: LocalSources, gateway: Arc<Gateway>) -> Self {
+        Self { local, sources, gateway }
+    }
+
+    /// The bucket's blocks that a query of `range` has to read beside the local store.
+    fn blocks(&self, ctx: &QueryContext, range: TimeRange) -> Result<Vec<Arc<BucketBlock>>, StoreError> {
+        let local = (self.sources)(&ctx.tenant);
+        let hidden = |block: &BlockEntry| {
+            !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
+        };
+        match self.gateway.tenants.manifest(&ctx.tenant) {
+            Ok(manifest) => Ok(self.gateway.blocks_of(&ctx.tenant, &manifest.current(), range, hidden)),
+            Err(error) if ctx.partial_response => {
+                ctx.notices.gap(range, error.to_string());
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the blocks beside the local store for labels, some at a time.
+    fn ask<T, F>(
+        &self,
+        ctx: &QueryContext,
+        range: TimeRange,
+        ask: impl Fn(Arc<BucketBlock>, QueryContext) -> F,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let blocks = self.blocks(ctx, range)?;
+        let questions: Vec<_> = blocks
+            .into_iter()
+            .map(|block| {
+                let (missing, answer) = (block.range(), ask(block, ctx.clone()));
+                async move { (missing, answer.await) }
+            })
+            .collect();
+        let answers = async move {
+            Ok(futures::stream::iter(questions).buffer_unordered(BLOCKS_AT_ONCE).collect::<Vec<_>>().await)
+        };
+        let mut found = Vec::new();
+        for (missing, answer) in self.gateway.runtime.wait_while(&ctx.cancel, answers)? {
+            match answer {
+                Ok(answer) => found.push(answer),
+                Err(error) if ctx.partial_response => ctx.notices.gap(missing, error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Queryable for BucketQueryable {
+    fn select(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StoreError> {
+        if self.blocks(ctx, range)?.is_empty() {
+            let local = self.local.select(ctx, matchers, range, hints)?;
+            // It is the whole answer if nothing went from there to the bucket meanwhile.
+            if self.blocks(ctx, range)?.is_empty() {
+                return Ok(local);
+            }
+        }
+        // Sources are merged by all their labels, and a limit counts what comes out of the merge.
+        let hints = SelectHints { projection: None, ..hints.clone() };
+        let local = self.local.select(ctx, matchers, range, &hints)?;
+        let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
+        for block in self.blocks(ctx, range)? {
+            let selection = Selection {
+                block,
+                ctx: ctx.clone(),
+                matchers: matchers.to_vec(),
+                range,
+                hints: hints.clone(),
+            };
+            sources.push(Box::new(BucketSet::start(self.gateway.runtime.handle(), selection)));
+        }
+        sources.push(local);
+        Ok(pyrrha_storage::merge(ctx, sources, hints.limit))
+    }
+
+    fn label_names(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut all: BTreeSet<String> =
+            self.local.label_names(ctx, matcher_sets, range, 0)?.into_iter().collect();
+        let sets: Arc<[Vec<Matcher>]> = matcher_sets.into();
+        for found in self.ask(ctx, range, |block, ctx| names_of(block, ctx, sets.clone()))? {
+            all.extend(found);
+        }
+        Ok(limited(all, limit))
+    }
+
+    fn label_values(
+        &self,
+        ctx: &QueryContext,
+        name: &str,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut all: BTreeSet<String> =
+            self.local.label_values(ctx, name, matcher_sets, range, 0)?.into_iter().collect();
+        let sets: Arc<[Vec<Matcher>]> = matcher_sets.into();
+        for found in
+            self.ask(ctx, range, |block, ctx| values_of(block, ctx, name.to_owned(), sets.clone()))?
+        {
+            all.extend(found);
+        }
+        Ok(limited(all, limit))
+    }
+
+    fn series(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let mut all: BTreeSet<Labels> =
+            self.local.series(ctx, matcher_sets, range, limit)?.into_iter().collect();
+        let sets: Arc<[Vec<Matcher>]> = matcher_sets.into();
+        for found in self.ask(ctx, range, |block, ctx| series_of(block, ctx, sets.clone(), range, limit))? {
+            all.extend(found);
+        }
+        Ok(limited(all, limit))
+    }
+
+    fn exemplars(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<Exemplars>, StoreError> {
+        self.local.exemplars(ctx, matcher_sets, range)
+    }
+
+    fn metadata(
+        &self,
+        ctx: &QueryContext,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
+        self.local.metadata(ctx, metric)
+    }
+}
+
+/// The series that satisfy one of the matcher sets; all if there is none.
+async fn matching(
+    block: &BucketBlock,
+    ctx: &QueryContext,
+    opened: &Opened,
+    sets: &[Vec<Matcher>],
+) -> Result<RoaringBitmap, StoreError> {
+    if sets.is_empty() {
+        return block.matching(ctx, opened, &[]).await;
+    }
+    let mut found = RoaringBitmap::new();
+    for matchers in sets {
+        found |= block.matching(ctx, opened, matchers).await?;
+    }
+    Ok(found)
+}
+
+async fn names_of(
+    block: Arc<BucketBlock>,
+    ctx: QueryContext,
+    sets: Arc<[Vec<Matcher>]>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let opened = block.open().await?;
+    if sets.is_empty() {
+        return Ok(opened.header.label_value_counts().map(|(name, _)| name.to_owned()).collect());
+    }
+    let found = matching(&block, &ctx, opened, &sets).await?;
+    let mut rows = Rows::new(&block, opened, found);
+    let mut names = BTreeSet::new();
+    loop {
+        let group = rows.next(&ctx).await?;
+        if group.is_empty() {
+            break;
+        }
+        names.extend(group.iter().flat_map(|(_, row)| row.labels.iter().map(|&(name, _)| name)));
+    }
+    let text = |name| opened.header.symbol(name).map(str::to_owned).map_err(|e| block.blame(e));
+    names.into_iter().map(text).collect()
+}
+
+async fn values_of(
+    block: Arc<BucketBlock>,
+    ctx: QueryContext,
+    name: String,
+    sets: Arc<[Vec<Matcher>]>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let opened = block.open().await?;
+    if sets.is_empty() {
+        // The table of lists has all values.
+        let known = KnownLists::new(&opened.header);
+        let values = label_values(&known, &name, &[], 0, &ctx.cancel).map_err(|e| block.blame(e))?;
+        return Ok(values.into_iter().collect());
+    }
+    let found = matching(&block, &ctx, opened, &sets).await?;
+    if found.len() >= u64::from(opened.header.value_count(&name)) {
+        return block.values_within(&ctx, opened, &name, &found).await;
+    }
+    let mut rows = Rows::new(&block, opened, found);
+    let mut values = BTreeSet::new();
+    loop {
+        let group = rows.next(&ctx).await?;
+        if group.is_empty() {
+            return Ok(values);
+        }
+        for (_, row) in &group {
+            let labels = rows.labels(row)?;
+            values.extend(labels.get(&name).map(str::to_owned));
+        }
+    }
+}
+
+async fn series_of(
+    block: Arc<BucketBlock>,
+    ctx: QueryContext,
+    sets: Arc<[Vec<Matcher>]>,
+    range: TimeRange,
+    limit: usize,
+) -> Result<Vec<Labels>, StoreError> {
+    let opened = block.open().await?;
+    let found = matching(&block, &ctx, opened, &sets).await?;
+    let mut reserved = Reserved::new(&ctx.budget, found.serialized_size() as u64)?;
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let mut rows = Rows::new(&block, opened, found);
+    let mut all = Vec::new();
+    while all.len() < limit {
+        let group = rows.next(&ctx).await?;
+        if group.is_empty() {
+            break;
+        }
+        let in_range = |row: &SeriesRow| {
+            row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&range))
+        };
+        for (_, row) in group.iter().filter(|(_, row)| in_range(row)) {
+            let labels = rows.labels(row)?;
+            let text: usize = labels.iter().map(|l| l.name.len() + l.value.len() + 48).sum();
+            reserved.grow(text as u64)?;
+            all.push(labels);
+        }
+    }
+    all.truncate(limit);
+    Ok(all)
+}
+
+fn limited<T: Ord>(items: BTreeSet<T>, limit: usize) -> Vec<T> {
+    items.into_iter().take(if limit == 0 { usize::MAX } else { limit }).collect()
+}

@@ -1,0 +1,132 @@
+//! One block's answer to one selector, produced on the bucket's threads ahead of the query.
+
+use std::sync::Arc;
+
+use pyrrha_index::SeriesRow;
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, SeriesEntry};
+use pyrrha_model::{Matcher, StoreError, TimeRange};
+use tokio::sync::mpsc::Sender;
+
+use super::block::{BucketBlock, Opened, Reserved};
+use super::chunks::{self, WantedChunk};
+use super::labels::Translation;
+use super::rows::{self, Rows};
+
+/// Series of a piece.
+const PIECE_SERIES: usize = 64;
+/// Bytes of chunks after which a piece is full. A single series may have more.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// What a query wants of a block.
+pub(super) struct Selection {
+    pub(super) block: Arc<BucketBlock>,
+    pub(super) ctx: QueryContext,
+    pub(super) matchers: Vec<Matcher>,
+    pub(super) range: TimeRange,
+    pub(super) hints: SelectHints,
+}
+
+/// Some series, with the memory that they take of the query's budget.
+pub(super) struct Piece {
+    pub(super) batch: SeriesBatch,
+    _reserved: Reserved,
+}
+
+/// A series whose chunks are to be fetched.
+struct Found {
+    series: u32,
+    row: SeriesRow,
+    chunks: Vec<WantedChunk>,
+}
+
+impl Selection {
+    /// Sends the block's series, sorted by labels, and ends with an error if there is one. Waits
+    /// while the query is behind.
+    pub(super) async fn run(self, send: Sender<Result<Piece, StoreError>>) {
+        if let Err(error) = self.stream(&send).await {
+            // Nobody listens any more to a query that ended.
+            let _ = send.send(Err(error)).await;
+        }
+    }
+
+    async fn stream(&self, send: &Sender<Result<Piece, StoreError>>) -> Result<(), StoreError> {
+        let opened = self.block.open().await?;
+        let series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
+        let _reserved = Reserved::new(&self.ctx.budget, series.serialized_size() as u64)?;
+        let mut rows = Rows::new(&self.block, opened, series);
+        let mut translation = Translation::new(self.hints.projection.clone());
+        let mut left = if self.hints.limit == 0 { usize::MAX } else { self.hints.limit };
+        let (mut piece, mut bytes) = (Vec::new(), 0u64);
+        loop {
+            let group = rows.next(&self.ctx).await?;
+            if group.is_empty() {
+                break;
+            }
+            let _rows = Reserved::new(&self.ctx.budget, group.iter().map(|(_, row)| row_bytes(row)).sum())?;
+            for (series, row) in group {
+                let chunks = chunks::wanted(&row, self.range);
+                if chunks.is_empty() || left == 0 || !self.in_shard(opened, &row)? {
+                    continue;
+                }
+                left -= 1;
+                bytes += chunks.iter().map(WantedChunk::bytes).sum::<u64>();
+                piece.push(Found { series, row, chunks });
+                if piece.len() == PIECE_SERIES || bytes >= PIECE_BYTES {
+                    let found = std::mem::take(&mut piece);
+                    let ready = self.fetch(opened, found, bytes, &mut translation).await?;
+                    if send.send(Ok(ready)).await.is_err() {
+                        return Ok(());
+                    }
+                    bytes = 0;
+                }
+            }
+        }
+        if !piece.is_empty() {
+            let ready = self.fetch(opened, piece, bytes, &mut translation).await?;
+            let _ = send.send(Ok(ready)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether a series is in the query's shard, by the hash that every source uses.
+    fn in_shard(&self, opened: &Opened, row: &SeriesRow) -> Result<bool, StoreError> {
+        let Some((index, count)) = self.hints.shard else { return Ok(true) };
+        let labels = rows::labels(&self.block, opened, row)?;
+        Ok(labels.prometheus_hash() % u64::from(count.max(1)) == u64::from(index))
+    }
+
+    async fn fetch(
+        &self,
+        opened: &Opened,
+        piece: Vec<Found>,
+        bytes: u64,
+        translation: &mut Translation,
+    ) -> Result<Piece, StoreError> {
+        self.ctx.cancel.check()?;
+        let reserved = Reserved::new(&self.ctx.budget, bytes)?;
+        let mut counts = Vec::with_capacity(piece.len());
+        let mut wanted = Vec::new();
+        let mut batch = SeriesBatch::default();
+        for found in piece {
+            counts.push(found.chunks.len());
+            wanted.extend(found.chunks);
+            let start = batch.labels.len() as u32;
+            translation
+                .append(&self.ctx, &opened.header, &found.row.labels, &mut batch.labels)
+                .map_err(|e| self.block.blame(e))?;
+            let mut entry =
+                SeriesEntry { labels: start..batch.labels.len() as u32, ..SeriesEntry::default() };
+            entry.deleted.extend_from_slice(opened.tombstones.of(u64::from(found.series)));
+            batch.series.push(entry);
+        }
+        let mut chunks = chunks::fetch(&self.block, &wanted).await?.into_iter();
+        for (entry, count) in batch.series.iter_mut().zip(counts) {
+            entry.chunks.extend(chunks.by_ref().take(count));
+        }
+        Ok(Piece { batch, _reserved: reserved })
+    }
+}
+
+fn row_bytes(row: &SeriesRow) -> u64 {
+    (size_of_val(&row.chunks[..]) + size_of_val(&row.labels[..]) + size_of::<SeriesRow>()) as u64
+}

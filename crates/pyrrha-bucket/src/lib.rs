@@ -1,0 +1,36 @@
+//! The long-term tier: blocks and manifests on an object store, or in a directory that looks like
+//! one.
+//!
+//! ```text
+//! <prefix>/<tenant>/manifest/00000000000000000001.json   numbered manifests, the newest counts
+//!                   manifest/hint                        a number near the newest
+//!          <tenant>/<ULID>/index, chunks/000001...       data of a block
+//!          <tenant>/<ULID>/meta.json                     uploaded after the data
+//! ```
+//!
+//! [`Bucket`] is the only door to the store. Everything here but [`BucketRuntime`] is asynchronous
+//! and runs on that runtime's threads; synchronous callers wait outside of them.
+
+mod block_files;
+pub mod config;
+mod door;
+mod error;
+#[cfg(test)]
+mod faulty;
+mod gateway;
+mod manifest_store;
+mod rebuild;
+mod runtime;
+mod shipper;
+mod tenants;
+#[cfg(test)]
+mod worlds;
+
+pub use door::{Bucket, Counters, Created, ObjectInfo, Operation, RetryPolicy};
+pub use error::BucketError;
+pub use gateway::{BucketQueryable, CacheStats, Gateway, GatewayConfig, LocalSources};
+pub use manifest_store::BucketManifestStore;
+pub use rebuild::{FoundBlocks, find_blocks, rebuild_manifest};
+pub use runtime::BucketRuntime;
+pub use shipper::{Shipper, ShipperMetrics};
+pub use tenants::BucketTenants;

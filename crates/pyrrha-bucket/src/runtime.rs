@@ -1,0 +1,81 @@
+//! The bucket's own threads, and how synchronous callers wait for them.
+
+use std::future::Future;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use pyrrha_model::contract::CancelToken;
+use tokio::runtime::{Handle, Runtime};
+
+use crate::error::BucketError;
+
+/// How often a waiting query looks at its cancel flag.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A runtime for requests to object stores. They never run on the threads that serve HTTP or
+/// evaluate queries, and callers wait on a channel: nothing blocks on a runtime's thread.
+#[derive(Debug)]
+pub struct BucketRuntime {
+    /// Taken when this drops.
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
+
+impl BucketRuntime {
+    /// Starts so many threads.
+    pub fn start(threads: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .enable_all()
+            .thread_name("bucket")
+            .build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// Where tasks are started.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits for a task. Must not be called on a thread of a runtime.
+    pub fn wait<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T, BucketError>> + Send + 'static,
+    ) -> Result<T, BucketError> {
+        self.wait_while(&CancelToken::default(), task)
+    }
+
+    /// Waits for a task until `cancel` says stop, which stops the task too.
+    pub fn wait_while<T: Send + 'static>(
+        &self,
+        cancel: &CancelToken,
+        task: impl Future<Output = Result<T, BucketError>> + Send + 'static,
+    ) -> Result<T, BucketError> {
+        debug_assert!(Handle::try_current().is_err(), "waiting on a runtime's thread");
+        let (send, receive) = sync_channel(1);
+        let running = self.handle.spawn(async move {
+            let _ = send.send(task.await);
+        });
+        loop {
+            match receive.recv_timeout(LOOK_EVERY) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => return Err(BucketError::Closed),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(stopped) = cancel.check() {
+                        running.abort();
+                        return Err(stopped.into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for BucketRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Requests under way are given up; it may be dropped on a runtime's thread.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The manifests of a bucket's tenants, shared by whoever commits and whoever reads.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use pyrrha_env::Clock;
+use pyrrha_model::{StoreError, TenantId};
+use pyrrha_storage::manifest::{Manifest, ManifestState};
+use std::collections::HashMap;
+
+use crate::door::Bucket;
+use crate::manifest_store::BucketManifestStore;
+use crate::runtime::BucketRuntime;
+
+/// Tenants of a bucket. Methods that may send requests wait for them, so they must not be called on
+/// a thread of a runtime.
+#[derive(Debug)]
+pub struct BucketTenants {
+    bucket: Bucket,
+    runtime: Arc<BucketRuntime>,
+    clock: Arc<dyn Clock>,
+    manifests: RwLock<HashMap<TenantId, Arc<Manifest>>>,
+    /// Manifests are opened one at a time: two of one tenant in one process would race.
+    opening: Mutex<()>,
+}
+
+impl BucketTenants {
+    /// No tenant is known yet.
+    pub fn new(bucket: Bucket, runtime: Arc<BucketRuntime>, clock: Arc<dyn Clock>) -> Self {
+        Self { bucket, runtime, clock, manifests: RwLock::default(), opening: Mutex::default() }
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// The manifest of a tenant, opened if this is the first time. A tenant without one has no
+    /// blocks.
+    pub fn manifest(&self, tenant: &TenantId) -> Result<Arc<Manifest>, StoreError> {
+        let known = |tenant| self.manifests.read().get(tenant).cloned();
+        if let Some(manifest) = known(tenant) {
+            return Ok(manifest);
+        }
+        let _one = self.opening.lock();
+        if let Some(manifest) = known(tenant) {
+            return Ok(manifest);
+        }
+        let store = BucketManifestStore::new(self.bucket.clone(), self.runtime.clone(), tenant);
+        let manifest = Arc::new(Manifest::open(Arc::new(store), self.clock.clone())?);
+        self.manifests.write().insert(tenant.clone(), manifest.clone());
+        Ok(manifest)
+    }
+
+    /// The state of a tenant that was opened before.
+    pub(crate) fn known(&self, tenant: &TenantId) -> Option<Arc<ManifestState>> {
+        self.manifests.read().get(tenant).map(|m| m.current())
+    }
+
+    /// All tenants that were opened before.
+    pub fn all(&self) -> Vec<TenantId> {
+        let mut all: Vec<TenantId> = self.manifests.read().keys().cloned().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Opens every tenant that has a directory in the bucket.
+    pub fn discover(&self) -> Result<Vec<TenantId>, StoreError> {
+        let bucket = self.bucket.clone();
+        let names = self.runtime.wait(async move { bucket.list_dirs("").await })?;
+        // Other names are not ours.
+        let found: Vec<TenantId> = names.iter().filter_map(|name| TenantId::new(name).ok()).collect();
+        for tenant in &found {
+            self.manifest(tenant)?;
+        }
+        Ok(found)
+    }
+
+    /// Reads what others committed since. Goes on after an error, and gives the first.
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        let manifests: Vec<Arc<Manifest>> = self.manifests.read().values().cloned().collect();
+        let mut result = Ok(());
+        for manifest in manifests {
+            if let Err(error) = manifest.refresh() {
+                result = result.and(Err(error.into()));
+            }
+        }
+        result
+    }
+}
