@@ -54,6 +54,8 @@ pub struct StorageConfig {
     /// Blocks, log and head chunks together, of all tenants: beyond so many bytes the oldest blocks
     /// are removed; 0: any number.
     pub retention_bytes: u64,
+    /// Whether blocks go to a bucket: then retention removes none that is not there.
+    pub keep_unshipped: bool,
     /// Whether blocks are compacted here.
     pub compaction: bool,
     /// Memory that a compaction may take, bytes.
@@ -84,6 +86,7 @@ impl StorageConfig {
             retention: Duration::ZERO,
             tenant_retention: BTreeMap::new(),
             retention_bytes: 0,
+            keep_unshipped: false,
             compaction: true,
             compaction_memory_bytes: 256 << 20,
         }

@@ -13,6 +13,7 @@ mod quarantine;
 mod queryable;
 mod replay;
 mod retention;
+mod shipping;
 mod sink;
 mod snapshot;
 mod tenant;
@@ -112,7 +113,7 @@ impl Db {
     }
 
     /// The live blocks of a tenant that can be read, by time.
-    pub fn blocks(&self, tenant: &TenantId) -> Vec<Block> {
+    pub fn open_blocks(&self, tenant: &TenantId) -> Vec<Block> {
         self.shared.tenants.get(tenant).map(|t| t.blocks()).unwrap_or_default()
     }
 

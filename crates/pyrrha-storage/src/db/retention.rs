@@ -134,8 +134,9 @@ impl Shared {
         attempt().or_else(|error| if self.reserve.release_since(failures) { attempt() } else { Err(error) })
     }
 
-    /// Removes the live blocks for which `gone` is true.
-    fn remove_blocks(
+    /// Removes the live blocks for which `gone` is true, but none that a bucket is to have and has
+    /// not.
+    pub(crate) fn remove_blocks(
         &self,
         tenant: &Tenant,
         why: &'static str,
@@ -144,7 +145,12 @@ impl Shared {
         // A cut changes the list of blocks too.
         let _cuts = tenant.cuts.lock();
         let current = tenant.manifest.current();
-        let old: Vec<BlockId> = current.blocks.values().filter(|b| gone(b)).map(|b| b.ulid).collect();
+        let old: Vec<BlockId> = current
+            .blocks
+            .values()
+            .filter(|b| gone(b) && self.may_leave(tenant, b.ulid))
+            .map(|b| b.ulid)
+            .collect();
         if old.is_empty() {
             return Ok(());
         }

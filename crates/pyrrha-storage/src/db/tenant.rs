@@ -25,6 +25,8 @@ pub(crate) struct Tenant {
     /// Cuts come one after another. Whoever changes the list of blocks holds this.
     pub(crate) cuts: Mutex<CutState>,
     pub(crate) compaction: Mutex<CompactionState>,
+    /// Blocks whose data a bucket holds too.
+    pub(crate) shipped: Mutex<BTreeSet<BlockId>>,
     /// What a query reads, taken at once, so that a cut neither hides nor doubles a sample.
     pub(crate) view: RwLock<TenantView>,
 }
@@ -132,6 +134,7 @@ impl Shared {
             manifest,
             cuts: Mutex::default(),
             compaction: Mutex::default(),
+            shipped: Mutex::default(),
             view: RwLock::new(view),
         })
     }
