@@ -111,8 +111,10 @@ fn main() {
         || Db::open(StorageConfig::new(Path::new(&dir)), Arc::new(OsDisk), clock.clone()).expect("opens");
     let before = clock.monotonic();
     let db = open();
+    let writable = clock.monotonic() - before;
+    db.wait_recovered();
     println!(
-        "first open: {:?}, {} samples replayed",
+        "first open: writable after {writable:?}, recovered after {:?}, {} samples replayed",
         clock.monotonic() - before,
         db.metrics().replayed.get()
     );

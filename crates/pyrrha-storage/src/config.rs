@@ -37,6 +37,9 @@ pub struct StorageConfig {
     pub quiet_before_cut: Duration,
     /// A head range that lies well in the past is cut when nothing was appended to it for so long.
     pub idle_cut_after: Duration,
+    /// Memory for samples that come in before the log is replayed, in bytes. Beyond it writes are
+    /// turned away until recovery has made room.
+    pub side_head_bytes: u64,
     /// Longest time between two checkpoints while samples come in.
     pub checkpoint_every: Duration,
     /// Samples in the log since the last checkpoint that cause the next one; with many series it
@@ -79,6 +82,7 @@ impl StorageConfig {
             max_metadata_per_tenant: 100_000,
             quiet_before_cut: Duration::from_secs(60),
             idle_cut_after: Duration::from_secs(30 * 60),
+            side_head_bytes: 512 << 20,
             checkpoint_every: Duration::from_secs(3 * 60),
             checkpoint_after_samples: 2_000_000,
             disk_reserve_bytes: 64 << 20,

@@ -4,6 +4,7 @@
 //! <data>/VERSION  LOCK  wal/  checkpoint/  head/<tenant>/  bucket/<tenant>/<ULID>/
 //! ```
 
+mod awaiting;
 mod checkpoint;
 mod compaction;
 mod cut;
@@ -11,6 +12,7 @@ mod jobs;
 mod open;
 mod quarantine;
 mod queryable;
+mod recovery;
 mod replay;
 mod retention;
 mod shipping;
@@ -34,9 +36,11 @@ use crate::head::{Cardinality, CommitLog, HeadAppender};
 use crate::metrics::Metrics;
 use crate::space::Reserve;
 use crate::wal::checkpoint::Checkpoints;
-use crate::wal::{DamageReason, DamageReport, LogPosition, Wal};
+use crate::wal::{DamageReport, LogPosition, Wal};
 use checkpoint::LastCheckpoint;
 use compaction::Compactor;
+use recovery::{Driver, Recovery};
+pub use recovery::{RecoveryPhase, RecoveryStatus};
 use retention::RetentionState;
 use sink::{HeadSink, Tenants};
 
@@ -56,12 +60,20 @@ pub struct Db {
     threaded: bool,
     /// Housekeeping is done by one thread at a time.
     housekeeping: Mutex<()>,
-    /// What could not be read of the log.
-    damage: DamageReport,
+    recoverer: Mutex<Recoverer>,
     /// The log has nothing before this.
     truncated: Mutex<LogPosition>,
     closed: AtomicBool,
     _lock: Box<dyn DiskLock>,
+}
+
+/// Who drives recovery.
+#[derive(Debug, Default)]
+enum Recoverer {
+    #[default]
+    Nobody,
+    Thread(std::thread::JoinHandle<()>),
+    Caller(Box<Driver>),
 }
 
 /// What the database and its readers share.
@@ -73,6 +85,7 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     tenants: Tenants,
     reserve: Reserve,
+    recovery: Recovery,
 }
 
 impl Db {
@@ -86,15 +99,47 @@ impl Db {
         &self.wal
     }
 
-    /// What could not be read of the log when the database was opened.
-    pub fn log_damage(&self) -> &DamageReport {
-        &self.damage
+    /// What could not be read of the log. Known when all of it is replayed.
+    pub fn log_damage(&self) -> DamageReport {
+        self.shared.recovery.damage()
     }
 
-    /// Whether the disk refused to give a part of the log. Another start may find it readable: in
-    /// this run nothing of the log is truncated or passed over by a checkpoint.
-    fn keeps_whole_log(&self) -> bool {
-        self.damage.places.iter().any(|place| place.reason == DamageReason::Unreadable)
+    /// How far recovery has come.
+    pub fn recovery_status(&self) -> RecoveryStatus {
+        self.shared.recovery.status()
+    }
+
+    /// Whether everything acknowledged before the start can be read.
+    pub fn is_recovered(&self) -> bool {
+        self.shared.recovery.is_done()
+    }
+
+    /// Waits until everything acknowledged before the start can be read; false if nobody drives
+    /// recovery or it failed.
+    pub fn wait_recovered(&self) -> bool {
+        self.shared.recovery.wait_until(|| self.is_recovered(), || false)
+    }
+
+    /// Lets recovery begin, see [`open_held`](Self::open_held).
+    pub fn release_recovery(&self) {
+        self.shared.recovery.release();
+    }
+
+    /// Does a bit of recovery where that is the caller's job; false when all is done.
+    pub fn recover_step(&self) -> Result<bool, StorageError> {
+        match &mut *self.recoverer.lock() {
+            Recoverer::Caller(driver) => driver.step(),
+            Recoverer::Nobody | Recoverer::Thread(_) => Ok(false),
+        }
+    }
+
+    /// Ends the thread of recovery, wherever it is.
+    fn stop_recovery(&self) {
+        self.shared.recovery.stop();
+        if let Recoverer::Thread(thread) = std::mem::take(&mut *self.recoverer.lock()) {
+            // What it panicked with has been told.
+            let _ = thread.join();
+        }
     }
 
     /// Whether writes are refused because the disk is full.
@@ -169,16 +214,19 @@ impl Db {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.stop_recovery();
         self.wal.stop();
         let _one = self.housekeeping.lock();
         self.compactor.stop();
-        if self.keeps_whole_log() { Ok(()) } else { self.checkpoint() }
+        // A head that is not recovered has nothing that the log has not.
+        if self.shared.keeps_whole_log() || !self.is_recovered() { Ok(()) } else { self.checkpoint() }
     }
 
-    /// Housekeeping; to be called about once a second, by one thread.
+    /// Housekeeping; to be called about once a second, by one thread. Before the database is
+    /// recovered nothing is cut, removed or checkpointed.
     pub fn maintain(&self) -> Result<(), StorageError> {
         let _one = self.housekeeping.lock();
-        let result = self.keep_house();
+        let result = if self.is_recovered() { self.keep_house() } else { Ok(()) };
         self.shared.reserve.restore();
         result
     }
@@ -195,7 +243,7 @@ impl Db {
         }
         results.push(self.retain());
         results.push(self.compact_beside());
-        if !self.keeps_whole_log() {
+        if !self.shared.keeps_whole_log() {
             results.push(self.truncate_log());
             if !self.is_disk_full() {
                 self.checkpoint_if_due();
@@ -220,6 +268,9 @@ impl Ingest for Db {
         }
         self.shared.reserve.check_writable()?;
         let tenant = self.shared.tenant(tenant)?;
+        if !tenant.head.is_recovered() {
+            self.shared.check_side_heads()?;
+        }
         Ok(Box::new(HeadAppender::open(tenant.head.clone(), self.log.clone())?))
     }
 }

@@ -22,11 +22,13 @@ use crate::config::StorageConfig;
 use crate::db::HeadStats;
 use crate::metrics::Metrics;
 use crate::wal::{LogBatch, LogPosition};
-use admission::{Admission, Newest, is_cut};
+use admission::{Admission, Newest};
 use data::{Appended, ChunkRules, HeadData};
 use directory::Directory;
 use extras::Extras;
 use order::LabelOrder;
+use paged::Paged;
+use recover::RecoveryState;
 
 mod admission;
 mod appender;
@@ -43,6 +45,7 @@ mod keys;
 mod label_query;
 mod order;
 mod paged;
+mod recover;
 mod sealed;
 mod select;
 mod side;
@@ -73,6 +76,7 @@ pub(crate) struct Head {
     in_flight: AtomicUsize,
     /// A batch was abandoned: admitted samples are reset once nothing is in flight.
     draining: AtomicBool,
+    recovery: RecoveryState,
 }
 
 impl Head {
@@ -100,42 +104,46 @@ impl Head {
             extras: RwLock::default(),
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            recovery: RecoveryState::default(),
         }
     }
 
     /// The series of `labels`, and whether it is new.
     fn find_or_create(&self, admission: &mut Admission, labels: &Labels) -> Result<(u32, bool), Refused> {
-        self.series_of(admission, labels, self.config.max_series_per_tenant)
-    }
-
-    /// The same under a limit of series (0: none).
-    fn series_of(
-        &self,
-        admission: &mut Admission,
-        labels: &Labels,
-        limit: usize,
-    ) -> Result<(u32, bool), Refused> {
         let (hash, found) = {
             let directory = self.directory.read();
             let hash = directory.hash(labels);
             (hash, directory.find(hash, labels))
         };
         if let Some(series) = found {
-            return Ok((series, false));
+            return Ok((self.admitted(admission, series), false));
         }
         let mut directory = self.directory.write();
-        if limit > 0 && directory.len() >= limit {
+        // Recovery may have created it since.
+        if let Some(series) = directory.find(hash, labels) {
+            return Ok((self.admitted(admission, series), false));
+        }
+        let limit = self.config.max_series_per_tenant;
+        // Which series are new is known after recovery only.
+        if limit > 0 && directory.len() >= limit && self.is_recovered() {
             return Err(Refused::Limit(format!("per-tenant series limit reached: limit={limit}")));
         }
         let series = directory.create(hash, labels);
-        drop(directory);
         let len = series as usize + 1;
+        // Who finds the series finds its place too.
+        self.data.write().hot.grow(len);
+        drop(directory);
         admission.newest.grow(len);
-        let mut data = self.data.write();
-        data.hot.grow(len);
-        drop(data);
         self.metrics.series_created.add(1);
         Ok((series, true))
+    }
+
+    /// Makes room in the admission for a series that recovery may have created.
+    fn admitted(&self, admission: &mut Admission, series: u32) -> u32 {
+        if admission.newest.len() <= series as usize {
+            admission.newest.grow(series as usize + 1);
+        }
+        series
     }
 
     /// Visits the labels of a series.
@@ -143,8 +151,14 @@ impl Head {
         self.directory.read().pairs(series).for_each(|(name, value)| visit(name, value));
     }
 
-    /// Makes a durable batch visible.
+    /// Makes a durable batch visible, at the end of recovery if that goes on.
     pub(crate) fn apply(&self, batch: &LogBatch, position: LogPosition) {
+        if self.take_unjudged(batch, position) {
+            self.metrics.samples.add(batch.refs.len() as u64);
+            self.metrics.histograms.add(batch.histograms.len() as u64);
+            self.metrics.exemplars.add(batch.exemplars.len() as u64);
+            return;
+        }
         let appended = self.append(batch, position);
         self.metrics.samples.add(appended.floats);
         self.metrics.histograms.add(appended.histograms);
@@ -165,6 +179,7 @@ impl Head {
     /// Ends a batch that was submitted, applied or not.
     pub(crate) fn settled(&self, applied: bool) {
         if !applied {
+            self.recovery.withdrawn();
             self.metrics.batches_abandoned.add(1);
             self.draining.store(true, Ordering::Release);
         }
@@ -179,8 +194,18 @@ impl Head {
         }
     }
 
-    /// Makes what is admitted equal to what is applied.
+    /// Makes what is admitted equal to what is applied. Before the head is recovered that is not
+    /// known: every sample counts as the first of its series then.
     fn reset_admission(&self, admission: &mut Admission) {
+        if !self.is_recovered() {
+            let len = admission.newest.len();
+            (admission.newest, admission.newest_time) = (Paged::default(), None);
+            admission.newest.grow(len);
+            admission.histograms.clear();
+            admission.exemplars.reset(&exemplars::ExemplarRing::default());
+            admission.metadata.clear();
+            return;
+        }
         {
             let extras = self.extras.read();
             admission.exemplars.reset(&extras.exemplars);
@@ -198,39 +223,6 @@ impl Head {
                 admission.newest_time = admission.newest_time.max(Some(newest.t));
             }
         }
-    }
-
-    /// Finds or creates a series that the log defines.
-    pub(crate) fn recover_series(&self, labels: &Labels) -> u32 {
-        let mut admission = self.admission.lock();
-        self.series_of(&mut admission, labels, 0).map_or(u32::MAX, |(series, _)| series)
-    }
-
-    /// Applies a batch of the log. Samples that the head or a block has already are left out.
-    pub(crate) fn recover(&self, batch: &mut LogBatch, position: LogPosition) {
-        {
-            let admission = self.admission.lock();
-            let gone = |t| is_cut(&admission.cut, t);
-            let floats = batch.refs.iter_mut().zip(&batch.times);
-            floats.filter(|(_, t)| gone(**t)).for_each(|(series, _)| *series = u32::MAX);
-            batch.histograms.retain(|h| !gone(h.t));
-        }
-        let samples = batch.samples() as u64;
-        self.append_extras(batch, position);
-        let recovered = {
-            let mut data = self.data.write();
-            data.now = self.clock.monotonic();
-            data.recover_batch(batch, position)
-        };
-        self.metrics.replayed.add(recovered.new);
-        self.metrics.replay_skipped.add(samples - recovered.new - recovered.lost);
-        self.metrics.replay_lost.add(recovered.lost);
-    }
-
-    /// Ends recovery.
-    pub(crate) fn recovered(&self) {
-        self.extras.write().exemplars.tidy();
-        self.reset_admission(&mut self.admission.lock());
     }
 
     /// Moves sealed chunks from memory to files in `dir`; `all` includes pages that are not full.

@@ -15,7 +15,7 @@ pub mod tsdb;
 pub mod wal;
 
 pub use config::StorageConfig;
-pub use db::{BlockCounts, Db, HeadStats};
+pub use db::{BlockCounts, Db, HeadStats, RecoveryPhase, RecoveryStatus};
 pub use error::StorageError;
 pub use head::Cardinality;
 pub use metrics::Metrics;

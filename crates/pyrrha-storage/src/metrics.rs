@@ -20,6 +20,27 @@ impl Counter {
     }
 }
 
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Takes away `n`, which was added before.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Reasons for which samples are refused, in the order of [`Metrics::refused`].
 pub const REFUSAL_REASONS: [&str; 9] = [
     "out_of_order",
@@ -65,6 +86,16 @@ pub struct Metrics {
     pub replay_lost: Counter,
     /// Logged samples that replay brought back.
     pub replayed: Counter,
+    /// Bytes of batches that wait for their head to be recovered.
+    pub side_head_bytes: Gauge,
+    /// Samples that were acknowledged before their head was recovered.
+    pub side_head_samples: Counter,
+    /// Of those, the ones that turned out to be newer than their series.
+    pub side_in_order: Counter,
+    /// Of those, the ones that turned out to be older than their series.
+    pub side_out_of_order: Counter,
+    /// Of those, the ones dropped because another value of that time had been acknowledged before.
+    pub side_conflicts: Counter,
     /// Batches whose log write failed.
     pub batches_abandoned: Counter,
     /// Blocks cut from heads.

@@ -18,6 +18,7 @@ mod error;
 mod frame;
 mod histogram;
 mod metrics;
+mod packed;
 mod queue;
 mod record;
 mod recover;
@@ -36,12 +37,14 @@ use pyrrha_env::{Clock, Disk};
 use crate::durable;
 
 pub use batch::{LogBatch, LogEntry, LogHistogram, LogPosition, WalSink};
+use checkpoint::UsedSegments;
 use committer::Shared;
 pub use committer::Ticket;
 pub use damage::{Damage, DamageReason, DamageReport};
 pub use error::WalError;
 pub use metrics::{Count, SYNC_BOUNDS, WalMetrics};
-pub use replay::Replay;
+pub use packed::PackedBatch;
+pub use replay::{OldLog, Replay, ReplaySink};
 use writer::Writer;
 
 /// Settings of the log.
@@ -85,8 +88,7 @@ pub struct Wal {
 
 impl Wal {
     /// Opens the log in `dir`, creating it if there is none, and gives what it holds from `from` on
-    /// (default: everything). New batches never go to a segment that is there already, so writing
-    /// may start before the replay has ended.
+    /// (default: everything).
     ///
     /// Fails if the disk does, if a segment has another format version, or, in strict mode, if
     /// anything is damaged.
@@ -97,29 +99,36 @@ impl Wal {
         clock: Arc<dyn Clock>,
         from: LogPosition,
     ) -> Result<(Self, Replay), WalError> {
-        durable::create_dir(&*disk, dir).map_err(|e| WalError::io("create directory", dir, e))?;
-        let recovered = recover::recover(&disk, dir, from)?;
-        let metrics = Arc::new(WalMetrics::default());
-        metrics.torn_bytes.add(recovered.report.torn_bytes);
-        recovered.report.places.iter().for_each(|damage| metrics.damaged(damage));
-        let replay = |metrics| {
-            let (plan, report) = (recovered.plan.clone(), recovered.report.clone());
-            Replay::new(disk.clone(), metrics, from, plan, report)
-        };
-        if config.strict {
-            let mut check = replay(Arc::default());
-            while check.next().is_some() {}
-            if !check.report().is_clean() {
-                return Err(WalError::Damaged(check.report().to_string()));
-            }
+        let strict = config.strict;
+        let (wal, old) = Self::open_beside(config, dir, disk, clock, from.into())?;
+        if strict {
+            old.check(from)?;
         }
-        let replay = replay(metrics.clone());
-        let mut writer = Writer::new(dir, disk, clock, metrics.clone(), config.segment_bytes);
-        writer.closed = recovered.closed;
+        Ok((wal, old.replay(from)))
+    }
+
+    /// As [`open`](Self::open), for a caller who does not know yet where replay starts, only which
+    /// segments are `used`. It reads the headers of the segments and the
+    /// records of the last one, so the time it takes does not grow with the log. New batches never
+    /// go to a segment that is there already, so writing may start before the replay has.
+    pub fn open_beside(
+        config: WalConfig,
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        used: UsedSegments,
+    ) -> Result<(Self, OldLog), WalError> {
+        durable::create_dir(&*disk, dir).map_err(|e| WalError::io("create directory", dir, e))?;
+        let recovered = recover::recover(&disk, dir, used)?;
+        let metrics = Arc::new(WalMetrics::default());
+        metrics.torn_bytes.add(recovered.torn_bytes);
+        let mut writer = Writer::new(dir, disk.clone(), clock, metrics.clone(), config.segment_bytes);
+        writer.closed.clone_from(&recovered.closed);
         writer.next = recovered.next;
         metrics.segments.set(writer.size().0);
-        let shared = Arc::new(Shared::new(config, metrics, writer));
-        Ok((Self { shared, thread: Mutex::new(None) }, replay))
+        let shared = Arc::new(Shared::new(config, metrics.clone(), writer));
+        let old = OldLog { disk, metrics, recovered };
+        Ok((Self { shared, thread: Mutex::new(None) }, old))
     }
 
     /// Sets the head side, without a thread: the thread that waits for a batch commits it.

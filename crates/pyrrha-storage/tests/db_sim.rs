@@ -82,7 +82,9 @@ impl Run {
                 disk_reserve_bytes: 8 << 10,
                 ..StorageConfig::new("data")
             };
-            match Db::open_single_threaded(config, Arc::new(self.disk.clone()), self.clock.clone()) {
+            match Db::open_stepwise(config, Arc::new(self.disk.clone()), self.clock.clone())
+                .and_then(|db| self.recover(db))
+            {
                 // The disk failed on the way: another start finds what this one could not read.
                 Ok(db) if !db.log_damage().is_clean() || self.disk.is_off() => {
                     assert!(self.faults, "seed {}: {}", self.seed, db.log_damage());
@@ -111,6 +113,20 @@ impl Run {
             }
         }
         panic!("seed {}: does not open: {last}", self.seed);
+    }
+
+    /// Recovers, while requests come in.
+    fn recover(&mut self, db: Db) -> Result<Db, StorageError> {
+        self.db = Some(db);
+        let mut result = Ok(true);
+        while let (Ok(true), Some(db)) = (&result, &self.db) {
+            result = db.recover_step();
+            if result.is_ok() && self.rng.percent(30) {
+                self.append();
+            }
+        }
+        let db = self.db.take();
+        result.map(|_| db.expect("nobody else takes it"))
     }
 
     fn append(&mut self) {

@@ -26,8 +26,13 @@ const SCRAPE_MS: i64 = 15_000;
 struct Known {
     /// Its bits, if it was acknowledged or found after a crash.
     kept: Option<u64>,
-    /// Bits of samples whose fate nobody was told.
+    /// Bits of samples of earlier lives whose fate nobody was told.
     doubtful: BTreeSet<u64>,
+    /// The same of this life, while the database recovers.
+    fresh: BTreeSet<u64>,
+    /// One of the doubtful ones was acknowledged while the database recovered: it may have lost to
+    /// another, but a sample is there (decision 4).
+    owed: bool,
 }
 
 type Model = BTreeMap<(usize, usize), BTreeMap<i64, Known>>;
@@ -86,6 +91,47 @@ impl Run {
         Db::open_single_threaded(self.config.clone(), disk, clock)
     }
 
+    /// The same, with recovery still to be done.
+    fn open_stepwise(&self) -> Result<Db, StorageError> {
+        let (disk, clock) = (Arc::new(self.disk.clone()), self.clock.clone());
+        Db::open_stepwise(self.config.clone(), disk, clock)
+    }
+
+    /// Recovers while requests come in and the disk does what it likes; false if the process is to
+    /// die before it is through.
+    fn recover(&mut self, db: &Db) -> bool {
+        let mut failures = 0;
+        loop {
+            match self.rng.below(40) {
+                0 => self.disk.fail_op_in(DiskOp::SyncData, self.rng.below(4), Fault::Io),
+                1 => self.disk.fail_in(self.rng.below(30), Fault::PowerOff),
+                2 => self.disk.fail_in(self.rng.below(30), Fault::Io),
+                3 => return false,
+                4 => {
+                    let result = db.maintain();
+                    self.note(|| format!("maintain {result:?}"));
+                }
+                5..20 => self.append(db),
+                _ => {}
+            }
+            match db.recover_step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.note(|| format!("recovery: {error}"));
+                    self.disk.heal_unless_off();
+                    failures += 1;
+                    if failures > 20 || self.disk.is_off() {
+                        return false;
+                    }
+                }
+            }
+        }
+        self.disk.heal_unless_off();
+        self.note(|| "recovered".into());
+        !self.disk.is_off()
+    }
+
     /// One process: open under faults, check, work under faults, die.
     fn live(&mut self) {
         match self.rng.below(10) {
@@ -94,10 +140,14 @@ impl Run {
             3 => self.disk.fail_in(self.rng.below(60), Fault::Full),
             _ => {}
         }
-        let opened = self.open();
+        for known in self.model.values_mut().flat_map(BTreeMap::values_mut) {
+            known.doubtful.append(&mut known.fresh);
+        }
+        let stepwise = self.rng.percent(60);
+        let opened = if stepwise { self.open_stepwise() } else { self.open() };
         self.disk.heal_unless_off();
         match opened {
-            Ok(db) if !self.disk.is_off() => {
+            Ok(db) if !self.disk.is_off() && (!stepwise || self.recover(&db)) => {
                 self.note(|| "opened".into());
                 // A block that could not be read at the start makes queries fail, and a segment
                 // of the log is told as damage: the operator looks after the disk and restarts.
@@ -174,11 +224,20 @@ impl Run {
         self.note(|| format!("append {tenant} {} {:?} {admitted:?}", admitted.len(), result.as_ref().err()));
         for (series, t, bits) in admitted {
             let known = self.model.entry((tenant, series)).or_default().entry(t).or_default();
-            match (&result, known.kept) {
+            match (&result, known.kept, db.is_recovered()) {
                 // An exact repetition of what is there.
-                (_, Some(kept)) => assert_eq!(kept, bits, "seed {}: admitted twice {series} {t}", self.seed),
-                (Ok(_), None) => known.kept = Some(bits),
-                (Err(_), None) => drop(known.doubtful.insert(bits)),
+                (_, Some(kept), true) => {
+                    assert_eq!(kept, bits, "seed {}: admitted twice {series} {t}", self.seed)
+                }
+                // What was acknowledged first stays.
+                (_, Some(_), false) => {}
+                (Ok(_), None, false) if !known.doubtful.is_empty() => {
+                    known.doubtful.insert(bits);
+                    known.owed = true;
+                }
+                (Ok(_), None, _) => known.kept = Some(bits),
+                (Err(_), None, true) => drop(known.doubtful.insert(bits)),
+                (Err(_), None, false) => drop(known.fresh.insert(bits)),
             }
         }
     }
@@ -187,7 +246,7 @@ impl Run {
     fn recovered(&mut self, db: &Db) {
         self.check(db, true);
         for known in self.model.values_mut().flat_map(BTreeMap::values_mut) {
-            known.doubtful.clear();
+            known.doubtful = std::mem::take(&mut known.fresh);
         }
     }
 
@@ -218,10 +277,11 @@ impl Run {
                             let may = restarted && known.doubtful.contains(bits);
                             assert!(may, "seed {seed}: was refused and is there: {tenant}/{series} {t}");
                             known.kept = Some(*bits);
+                            known.owed = false;
                         }
                     }
                 }
-                for (t, known) in times.iter().filter(|(_, known)| known.kept.is_some()) {
+                for (t, known) in times.iter().filter(|(_, known)| known.kept.is_some() || known.owed) {
                     assert!(
                         have.contains_key(t),
                         "seed {seed}: lost {tenant}/{series} {t} {known:?} restarted {restarted}, there are {have:?}"

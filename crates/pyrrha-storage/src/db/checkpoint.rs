@@ -11,8 +11,7 @@ use super::tenant::Tenant;
 use super::{Db, Shared};
 use crate::error::StorageError;
 use crate::head::{CHECKPOINT_TENANT, HeadRestorer, parse_file_name};
-use crate::wal::LogPosition;
-use crate::wal::checkpoint::{Checkpoint, Checkpoints};
+use crate::wal::checkpoint::Checkpoint;
 
 /// A series in a checkpoint takes about as many bytes as so many samples in the log.
 const SAMPLES_PER_SERIES: u64 = 40;
@@ -85,48 +84,43 @@ impl Shared {
         self.config.dir.join("checkpoint")
     }
 
-    /// Brings the heads to what the newest checkpoint has, and returns where replay starts: at the
-    /// beginning of the log if no checkpoint is of use.
-    pub(crate) fn restore(&self, checkpoints: &Checkpoints) -> Result<LogPosition, StorageError> {
-        let Some(checkpoint) = checkpoints.latest()? else { return Ok(LogPosition::default()) };
-        match self.restore_heads(&checkpoint) {
-            Ok(()) => {
-                // A process that was killed may not have come to make its name durable. What begins
-                // here must not begin elsewhere after a power loss.
-                let dir = self.checkpoint_dir();
-                self.disk.sync_dir(&dir).map_err(StorageError::io("sync directory", &dir))?;
-                Ok(checkpoint.position)
-            }
-            Err(error) => {
-                tracing::error!(checkpoint = checkpoint.number, %error, "checkpoint is of no use, the whole log is read");
-                self.tenants.clear();
-                self.open_tenants()?;
-                Ok(LogPosition::default())
-            }
-        }
+    /// A process that was killed may not have come to make the checkpoint's name durable. What
+    /// begins at it must not begin elsewhere after a power loss.
+    pub(super) fn keep_checkpoints(&self) -> Result<(), StorageError> {
+        let dir = self.checkpoint_dir();
+        self.disk.sync_dir(&dir).map_err(StorageError::io("sync directory", &dir))
     }
 
-    fn restore_heads(&self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
+    /// Brings the head whose sections begin at `section` to what the checkpoint has of it; false
+    /// behind the last one.
+    pub(super) fn restore_next(
+        &self,
+        checkpoint: &Checkpoint,
+        section: &mut usize,
+    ) -> Result<bool, StorageError> {
         let damaged = |error: DecodeError| {
             StorageError::Store(pyrrha_model::StoreError::new(
                 pyrrha_model::ErrorKind::Corrupt,
                 format!("checkpoint does not decode number={}: {error}", checkpoint.number),
             ))
         };
-        let mut sections = checkpoint.sections.iter().peekable();
-        while let Some((kind, payload)) = sections.next() {
-            let tenant = std::str::from_utf8(payload).ok().and_then(|id| TenantId::new(id).ok());
-            let (CHECKPOINT_TENANT, Some(id)) = (*kind, tenant) else {
-                return Err(damaged(DecodeError::Malformed { part: "checkpoint tenant" }));
-            };
-            let tenant: Arc<Tenant> = self.tenant(&id)?;
-            let dir = self.head_dir(&id);
-            let mut restorer = HeadRestorer::new(&tenant.head, &*self.disk, &dir);
-            while let Some((kind, payload)) = sections.next_if(|(kind, _)| *kind != CHECKPOINT_TENANT) {
-                restorer.section(*kind, payload).map_err(damaged)?;
+        let Some((kind, payload)) = checkpoint.sections.get(*section) else { return Ok(false) };
+        let tenant = std::str::from_utf8(payload).ok().and_then(|id| TenantId::new(id).ok());
+        let (CHECKPOINT_TENANT, Some(id)) = (*kind, tenant) else {
+            return Err(damaged(DecodeError::Malformed { part: "checkpoint tenant" }));
+        };
+        let tenant: Arc<Tenant> = self.tenant(&id)?;
+        let dir = self.head_dir(&id);
+        let mut restorer = HeadRestorer::new(&tenant.head, &*self.disk, &dir);
+        *section += 1;
+        while let Some((kind, payload)) = checkpoint.sections.get(*section) {
+            if *kind == CHECKPOINT_TENANT {
+                break;
             }
+            restorer.section(*kind, payload).map_err(damaged)?;
+            *section += 1;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the head chunk files of earlier runs that no head uses: the log has what they hold.

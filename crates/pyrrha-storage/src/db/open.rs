@@ -11,9 +11,9 @@ use pyrrha_model::TenantId;
 
 use super::checkpoint::LastCheckpoint;
 use super::compaction::Compactor;
-use super::replay::Replayer;
+use super::recovery::{Driver, Recovery};
 use super::sink::{HeadSink, Tenants};
-use super::{Db, Shared};
+use super::{Db, Recoverer, Shared};
 use crate::block::remove_unfinished;
 use crate::config::StorageConfig;
 use crate::durable;
@@ -28,27 +28,58 @@ const VERSION: &str = "1";
 const OWN_NAMES: [&str; 5] = ["wal", "head", "bucket", "checkpoint", "chunks_head"];
 
 impl Db {
-    /// Opens a data directory, creating it if it does not exist, and brings back what the log has.
+    /// Opens a data directory, creating it if it does not exist. Returns as soon as writes can be
+    /// taken; what the log has is brought back on a thread of its own, for which reads wait.
     pub fn open(
         config: StorageConfig,
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
-        let mut db = Self::open_detached(config, disk, clock)?;
+        Self::open_held(config, disk, clock, false)
+    }
+
+    /// As [`open`](Self::open). If `held`, recovery begins when
+    /// [`release_recovery`](Self::release_recovery) is called: a door for tests that look at a
+    /// database that is not recovered.
+    pub fn open_held(
+        config: StorageConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        held: bool,
+    ) -> Result<Self, StorageError> {
+        let (mut db, driver) = Self::open_detached(config, disk, clock)?;
         db.threaded = true;
         db.wal.start(db.sink.clone())?;
+        if held {
+            db.shared.recovery.hold();
+        }
+        *db.recoverer.lock() = Recoverer::Thread(driver.start()?);
         Ok(db)
     }
 
-    /// As [`open`](Self::open), but without a thread of its own: whoever waits for a batch writes
-    /// the log. For simulations, which want one thread and one order.
+    /// As [`open`](Self::open), but without a thread of its own, and recovered: whoever waits for a
+    /// batch writes the log. For simulations, which want one thread and one order.
     pub fn open_single_threaded(
         config: StorageConfig,
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
-        let db = Self::open_detached(config, disk, clock)?;
+        let db = Self::open_stepwise(config, disk, clock)?;
+        while db.recover_step()? {}
+        Ok(db)
+    }
+
+    /// As [`open_single_threaded`](Self::open_single_threaded), but recovered only once
+    /// [`recover_step`](Self::recover_step) has been called often enough. Until then reads that need
+    /// the log fail.
+    pub fn open_stepwise(
+        config: StorageConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StorageError> {
+        let (db, driver) = Self::open_detached(config, disk, clock)?;
         db.wal.attach(db.sink.clone());
+        *db.recoverer.lock() = Recoverer::Caller(Box::new(driver));
         Ok(db)
     }
 
@@ -56,7 +87,7 @@ impl Db {
         config: StorageConfig,
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, StorageError> {
+    ) -> Result<(Self, Driver), StorageError> {
         let dir = config.dir.clone();
         create_data_dir(&*disk, &dir).map_err(StorageError::io("create data directory", &dir))?;
         let lock = take_lock(&*disk, &dir)?;
@@ -70,31 +101,26 @@ impl Db {
             metrics: Arc::default(),
             tenants: Tenants::default(),
             reserve,
+            recovery: Recovery::default(),
         });
         shared.open_tenants()?;
         let checkpoints = Checkpoints::open(disk.clone(), &shared.checkpoint_dir())?;
-        let from = shared.restore(&checkpoints)?;
-        shared.remove_unused_head_chunks()?;
         let now = clock.monotonic();
-        let (wal, mut replay) = Wal::open(shared.config.wal.clone(), &dir.join("wal"), disk, clock, from)?;
+        let used = checkpoints.used_segments()?;
+        let (wal, old) = Wal::open_beside(shared.config.wal.clone(), &dir.join("wal"), disk, clock, used)?;
+        let driver = Driver::new(shared.clone(), checkpoints.clone(), old);
+        if shared.config.wal.strict {
+            driver.check()?;
+        }
         let wal = Arc::new(wal);
-        let mut replayer = Replayer::new(&shared);
-        for entry in replay.by_ref() {
-            replayer.take(entry)?;
-        }
-        replayer.finish();
-        let damage = replay.report().clone();
-        if !damage.is_clean() {
-            tracing::error!(%damage, "the log is damaged; every readable record was kept");
-        }
         let sink = Arc::new(HeadSink::new(shared.clone(), wal.position()));
-        Ok(Self {
+        let db = Self {
             shared,
             log: wal.clone(),
             wal,
             sink,
             checkpoints,
-            damage,
+            recoverer: Mutex::default(),
             last_checkpoint: Mutex::new(LastCheckpoint::now(now)),
             retention: Mutex::default(),
             compactor: Compactor::default(),
@@ -103,7 +129,8 @@ impl Db {
             truncated: Mutex::default(),
             closed: AtomicBool::new(false),
             _lock: lock,
-        })
+        };
+        Ok((db, driver))
     }
 }
 

@@ -31,12 +31,12 @@ impl Queryable for DbQueryable {
         range: TimeRange,
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
-        let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Box::new(EmptySet)) };
         let asked = range;
         let range = self.shared.visible(&ctx.tenant, range);
         if range.is_empty() {
             return Ok(Box::new(EmptySet));
         }
+        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Box::new(EmptySet)) };
         let set = self.select_visible(&tenant, ctx, matchers, range, hints)?;
         Ok(if asked.start < range.start { Box::new(FromHorizon { set, horizon: range.start }) } else { set })
     }
@@ -48,11 +48,11 @@ impl Queryable for DbQueryable {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
         let range = self.shared.visible(&ctx.tenant, range);
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
         let mut names = BTreeSet::new();
         for matchers in sets(matcher_sets) {
@@ -72,11 +72,11 @@ impl Queryable for DbQueryable {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
         let range = self.shared.visible(&ctx.tenant, range);
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
         let mut values = BTreeSet::new();
         for matchers in sets(matcher_sets) {
@@ -95,11 +95,11 @@ impl Queryable for DbQueryable {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Labels>, StoreError> {
-        let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
         let range = self.shared.visible(&ctx.tenant, range);
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
         view.check_complete(ctx, range)?;
         let mut found = BTreeSet::new();
@@ -118,11 +118,11 @@ impl Queryable for DbQueryable {
         matcher_sets: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<Vec<Exemplars>, StoreError> {
-        let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(Vec::new()) };
         let range = self.shared.visible(&ctx.tenant, range);
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         // The head first: what leaves it is in the blocks of the view by then. Two matcher sets may
         // find the same, and so may head and blocks.
@@ -156,7 +156,7 @@ impl Queryable for DbQueryable {
         ctx: &QueryContext,
         metric: Option<&str>,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
-        let Some(tenant) = self.shared.tenants.get(&ctx.tenant) else { return Ok(BTreeMap::new()) };
+        let Some(tenant) = self.shared.readable(ctx, TimeRange::ALL)? else { return Ok(BTreeMap::new()) };
         // The latest wins: the head's, then that of the newest block.
         let mut found = tenant.head.metadata(metric);
         let mut blocks = tenant.blocks();

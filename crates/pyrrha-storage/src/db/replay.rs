@@ -1,21 +1,27 @@
 //! Brings heads back from the log.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use pyrrha_model::TenantId;
+use pyrrha_model::{TenantId, TimeRange};
 
 use super::Shared;
 use super::tenant::Tenant;
 use crate::error::StorageError;
-use crate::wal::{LogBatch, LogEntry, LogPosition};
+use crate::wal::{LogBatch, LogPosition, ReplaySink};
 
 const UNKNOWN: u32 = u32::MAX;
+/// The log's references are dense; a damaged one must not make the table huge.
+const WIDEST_GAP: usize = 1 << 24;
+/// Samples after which sealed chunks of a tenant move from memory to files.
+const WRITE_CHUNKS_EVERY: u64 = 4 << 20;
 
-/// Takes log entries in order.
-pub(crate) struct Replayer<'a> {
-    shared: &'a Shared,
-    tenants: BTreeMap<TenantId, Replayed>,
+/// Takes what the log has, in order.
+pub(crate) struct Replayer {
+    shared: Arc<Shared>,
+    tenants: HashMap<TenantId, Replayed>,
+    /// The tenant that the next entries belong to, taken out of `tenants`.
+    current: Option<(TenantId, Replayed)>,
 }
 
 /// A tenant being replayed.
@@ -23,50 +29,72 @@ struct Replayed {
     tenant: Arc<Tenant>,
     /// References of the log as references of the head.
     refs: Vec<u32>,
+    /// Ranges that are in blocks.
+    cut: Vec<TimeRange>,
+    /// Samples since sealed chunks were written to files.
+    samples: u64,
 }
 
-impl<'a> Replayer<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, tenants: BTreeMap::new() }
+impl Replayer {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, tenants: HashMap::new(), current: None }
     }
 
-    fn tenant(&mut self, id: &TenantId) -> Result<&mut Replayed, StorageError> {
-        if !self.tenants.contains_key(id) {
-            let tenant = self.shared.tenant(id)?;
-            self.tenants.insert(id.clone(), Replayed { tenant, refs: Vec::new() });
+    /// Keeps the memory of a replayed head what that of a running one is.
+    fn write_chunks(&mut self) {
+        let Some((id, replayed)) = &mut self.current else { return };
+        if replayed.samples < WRITE_CHUNKS_EVERY {
+            return;
         }
-        Ok(self.tenants.get_mut(id).expect("inserted above"))
+        replayed.samples = 0;
+        if let Err(error) = self.shared.write_head_chunks(&replayed.tenant, false) {
+            tracing::warn!(tenant = %id, %error, "head chunks stay in memory for now");
+        }
     }
+}
 
-    /// Takes the next entry.
-    pub(crate) fn take(&mut self, entry: LogEntry) -> Result<(), StorageError> {
-        match entry {
-            LogEntry::Series { tenant, series, labels } => {
-                let replayed = self.tenant(&tenant)?;
-                let index = series as usize;
-                // The log's references are dense; a damaged one must not make the table huge.
-                let known = replayed.refs.len();
-                if index >= known && index - known > 1 << 24 {
-                    return Ok(());
-                }
-                if index >= known {
-                    replayed.refs.resize(index + 1, UNKNOWN);
-                }
-                replayed.refs[index] = replayed.tenant.head.recover_series(&labels);
-            }
-            LogEntry::Batch { position, batch } => {
-                let replayed = self.tenant(&batch.tenant)?;
-                replayed.apply(batch, position);
-            }
+impl ReplaySink for Replayer {
+    type Error = StorageError;
+
+    fn tenant(&mut self, id: &TenantId) -> Result<(), StorageError> {
+        if self.current.as_ref().is_some_and(|(current, _)| current == id) {
+            return Ok(());
         }
+        if let Some((id, replayed)) = self.current.take() {
+            self.tenants.insert(id, replayed);
+        }
+        let replayed = match self.tenants.remove(id) {
+            Some(replayed) => replayed,
+            None => {
+                let tenant = self.shared.tenant(id)?;
+                let cut = tenant.head.cut_ranges();
+                Replayed { tenant, refs: Vec::new(), cut, samples: 0 }
+            }
+        };
+        self.current = Some((id.clone(), replayed));
         Ok(())
     }
 
-    /// Makes the heads ready for writes.
-    pub(crate) fn finish(self) {
-        for tenant in self.shared.tenants.all() {
-            tenant.head.recovered();
+    fn series(&mut self, series: u32, labels: &[(&str, &str)]) {
+        let Some((_, replayed)) = &mut self.current else { return };
+        let index = series as usize;
+        let known = replayed.refs.len();
+        // Labels that no sender could have sent come from damage that no checksum found.
+        if labels.is_empty() || index >= known && index - known > WIDEST_GAP {
+            return;
         }
+        if index >= known {
+            replayed.refs.resize(index + 1, UNKNOWN);
+        }
+        replayed.refs[index] = replayed.tenant.head.recover_series(labels);
+    }
+
+    fn batch(&mut self, position: LogPosition, batch: LogBatch) {
+        if let Some((_, replayed)) = &mut self.current {
+            replayed.samples += batch.samples() as u64;
+            replayed.apply(batch, position);
+        }
+        self.write_chunks();
     }
 }
 
@@ -78,6 +106,6 @@ impl Replayed {
         batch.refs.iter_mut().for_each(head_ref);
         batch.histograms.iter_mut().for_each(|h| head_ref(&mut h.series));
         batch.exemplars.iter_mut().for_each(|(series, _)| head_ref(series));
-        self.tenant.head.recover(&mut batch, position);
+        self.tenant.head.recover(&mut batch, position, &self.cut);
     }
 }

@@ -38,9 +38,11 @@ impl Tenants {
         Ok(tenant)
     }
 
-    /// Forgets all tenants.
-    pub(crate) fn clear(&self) {
-        self.by_id.write().clear();
+    /// Does `first` while no tenant is being opened, and gives those that were opened before.
+    pub(crate) fn all_after(&self, first: impl FnOnce()) -> Vec<Arc<Tenant>> {
+        let _none = self.opening.lock();
+        first();
+        self.all()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {

@@ -29,6 +29,10 @@ impl Db {
             let text = format!("bad snapshot name={name:?}");
             return Err(StoreError::new(ErrorKind::Invalid, text).into());
         }
+        if !skip_head && !self.is_recovered() {
+            let text = "the log is being replayed, a snapshot of what is in it has to wait";
+            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+        }
         let dir = self.shared.config.dir.join(DIR);
         let (path, draft) = (dir.join(name), dir.join(format!("{name}.tmp")));
         let disk = &*self.shared.disk;

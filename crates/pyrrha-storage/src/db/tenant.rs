@@ -112,7 +112,10 @@ impl Shared {
             self.open_block(id, entry, &mut blocks, &mut missing, &mut quarantined);
         }
         blocks.sort_by_key(|b| b.meta().min_time);
-        let head = Head::new(id.clone(), self.config.clone(), self.clock.clone(), self.metrics.clone());
+        let mut head = Head::new(id.clone(), self.config.clone(), self.clock.clone(), self.metrics.clone());
+        if !self.recovery.is_replayed() {
+            head = head.unrecovered();
+        }
         for entry in self.disk.list(&dir).map_err(StorageError::io("list directory", &dir))? {
             if let Some((number, _)) = parse_file_name(&entry.name) {
                 head.reserve_chunk_files(number);

@@ -17,6 +17,12 @@ fn open(dir: &Path) -> Result<Db, StorageError> {
     Db::open(StorageConfig::new(dir), Arc::new(OsDisk), Arc::new(SystemClock::new()))
 }
 
+/// The same database, once everything in it can be read and housekeeping is done.
+pub(crate) fn recovered(db: Db) -> Db {
+    assert!(db.wait_recovered());
+    db
+}
+
 pub(crate) fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
 }
@@ -151,7 +157,9 @@ fn start_timestamps_are_kept_where_the_option_is_on() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let tenant = TenantId::anonymous();
     let config = StorageConfig { start_timestamps: true, ..StorageConfig::new(dir.path()) };
-    let open = || Db::open(config.clone(), Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens");
+    let open = || {
+        recovered(Db::open(config.clone(), Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens"))
+    };
     let db = open();
     for t in 1..250i64 {
         let mut appender = db.appender(&tenant).expect("an appender");
@@ -182,7 +190,7 @@ fn cutting(dir: &Path) -> StorageConfig {
 }
 
 fn open_cutting(dir: &Path) -> Db {
-    Db::open(cutting(dir), Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens")
+    recovered(Db::open(cutting(dir), Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens"))
 }
 
 #[test]
@@ -426,7 +434,7 @@ fn retention_removes_old_blocks_and_a_clock_that_jumps_removes_nothing() {
     let clock = Arc::new(pyrrha_testkit::SimClock::new(10 * HOUR));
     let config =
         StorageConfig { retention: Duration::from_secs(24 * 3600), compaction: false, ..cutting(dir.path()) };
-    let db = Db::open(config, Arc::new(OsDisk), clock.clone()).expect("opens");
+    let db = recovered(Db::open(config, Arc::new(OsDisk), clock.clone()).expect("opens"));
     for t in 0..10 {
         append(&db, &tenant, &[(0, t * HOUR, t as f64)]);
     }
@@ -502,7 +510,7 @@ fn a_tenant_that_keeps_too_much_of_the_log_is_cut_early_and_a_silent_one_in_half
         log_limit_bytes: 40 << 10,
         ..StorageConfig::new(dir.path())
     };
-    let db = Db::open(config, Arc::new(OsDisk), clock.clone()).expect("opens");
+    let db = recovered(Db::open(config, Arc::new(OsDisk), clock.clone()).expect("opens"));
     let maintain = || db.maintain().expect("maintains");
     let cut = || db.metrics().blocks_cut.get();
     append(&db, &sparse, &[(0, 10 * HOUR, 1.0), (1, 100 * HOUR, 1.0)]);
@@ -591,7 +599,7 @@ fn writers_readers_cuts_and_checkpoints_run_side_by_side() {
         checkpoint_after_samples: 500,
         ..cutting(dir.path())
     };
-    let db = Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens");
+    let db = recovered(Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens"));
     let (done, together) = (AtomicBool::new(false), std::sync::Barrier::new(WRITERS));
     std::thread::scope(|scope| {
         let (db, done, tenant, together) = (&db, &done, &tenant, &together);

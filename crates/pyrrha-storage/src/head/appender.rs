@@ -219,9 +219,13 @@ impl Appender for HeadAppender {
         let tenant = self.head.tenant.clone();
         let batch = std::mem::replace(&mut self.batch, LogBatch::new(tenant));
         self.head.in_flight.fetch_add(1, Ordering::AcqRel);
+        let unjudged = self.head.recovery.submitted();
         let pending = match self.log.submit(batch) {
             Ok(pending) => pending,
             Err(error) => {
+                if unjudged {
+                    self.head.recovery.withdrawn();
+                }
                 self.head.in_flight.fetch_sub(1, Ordering::AcqRel);
                 return Err(error);
             }

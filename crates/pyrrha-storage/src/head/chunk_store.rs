@@ -128,6 +128,11 @@ impl ChunkStore {
         self.next = self.next.max(next);
     }
 
+    /// The number of the next file.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.next
+    }
+
     /// The bytes of a chunk, verified.
     pub(crate) fn read(&self, place: Place, encoding: ChunkEncoding) -> Result<Bytes, Damaged> {
         let segment = self.segments.get(&place.segment).ok_or(Damaged)?;

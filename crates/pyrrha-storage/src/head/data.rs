@@ -387,12 +387,20 @@ impl HeadData {
         let mut recovered = Recovered::default();
         for i in 0..batch.refs.len() {
             let (series, t) = (batch.refs[i], batch.times[i]);
-            if self.hot.get(series as usize).is_some_and(|hot| t < hot.newest.t) {
+            let Some(newest) = self.hot.get(series as usize).map(|hot| hot.newest) else { continue };
+            if t < newest.t {
                 let start = batch.starts.get(i).copied().unwrap_or(0);
                 recovered.count(self.insert_recovered(series, start, t, &Value::Float(batch.values[i])));
                 self.note_sample(t, position);
                 batch.refs[i] = u32::MAX;
+            } else if t == newest.t {
+                recovered.conflicts += u64::from(newest.value != batch.values[i].to_bits());
             }
+        }
+        for h in &batch.histograms {
+            let newest =
+                self.hot.get(h.series as usize).map(|hot| hot.newest).filter(|newest| newest.t == h.t);
+            recovered.conflicts += u64::from(newest.is_some_and(|n| n.value != fingerprint(&h.value)));
         }
         let late = |h: &LogHistogram| self.hot.get(h.series as usize).is_some_and(|hot| h.t < hot.newest.t);
         let (late, rest) = std::mem::take(&mut batch.histograms).into_iter().partition(late);
@@ -556,15 +564,24 @@ impl HeadData {
 /// What became of a batch of the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Recovered {
+    /// Samples put in their place, late ones included.
     pub(crate) new: u64,
+    /// Those that were older than the newest of their series.
+    pub(crate) late: u64,
+    /// Samples for which there was another value.
+    pub(crate) conflicts: u64,
     pub(crate) lost: u64,
 }
 
 impl Recovered {
     fn count(&mut self, inserted: Inserted) {
         match inserted {
-            Inserted::New => self.new += 1,
+            Inserted::New => {
+                self.new += 1;
+                self.late += 1;
+            }
             Inserted::Known => {}
+            Inserted::Conflict => self.conflicts += 1,
             Inserted::Lost => self.lost += 1,
         }
     }

@@ -16,6 +16,24 @@ const DEAD: u32 = u32::MAX;
 
 type Hash = foldhash::quality::RandomState;
 
+/// A label as it comes from senders or from the log.
+pub(crate) trait LabelPair<'a> {
+    /// Name and value.
+    fn pair(self) -> (&'a str, &'a str);
+}
+
+impl<'a> LabelPair<'a> for &'a Label {
+    fn pair(self) -> (&'a str, &'a str) {
+        (&self.name, &self.value)
+    }
+}
+
+impl<'a> LabelPair<'a> for &'a (&'a str, &'a str) {
+    fn pair(self) -> (&'a str, &'a str) {
+        *self
+    }
+}
+
 /// The series of a head.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
@@ -92,16 +110,20 @@ impl Directory {
     }
 
     /// Hash of sorted labels, secret to the process.
-    pub(crate) fn hash(&self, labels: &Labels) -> u64 {
+    pub(crate) fn hash<'a, L: LabelPair<'a>>(&self, labels: impl IntoIterator<Item = L>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        for label in labels {
-            hash_label(&mut hasher, &label.name, &label.value);
+        for (name, value) in labels.into_iter().map(L::pair) {
+            hash_label(&mut hasher, name, value);
         }
         hasher.finish()
     }
 
     /// The series of these labels.
-    pub(crate) fn find(&self, hash: u64, labels: &Labels) -> Option<u32> {
+    pub(crate) fn find<'a, L: LabelPair<'a>>(
+        &self,
+        hash: u64,
+        labels: impl IntoIterator<Item = L> + Copy,
+    ) -> Option<u32> {
         self.by_labels
             .find(hash, |&series| {
                 let row = self.rows[series as usize];
@@ -110,20 +132,26 @@ impl Directory {
             .copied()
     }
 
-    fn has_labels(&self, series: u32, labels: &Labels) -> bool {
+    fn has_labels<'a, L: LabelPair<'a>>(&self, series: u32, labels: impl IntoIterator<Item = L>) -> bool {
         let (names, values) = self.ids(series);
-        names.len() == labels.len()
-            && labels
-                .iter()
-                .zip(names.iter().zip(values))
-                .all(|(l, (&n, &v))| self.symbols.get(v) == l.value && self.symbols.get(n) == l.name)
+        let mut ids = names.iter().zip(values);
+        let same = |(name, value): (&str, &str)| {
+            let id = ids.next();
+            id.is_some_and(|(&n, &v)| self.symbols.get(v) == value && self.symbols.get(n) == name)
+        };
+        labels.into_iter().map(L::pair).all(same) && ids.next().is_none()
     }
 
     /// Creates a series that [`find`](Self::find) did not find.
-    pub(crate) fn create(&mut self, hash: u64, labels: &Labels) -> u32 {
+    pub(crate) fn create<'a, L: LabelPair<'a>>(
+        &mut self,
+        hash: u64,
+        labels: impl IntoIterator<Item = L>,
+    ) -> u32 {
         let mut pairs = std::mem::take(&mut self.scratch);
         pairs.clear();
-        pairs.extend(labels.iter().map(|l| (self.symbols.intern(&l.name), self.symbols.intern(&l.value))));
+        let ids = |(name, value): (&str, &str)| (self.symbols.intern(name), self.symbols.intern(value));
+        pairs.extend(labels.into_iter().map(L::pair).map(ids));
         let series = self.create_with_ids(hash, &pairs);
         self.scratch = pairs;
         series

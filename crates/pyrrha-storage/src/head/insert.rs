@@ -15,8 +15,10 @@ use super::sealed::{NONE, Sealed};
 pub(crate) enum Inserted {
     /// It was put in its place.
     New,
-    /// There was a sample of that time.
+    /// There was this sample.
     Known,
+    /// There was a sample of that time with another value, which stays.
+    Conflict,
     /// There is no place for it.
     Lost,
 }
@@ -136,7 +138,8 @@ fn insert_into(
     }
     decode_floats(encoding, chunk, TimeRange::ALL, &mut column, true).map_err(|_| Inserted::Lost)?;
     match column.times.binary_search(&t) {
-        Ok(_) => Err(Inserted::Known),
+        Ok(at) if column.values[at].to_bits() == v.to_bits() => Err(Inserted::Known),
+        Ok(_) => Err(Inserted::Conflict),
         Err(_) if column.times.len() == usize::from(u16::MAX) => Err(Inserted::Lost),
         Err(at) => {
             column.times.insert(at, t);

@@ -32,6 +32,21 @@ pub struct Checkpoints {
     dir: PathBuf,
 }
 
+/// Which segments have been there, though they may be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UsedSegments {
+    /// Those up to this position.
+    pub up_to: LogPosition,
+    /// Some more may have been: a checkpoint does not tell now, but may on another day.
+    pub unknown: bool,
+}
+
+impl From<LogPosition> for UsedSegments {
+    fn from(up_to: LogPosition) -> Self {
+        Self { up_to, unknown: false }
+    }
+}
+
 /// A checkpoint that was read and whose checksums are right.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
@@ -110,6 +125,23 @@ impl Checkpoints {
             }
         }
         Ok(None)
+    }
+
+    /// The segments that checkpoints here may name, by a look at the headers.
+    pub fn used_segments(&self) -> Result<UsedSegments, WalError> {
+        let mut used = UsedSegments::default();
+        for number in self.numbers()? {
+            match self.disk.map(&self.path(number)).map(|bytes| decode_header(&bytes, number)) {
+                Ok(Some(Read::Good(position))) => used.up_to = used.up_to.max(position),
+                // It will not be used.
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(checkpoint = number, %error, "checkpoint is not readable, segment numbers are left out");
+                    used.unknown = true;
+                }
+            }
+        }
+        Ok(used)
     }
 
     /// The position before which no kept checkpoint needs the log: that of the oldest of the last

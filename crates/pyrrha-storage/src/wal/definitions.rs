@@ -7,8 +7,7 @@ use hashbrown::HashTable;
 use pyrrha_encoding::DecodeError;
 use pyrrha_encoding::varint::{put_uvarint, put_varint, take_count, take_length_prefixed};
 use pyrrha_encoding::varint::{take_uvarint32, take_varint};
-use pyrrha_model::labels::Label;
-use pyrrha_model::{Labels, TenantId};
+use pyrrha_model::TenantId;
 use smallvec::SmallVec;
 
 use super::{LogBatch, WalSink};
@@ -141,9 +140,23 @@ fn symbol<'a>(text: &'a str, ends: &[usize], id: u32) -> &'a str {
 /// The reader's side.
 #[derive(Debug, Default)]
 pub(super) struct Defined {
-    /// Runs of symbols by the id of their first; more than one only after a lost record.
-    symbols: Vec<(u32, Vec<Box<str>>)>,
+    /// Runs of symbols; more than one only after a lost record.
+    symbols: Vec<Run>,
     series: HashMap<TenantId, RefSet>,
+}
+
+/// Symbols with consecutive ids, one after another in one text.
+#[derive(Debug)]
+struct Run {
+    first: u32,
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        u64::from(self.first) + self.ends.len() as u64
+    }
 }
 
 impl Defined {
@@ -151,46 +164,51 @@ impl Defined {
     pub(super) fn take_symbols(&mut self, mut body: &[u8]) -> Result<(), DecodeError> {
         let first = take_uvarint32(&mut body)?;
         let count = take_count(&mut body, 1)?;
-        let end = self.symbols.last().map_or(0, |(id, run)| u64::from(*id) + run.len() as u64);
+        let end = self.symbols.last().map_or(0, Run::end);
         if u64::from(first) < end || u64::from(first) + count as u64 > u64::from(u32::MAX) {
             return Err(DecodeError::Malformed { part: "symbol id" });
         }
         if u64::from(first) > end || self.symbols.is_empty() {
-            self.symbols.push((first, Vec::with_capacity(count)));
+            self.symbols.push(Run { first, text: String::new(), ends: Vec::with_capacity(count) });
         }
-        let Some((_, run)) = self.symbols.last_mut() else { return Ok(()) };
+        let Some(run) = self.symbols.last_mut() else { return Ok(()) };
         for _ in 0..count {
             let text = std::str::from_utf8(take_length_prefixed(&mut body)?)
                 .map_err(|_| DecodeError::Malformed { part: "symbol" })?;
-            run.push(text.into());
+            run.text.push_str(text);
+            run.ends.push(run.text.len());
         }
         Ok(())
     }
 
-    /// Reads a series section and gives each definition that has all its symbols.
+    /// Reads a series section and gives each definition that has all its symbols. The labels are
+    /// sorted by name, unique, and none is empty.
     pub(super) fn take_series(
         &mut self,
         tenant: &TenantId,
         mut body: &[u8],
-        give: &mut dyn FnMut(u32, Labels),
+        give: &mut dyn FnMut(u32, &[(&str, &str)]),
     ) -> Result<(), DecodeError> {
         let count = take_count(&mut body, 2)?;
-        let defined = self.series.entry(tenant.clone()).or_default();
+        if !self.series.contains_key(tenant) {
+            self.series.insert(tenant.clone(), RefSet::default());
+        }
+        let Some(defined) = self.series.get_mut(tenant) else { return Ok(()) };
+        let mut labels: Vec<(&str, &str)> = Vec::new();
         let mut series = 0i64;
         for _ in 0..count {
             series = series.wrapping_add(take_varint(&mut body)?);
             let reference =
                 u32::try_from(series).map_err(|_| DecodeError::Malformed { part: "series reference" })?;
             let pairs = take_count(&mut body, 2)?;
-            let mut labels = Vec::with_capacity(pairs);
+            labels.clear();
             for _ in 0..pairs {
                 let (name, value) = (take_uvarint32(&mut body)?, take_uvarint32(&mut body)?);
-                if let (Some(name), Some(value)) = (find(&self.symbols, name), find(&self.symbols, value)) {
-                    labels.push(Label { name: name.to_owned(), value: value.to_owned() });
-                }
+                labels.extend(find(&self.symbols, name).zip(find(&self.symbols, value)));
             }
             if labels.len() == pairs && defined.insert(reference) {
-                give(reference, checked_labels(labels));
+                put_in_order(&mut labels);
+                give(reference, &labels);
             }
         }
         Ok(())
@@ -202,17 +220,24 @@ impl Defined {
     }
 }
 
-fn find(runs: &[(u32, Vec<Box<str>>)], id: u32) -> Option<&str> {
-    let (first, run) = &runs[runs.partition_point(|(first, _)| *first <= id).checked_sub(1)?];
-    run.get((id - first) as usize).map(|text| &**text)
+fn find(runs: &[Run], id: u32) -> Option<&str> {
+    let run = match runs {
+        [only] => only,
+        runs => &runs[runs.partition_point(|run| run.first <= id).checked_sub(1)?],
+    };
+    let index = id.checked_sub(run.first)? as usize;
+    let end = *run.ends.get(index)?;
+    let start = index.checked_sub(1).map_or(0, |before| run.ends[before]);
+    run.text.get(start..end)
 }
 
 /// Trusts the order of labels only after a look: they come from a file.
-fn checked_labels(labels: Vec<Label>) -> Labels {
-    let sorted = labels.windows(2).all(|w| w[0].name < w[1].name);
-    if sorted && labels.iter().all(|l| !l.value.is_empty()) {
-        Labels::from_sorted(labels)
-    } else {
-        Labels::from_pairs(labels.into_iter().map(|l| (l.name, l.value)))
+fn put_in_order(labels: &mut Vec<(&str, &str)>) {
+    let sorted = labels.windows(2).all(|w| w[0].0 < w[1].0);
+    if sorted && labels.iter().all(|l| !l.1.is_empty()) {
+        return;
     }
+    labels.retain(|l| !l.1.is_empty());
+    labels.sort_by_key(|l| l.0);
+    labels.dedup_by_key(|l| l.0);
 }

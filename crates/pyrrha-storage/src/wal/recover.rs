@@ -7,13 +7,18 @@ use std::sync::Arc;
 
 use pyrrha_env::Disk;
 
-use super::damage::{Damage, DamageReason, DamageReport};
+use super::WalError;
+use super::checkpoint::UsedSegments;
+use super::damage::{Damage, DamageReason};
 use super::frame::{self, FrameHeader, SegmentKey};
 use super::segment::{self, Ended, SegmentHeader, UNKNOWN};
 use super::walk::{self, Scan, Torn, VOID};
-use super::{LogPosition, WalError};
 
-/// A segment to replay.
+/// Numbers left out where it is not known how far they were used: far more than a process uses up
+/// without leaving a segment.
+const LEFT_OUT: u64 = 1 << 20;
+
+/// A segment that can be replayed.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) path: PathBuf,
@@ -28,12 +33,14 @@ pub(super) struct Planned {
 pub(super) struct Recovered {
     /// The segments there are, oldest first.
     pub(super) closed: Vec<Ended>,
-    /// Those to replay, oldest first.
+    /// Those with records, oldest first.
     pub(super) plan: Vec<Planned>,
     /// Number of the first new segment.
     pub(super) next: u64,
-    /// Damage to whole segments.
-    pub(super) report: DamageReport,
+    /// Damage to whole segments, oldest first.
+    pub(super) lost: Vec<Damage>,
+    /// Bytes of unfinished writes that were cut off.
+    pub(super) torn_bytes: u64,
 }
 
 /// What a file is, by its header.
@@ -47,8 +54,10 @@ enum Shape {
     Unreadable(u64),
 }
 
-/// Looks at all segments of a directory; replay is to start at `from`.
-pub(super) fn recover(disk: &Arc<dyn Disk>, dir: &Path, from: LogPosition) -> Result<Recovered, WalError> {
+/// Looks at all segments of a directory: at their headers, and at the records of those only that no
+/// later header lists. New segments come after `used`: what a checkpoint names is not replayed on
+/// top of it.
+pub(super) fn recover(disk: &Arc<dyn Disk>, dir: &Path, used: UsedSegments) -> Result<Recovered, WalError> {
     let entries = disk.list(dir).map_err(|e| WalError::io("list", dir, e))?;
     let mut shapes = BTreeMap::new();
     for entry in entries.iter().filter(|e| !e.is_dir) {
@@ -65,16 +74,21 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, dir: &Path, from: LogPosition) -> Re
     let mut all = Recovered::default();
     let oldest = shapes.keys().next().copied().unwrap_or(u64::MAX);
     let newest = shapes.keys().chain(listed.keys()).max().map_or(0, |n| n.saturating_add(1));
-    all.next = newest.max(from.segment.saturating_add(u64::from(from.offset > 0)));
+    let UsedSegments { up_to, unknown } = used;
+    all.next = newest.max(up_to.segment.saturating_add(u64::from(up_to.offset > 0)));
+    if unknown {
+        all.next = all.next.saturating_add(LEFT_OUT);
+    }
     for (number, ended) in &listed {
-        let expected = *number >= oldest.max(from.segment) && ended.records > 0;
+        let expected = *number >= oldest && ended.records > 0;
         if expected && !shapes.contains_key(number) {
-            all.report.add(lost(*number, ended.end, Some(ended), DamageReason::Missing));
+            all.lost.push(lost(*number, ended.end, Some(ended), DamageReason::Missing));
         }
     }
     for (number, shape) in shapes {
-        all.take(disk, dir, number, shape, listed.get(&number), from)?;
+        all.take(disk, dir, number, shape, listed.get(&number))?;
     }
+    all.lost.sort_by_key(|damage| damage.segment);
     Ok(all)
 }
 
@@ -107,16 +121,14 @@ impl Recovered {
         number: u64,
         shape: Shape,
         listed: Option<&Ended>,
-        from: LogPosition,
     ) -> Result<(), WalError> {
         let path = segment::path(dir, number);
-        let wanted = number >= from.segment;
         let nothing_lost = listed.is_some_and(|ended| ended.records == 0);
         let header = match shape {
             Shape::Good(header) => header,
             Shape::Empty => {
-                if let Some(ended) = listed.filter(|ended| wanted && ended.records > 0) {
-                    self.report.add(lost(number, ended.end, Some(ended), DamageReason::Header));
+                if let Some(ended) = listed.filter(|ended| ended.records > 0) {
+                    self.lost.push(lost(number, ended.end, Some(ended), DamageReason::Header));
                 }
                 // Nothing was ever in it, or nothing is left.
                 let _ = disk.remove_file(&path);
@@ -127,8 +139,8 @@ impl Recovered {
                     Shape::Unreadable(_) => DamageReason::Unreadable,
                     _ => DamageReason::Header,
                 };
-                if wanted && !nothing_lost {
-                    self.report.add(lost(number, len, listed, reason));
+                if !nothing_lost {
+                    self.lost.push(lost(number, len, listed, reason));
                 }
                 let unknown = Ended { number, end: UNKNOWN, records: 0, samples: 0 };
                 self.closed.push(unknown);
@@ -143,9 +155,9 @@ impl Recovered {
             None => self.finish(disk, &path, &header)?,
         };
         self.closed.push(ended);
-        if wanted && ended.records > 0 {
+        if ended.records > 0 {
             if header.earlier.is_none() {
-                self.report.add(lost(number, 0, Some(&Ended::default()), DamageReason::Header));
+                self.lost.push(lost(number, 0, Some(&Ended::default()), DamageReason::Header));
             }
             self.plan.push(Planned { path, first: header.first, key: header.key, ended });
         }
@@ -196,7 +208,7 @@ impl Recovered {
                 samples = scan.torn_samples,
                 "the end of the log was torn and is repaired; nothing of it was acknowledged"
             );
-            self.report.torn_bytes += bytes;
+            self.torn_bytes += bytes;
         }
     }
 }

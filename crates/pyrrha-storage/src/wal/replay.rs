@@ -6,16 +6,90 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pyrrha_encoding::DecodeError;
 use pyrrha_env::Disk;
-use pyrrha_model::TenantId;
+use pyrrha_model::{Labels, TenantId};
 
 use super::damage::{Damage, DamageReason, DamageReport};
 use super::definitions::{Defined, RefSet};
 use super::frame::FrameHeader;
 use super::metrics::WalMetrics;
 use super::record::{self, BATCH};
-use super::recover::Planned;
+use super::recover::{Planned, Recovered};
 use super::walk::{Step, VOID, step};
-use super::{LogBatch, LogEntry, LogPosition};
+use super::{LogBatch, LogEntry, LogPosition, WalError};
+
+/// What a log held when it was opened, before anybody has said where replay starts.
+#[derive(Debug)]
+pub struct OldLog {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) metrics: Arc<WalMetrics>,
+    pub(super) recovered: Recovered,
+}
+
+impl OldLog {
+    /// Reads everything from `from` on, and fails if anything of it is damaged.
+    pub fn check(&self, from: LogPosition) -> Result<(), WalError> {
+        let mut replay = self.reader(from, Arc::default());
+        while replay.next().is_some() {}
+        if replay.report().is_clean() { Ok(()) } else { Err(WalError::Damaged(replay.report().to_string())) }
+    }
+
+    /// The definitions and batches from `from` on.
+    pub fn replay(&self, from: LogPosition) -> Replay {
+        self.reader(from, self.metrics.clone())
+    }
+
+    fn reader(&self, from: LogPosition, metrics: Arc<WalMetrics>) -> Replay {
+        let plan = self.recovered.plan.iter().filter(|p| p.ended.number >= from.segment).cloned().collect();
+        let mut replay = Replay::new(self.disk.clone(), metrics, from, plan);
+        replay.report.torn_bytes = self.recovered.torn_bytes;
+        for damage in self.recovered.lost.iter().filter(|d| d.segment >= from.segment) {
+            replay.add(damage.clone());
+        }
+        replay
+    }
+}
+
+/// Takes what replay reads, in log order.
+pub trait ReplaySink {
+    /// Why a tenant cannot be had.
+    type Error;
+
+    /// What follows belongs to this tenant. After an error the same record can be read again.
+    fn tenant(&mut self, tenant: &TenantId) -> Result<(), Self::Error>;
+
+    /// From here on until it is defined anew, `series` of the tenant means these labels, which are
+    /// sorted by name.
+    fn series(&mut self, series: u32, labels: &[(&str, &str)]);
+
+    /// A batch of the tenant, as [`LogEntry::Batch`].
+    fn batch(&mut self, position: LogPosition, batch: LogBatch);
+}
+
+/// Keeps what is read for an iterator.
+#[derive(Debug, Default)]
+struct Entries {
+    tenant: Option<TenantId>,
+    ready: VecDeque<LogEntry>,
+}
+
+impl ReplaySink for Entries {
+    type Error = std::convert::Infallible;
+
+    fn tenant(&mut self, tenant: &TenantId) -> Result<(), Self::Error> {
+        self.tenant = Some(tenant.clone());
+        Ok(())
+    }
+
+    fn series(&mut self, series: u32, labels: &[(&str, &str)]) {
+        let Some(tenant) = self.tenant.clone() else { return };
+        let labels = Labels::from_pairs(labels.iter().copied());
+        self.ready.push_back(LogEntry::Series { tenant, series, labels });
+    }
+
+    fn batch(&mut self, position: LogPosition, batch: LogBatch) {
+        self.ready.push_back(LogEntry::Batch { position, batch });
+    }
+}
 
 /// The definitions and batches of the log from a position on, in log order. It reads what was there
 /// when the log was opened, whatever is written meanwhile.
@@ -25,10 +99,12 @@ pub struct Replay {
     from: LogPosition,
     plan: VecDeque<Planned>,
     current: Option<Reading>,
-    ready: VecDeque<LogEntry>,
+    entries: Entries,
     report: DamageReport,
     buffer: Vec<u8>,
     tenant: Option<TenantId>,
+    /// First and last segment of the plan.
+    segments: (u64, u64),
     read_bytes: u64,
     total_bytes: u64,
 }
@@ -48,24 +124,21 @@ struct Reading {
 }
 
 impl Replay {
-    pub(super) fn new(
-        disk: Arc<dyn Disk>,
-        metrics: Arc<WalMetrics>,
-        from: LogPosition,
-        plan: Vec<Planned>,
-        report: DamageReport,
-    ) -> Self {
+    fn new(disk: Arc<dyn Disk>, metrics: Arc<WalMetrics>, from: LogPosition, plan: Vec<Planned>) -> Self {
         let total_bytes = plan.iter().map(|p| p.ended.end).sum();
+        let number = |p: Option<&Planned>| p.map_or(0, |p| p.ended.number);
+        let segments = (number(plan.first()), number(plan.last()));
         Self {
             disk,
             metrics,
             from,
             plan: plan.into(),
             current: None,
-            ready: VecDeque::new(),
-            report,
+            entries: Entries::default(),
+            report: DamageReport::default(),
             buffer: Vec::new(),
             tenant: None,
+            segments,
             read_bytes: 0,
             total_bytes,
         }
@@ -82,19 +155,26 @@ impl Replay {
         (self.read_bytes + current, self.total_bytes)
     }
 
-    /// Reads frames until an entry is ready; false at the end of the log.
-    fn advance(&mut self) -> bool {
-        loop {
-            if !self.ready.is_empty() {
-                return true;
-            }
-            let Some(mut current) = self.current.take().or_else(|| self.open_next()) else { return false };
-            if self.read_frame(&mut current) {
+    /// First and last segment there are to read, and the one being read.
+    pub fn segments(&self) -> (u64, u64, u64) {
+        let (first, last) = self.segments;
+        (first, last, self.current.as_ref().map_or(last, |c| c.segment.ended.number))
+    }
+
+    /// Reads one frame or passes one gap; false at the end of the log.
+    pub fn step<S: ReplaySink>(&mut self, sink: &mut S) -> Result<bool, S::Error> {
+        let Some(mut current) = self.current.take().or_else(|| self.open_next()) else { return Ok(false) };
+        let at = current.at;
+        match self.read_frame(&mut current, sink) {
+            Ok(true) => self.current = Some(current),
+            Ok(false) => self.read_bytes += current.segment.ended.end,
+            Err(error) => {
+                current.at = at;
                 self.current = Some(current);
-            } else {
-                self.read_bytes += current.segment.ended.end;
+                return Err(error);
             }
         }
+        Ok(true)
     }
 
     fn open_next(&mut self) -> Option<Reading> {
@@ -132,7 +212,7 @@ impl Replay {
     }
 
     /// Reads one frame or passes one gap; false at the segment's end.
-    fn read_frame(&mut self, current: &mut Reading) -> bool {
+    fn read_frame<S: ReplaySink>(&mut self, current: &mut Reading, sink: &mut S) -> Result<bool, S::Error> {
         let bytes = current.bytes.clone();
         let start = current.at;
         match step(&bytes, start, current.segment.key) {
@@ -141,13 +221,16 @@ impl Replay {
                 if header.kind == VOID {
                     current.torn = true;
                     (current.records, current.samples) = (header.records_before, header.samples_before);
-                    return true;
+                    return Ok(true);
                 }
+                let taken = self.take_frame(current, start, &header, payload, sink)?;
                 self.account(current, start, start, &header);
                 current.records = header.records_before.wrapping_add(1);
                 current.samples = header.samples_before.wrapping_add(header.samples);
-                self.take_frame(current, start, &header, payload);
-                true
+                if let Some(damage) = taken {
+                    self.add(damage);
+                }
+                Ok(true)
             }
             Step::Gap { next, .. } => {
                 current.at = next;
@@ -167,7 +250,7 @@ impl Replay {
                         (current.records, current.samples) = (ended.records, ended.samples);
                     }
                 }
-                true
+                Ok(true)
             }
             Step::End => {
                 let ended = current.segment.ended;
@@ -176,7 +259,7 @@ impl Replay {
                     let samples = ended.samples.wrapping_sub(current.samples);
                     self.lose(current, start, ended.end as usize, Some((records, samples)));
                 }
-                false
+                Ok(false)
             }
         }
     }
@@ -212,57 +295,80 @@ impl Replay {
         self.report.add(damage);
     }
 
-    fn take_frame(&mut self, current: &mut Reading, at: usize, header: &FrameHeader, payload: &[u8]) {
+    /// Reads the frame of a record; gives what of it is lost.
+    fn take_frame<S: ReplaySink>(
+        &mut self,
+        current: &mut Reading,
+        at: usize,
+        header: &FrameHeader,
+        payload: &[u8],
+        sink: &mut S,
+    ) -> Result<Option<Damage>, S::Error> {
         let position = LogPosition { segment: current.segment.ended.number, offset: at as u64 };
-        let damage = |reason, records, samples| Damage {
+        let damage = |reason, bytes, records, samples| Damage {
             segment: position.segment,
             offset: position.offset,
-            bytes: u64::from(header.len),
+            bytes,
             records: Some(records),
             samples: Some(samples),
             reason,
         };
-        let undefined = match header.kind {
-            BATCH => self.take_batch(current, position, payload),
-            _ => Err(DecodeError::Malformed { part: "record kind" }),
+        let undefined = match self.record_of(header, payload) {
+            Ok((sections, tenant)) => {
+                sink.tenant(&tenant)?;
+                self.take_batch(current, position, &sections, &tenant, sink)
+            }
+            Err(error) => Err(error),
         };
-        match undefined {
-            Ok(0) => {}
-            Ok(samples) => self.add(Damage { bytes: 0, ..damage(DamageReason::Undefined, 0, samples) }),
+        Ok(match undefined {
+            Ok(0) => None,
+            Ok(samples) => Some(damage(DamageReason::Undefined, 0, 0, samples)),
             Err(error) => {
                 tracing::error!(%error, segment = position.segment, offset = position.offset, "malformed log record");
-                self.add(damage(DamageReason::Malformed, 1, u64::from(header.samples)));
+                Some(damage(DamageReason::Malformed, u64::from(header.len), 1, u64::from(header.samples)))
             }
-        }
+        })
     }
 
-    /// Reads a batch with its definitions; gives the number of its samples that nobody can place.
-    fn take_batch(
+    fn record_of<'a>(
         &mut self,
-        current: &mut Reading,
-        position: LogPosition,
-        payload: &[u8],
-    ) -> Result<u64, DecodeError> {
+        header: &FrameHeader,
+        payload: &'a [u8],
+    ) -> Result<(record::Sections<'a>, TenantId), DecodeError> {
+        if header.kind != BATCH {
+            return Err(DecodeError::Malformed { part: "record kind" });
+        }
         let sections = record::sections(payload)?;
         let tenant = match &self.tenant {
             Some(tenant) if tenant.as_str() == sections.tenant => tenant.clone(),
             _ => TenantId::new(sections.tenant).map_err(|_| DecodeError::Malformed { part: "tenant" })?,
         };
         self.tenant = Some(tenant.clone());
-        let (ready, buffer, defined) = (&mut self.ready, &mut self.buffer, &mut current.defined);
+        Ok((sections, tenant))
+    }
+
+    /// Reads a batch with its definitions; gives the number of its samples that nobody can place.
+    fn take_batch<S: ReplaySink>(
+        &mut self,
+        current: &mut Reading,
+        position: LogPosition,
+        sections: &record::Sections<'_>,
+        tenant: &TenantId,
+        sink: &mut S,
+    ) -> Result<u64, DecodeError> {
+        let (buffer, defined) = (&mut self.buffer, &mut current.defined);
         if !sections.symbols.is_empty() {
             defined.take_symbols(sections.symbols.body(buffer)?)?;
         }
         if !sections.series.is_empty() {
-            defined.take_series(&tenant, sections.series.body(buffer)?, &mut |series, labels| {
-                ready.push_back(LogEntry::Series { tenant: tenant.clone(), series, labels });
-            })?;
+            let mut give = |series, labels: &[(&str, &str)]| sink.series(series, labels);
+            defined.take_series(tenant, sections.series.body(buffer)?, &mut give)?;
         }
         if position < self.from {
             return Ok(0);
         }
-        let mut batch = record::decode_batch(&sections, tenant.clone(), buffer)?;
-        let undefined = drop_undefined(&mut batch, defined.of(&tenant));
+        let mut batch = record::decode_batch(sections, tenant.clone(), buffer)?;
+        let undefined = drop_undefined(&mut batch, defined.of(tenant));
         if current.torn && undefined > 0 {
             return Ok(0);
         }
@@ -271,7 +377,7 @@ impl Replay {
         }
         self.metrics.replayed_records.add(1);
         self.metrics.replayed_samples.add(batch.samples() as u64);
-        ready.push_back(LogEntry::Batch { position, batch });
+        sink.batch(position, batch);
         Ok(undefined)
     }
 }
@@ -280,7 +386,17 @@ impl Iterator for Replay {
     type Item = LogEntry;
 
     fn next(&mut self) -> Option<LogEntry> {
-        if self.advance() { self.ready.pop_front() } else { None }
+        loop {
+            if let Some(entry) = self.entries.ready.pop_front() {
+                return Some(entry);
+            }
+            let mut entries = std::mem::take(&mut self.entries);
+            let Ok(more) = self.step(&mut entries);
+            self.entries = entries;
+            if !more && self.entries.ready.is_empty() {
+                return None;
+            }
+        }
     }
 }
 

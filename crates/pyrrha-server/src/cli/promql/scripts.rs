@@ -73,5 +73,7 @@ fn database(dir: PathBuf) -> DbStore {
     config.start_timestamps = true;
     let db = Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new()))
         .expect("the temporary directory is writable");
+    // An empty log is replayed in no time; what a script loads is judged by the usual rules then.
+    db.wait_recovered();
     DbStore::new(Arc::new(db))
 }

@@ -194,7 +194,9 @@ fn a_compaction_on_its_own_thread_ends_with_the_database() {
     let config = StorageConfig { dir: dir.path().into(), ..config(true) };
     let open = || {
         let clock = Arc::new(SimClock::new(1000 * HOUR));
-        Db::open(config.clone(), Arc::new(pyrrha_env::OsDisk), clock).expect("opens")
+        super::super::tests::recovered(
+            Db::open(config.clone(), Arc::new(pyrrha_env::OsDisk), clock).expect("opens"),
+        )
     };
     let db = open();
     for i in 0..40 {

@@ -6,7 +6,7 @@ use pyrrha_model::contract::Value;
 use pyrrha_model::{CounterResetHint, FloatHistogram, Histogram, Span};
 
 use super::super::definitions::{Defined, Definer};
-use super::super::{LogHistogram, LogPosition, WalSink};
+use super::super::{LogHistogram, LogPosition, PackedBatch, WalSink};
 use super::*;
 
 struct Numbers;
@@ -168,7 +168,9 @@ fn decode(
         defined.take_symbols(all.symbols.body(&mut buffer)?)?;
     }
     if !all.series.is_empty() {
-        defined.take_series(&tenant, all.series.body(&mut buffer)?, &mut |s, l| series.push((s, l)))?;
+        defined.take_series(&tenant, all.series.body(&mut buffer)?, &mut |s, l| {
+            series.push((s, Labels::from_pairs(l.iter().copied())));
+        })?;
     }
     decode_batch(&all, tenant, &mut buffer)
 }
@@ -183,6 +185,10 @@ proptest! {
         for (batch, payload) in batches.iter().zip(encode(&batches)) {
             let back = decode(&payload, &mut defined, &mut series).expect("what was written is readable");
             prop_assert_eq!(exact(batch), exact(&back));
+            let packed = PackedBatch::new(batch, LogPosition::default());
+            let back = packed.unpack(batch.tenant.clone(), &mut Vec::new()).expect("what was packed is readable");
+            prop_assert_eq!(exact(batch), exact(&back));
+            prop_assert_eq!(packed.samples(), batch.samples());
             expected.extend(&batch.refs);
             expected.extend(batch.histograms.iter().map(|h| h.series));
             expected.extend(batch.exemplars.iter().map(|(s, _)| *s));
