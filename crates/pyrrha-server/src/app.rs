@@ -29,9 +29,34 @@ const WRITES_AT_ONCE: usize = 64;
 /// Bytes of write requests that are held at once, in units of 1 KiB.
 pub(crate) const WRITE_KIB_MAX: usize = 256 << 10;
 
+/// What replay is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplayState {
+    /// It has not begun.
+    #[default]
+    Waiting,
+    /// It goes on.
+    InProgress,
+    /// Everything acknowledged before the start can be read.
+    Done,
+}
+
+impl ReplayState {
+    /// The word that clients of Prometheus know.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::InProgress => "in progress",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// How far a store has come after its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplayProgress {
+    /// What replay is doing.
+    pub state: ReplayState,
     /// First segment to replay.
     pub min: u64,
     /// Last segment to replay.
@@ -44,7 +69,7 @@ pub struct ReplayProgress {
 pub trait Store: Ingest + Queryable {
     /// Whether everything that was acknowledged before the start can be read.
     fn is_recovered(&self) -> bool {
-        true
+        self.replay().state == ReplayState::Done
     }
 
     /// What the series of a tenant that are in no block yet are made of; `None`: not known.
@@ -65,9 +90,9 @@ pub trait Store: Ingest + Queryable {
         Err(StoreError::new(ErrorKind::Unavailable, "this store makes no snapshots"))
     }
 
-    /// Progress of replay, where known.
+    /// Progress of replay. A store without a log is recovered from the start.
     fn replay(&self) -> ReplayProgress {
-        ReplayProgress::default()
+        ReplayProgress { state: ReplayState::Done, ..ReplayProgress::default() }
     }
 }
 

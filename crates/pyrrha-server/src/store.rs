@@ -12,9 +12,9 @@ use pyrrha_env::{Clock, OsDisk};
 use pyrrha_model::contract::{Appender, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockMeta;
-use pyrrha_storage::{Cardinality, Db, StorageConfig};
+use pyrrha_storage::{Cardinality, Db, RecoveryPhase, StorageConfig};
 
-use crate::app::{App, Store};
+use crate::app::{App, ReplayProgress, ReplayState, Store};
 use crate::config::Settings;
 use crate::server::OpenStore;
 
@@ -88,6 +88,21 @@ impl Store for DbStore {
 
     fn blocks(&self, tenant: &TenantId) -> Vec<BlockMeta> {
         self.db.blocks(tenant)
+    }
+
+    fn replay(&self) -> ReplayProgress {
+        let status = self.db.recovery_status();
+        let state = match status.phase {
+            RecoveryPhase::Waiting => ReplayState::Waiting,
+            RecoveryPhase::Replaying | RecoveryPhase::Failed => ReplayState::InProgress,
+            RecoveryPhase::Done => ReplayState::Done,
+        };
+        ReplayProgress {
+            state,
+            min: status.first_segment,
+            max: status.last_segment,
+            current: status.current_segment,
+        }
     }
 }
 

@@ -132,6 +132,13 @@ impl Run {
         !self.disk.is_off()
     }
 
+    /// What nobody was told in the life before may turn up in this one.
+    fn begin_life(&mut self) {
+        for known in self.model.values_mut().flat_map(BTreeMap::values_mut) {
+            known.doubtful.append(&mut known.fresh);
+        }
+    }
+
     /// One process: open under faults, check, work under faults, die.
     fn live(&mut self) {
         match self.rng.below(10) {
@@ -140,9 +147,7 @@ impl Run {
             3 => self.disk.fail_in(self.rng.below(60), Fault::Full),
             _ => {}
         }
-        for known in self.model.values_mut().flat_map(BTreeMap::values_mut) {
-            known.doubtful.append(&mut known.fresh);
-        }
+        self.begin_life();
         let stepwise = self.rng.percent(60);
         let opened = if stepwise { self.open_stepwise() } else { self.open() };
         self.disk.heal_unless_off();
@@ -322,6 +327,7 @@ fn run(seed: u64) {
     for _ in 0..2 + run.rng.below(5) {
         run.live();
     }
+    run.begin_life();
     let db = run.open().unwrap_or_else(|e| panic!("seed {seed}: a healthy disk does not open: {e}"));
     run.recovered(&db);
 }

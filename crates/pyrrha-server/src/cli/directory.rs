@@ -90,6 +90,8 @@ impl Sources {
             let config = StorageConfig::new(dir);
             match Db::open(config, directory.disk().clone(), Arc::new(SystemClock::new())) {
                 Ok(db) => {
+                    // What is in the log is wanted too, whatever else may be missing.
+                    db.wait_recovered();
                     ctx.partial_response = selection.skip_damaged;
                     let db: Arc<dyn Queryable> = Arc::new(crate::store::DbStore::new(Arc::new(db)));
                     return Ok(Self { ctx, blocks: Vec::new(), db: Some(db) });

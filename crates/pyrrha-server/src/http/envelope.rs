@@ -5,6 +5,7 @@ use std::fmt;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use pyrrha_model::contract::Notices;
 use pyrrha_model::{ErrorKind, StoreError};
 use serde::Serialize;
 
@@ -96,6 +97,15 @@ pub(crate) struct NoticeLists {
 }
 
 impl NoticeLists {
+    /// What sources said of the answer: warnings, and what data is missing.
+    pub(crate) fn of(notices: &Notices) -> Self {
+        let mut warnings = notices.warnings();
+        for (range, why) in notices.gaps() {
+            warnings.push(format!("data is missing: from={} to={}: {why}", range.start, range.end));
+        }
+        Self { warnings, infos: Vec::new() }
+    }
+
     /// Appends the lists to an envelope whose data is written, and closes it.
     pub(crate) fn close(&self, out: &mut Vec<u8>) {
         for (key, what, texts) in [("warnings", "warning", &self.warnings), ("infos", "info", &self.infos)] {

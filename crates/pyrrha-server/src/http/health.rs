@@ -19,7 +19,10 @@ pub(crate) async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery
     let Some(store) = app.store() else { return request::not_ready(&app) };
     let for_query = query.unwrap_or_default().split('&').any(|p| p == "for=query");
     if for_query && !store.is_recovered() {
-        return request::not_ready(&app);
+        return request::not_recovered(&store.replay());
     }
     envelope::text(StatusCode::OK, "Pyrrha is Ready.")
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ async fn answer<T: Send + 'static>(
     let job = move || find(&ctx, &*request.store, &lookup, wanted).map(|found| (found, ctx));
     let (result, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
     let (mut found, ctx) = result?;
-    let mut notices = NoticeLists { warnings: ctx.notices.warnings(), infos: Vec::new() };
+    let mut notices = NoticeLists::of(&ctx.notices);
     if limit > 0 && found.len() > limit {
         found.truncate(limit);
         notices.warnings.push("results truncated due to limit".to_owned());

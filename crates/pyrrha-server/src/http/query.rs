@@ -215,10 +215,7 @@ fn respond(
     let text = &options.text;
     let mut notices =
         NoticeLists { warnings: result.annotations.warnings(text), infos: result.annotations.infos(text) };
-    notices.warnings.extend(ctx.notices.warnings());
-    for (range, why) in ctx.notices.gaps() {
-        notices.warnings.push(format!("data is missing: from={} to={}: {why}", range.start, range.end));
-    }
+    notices.warnings.extend(NoticeLists::of(&ctx.notices).warnings);
     let mut tail = stats::of(request.params.get("stats"), &result, times, &mut notices);
     if let Some(plan) = &result.explain {
         tail.extend(stats::explain(plan));

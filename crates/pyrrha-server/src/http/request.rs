@@ -12,7 +12,7 @@ use pyrrha_model::TenantId;
 use super::envelope::{self, ApiError};
 use super::params::Params;
 use super::tenant;
-use crate::app::{App, Store};
+use crate::app::{App, ReplayProgress, Store};
 
 /// Largest form body, as Go's `ParseForm` has it.
 const FORM_BYTES_MAX: usize = 10 << 20;
@@ -59,8 +59,24 @@ async fn read(body: Body) -> Result<String, ApiError> {
 
 /// The answer while the store opens and while the server stops.
 pub(crate) fn not_ready(app: &App) -> Response {
-    let mut response = envelope::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
-    let stopping = if app.is_stopping() { "true" } else { "false" };
+    unavailable("Service Unavailable", app.is_stopping())
+}
+
+/// The answer while the log is replayed, to who asks for complete answers.
+pub(crate) fn not_recovered(progress: &ReplayProgress) -> Response {
+    let text = format!(
+        "Service Unavailable: writes are accepted, answers are not complete: log replay {}, segment {} of {}..{}",
+        progress.state.as_str(),
+        progress.current,
+        progress.min,
+        progress.max
+    );
+    unavailable(&text, false)
+}
+
+fn unavailable(text: &str, stopping: bool) -> Response {
+    let mut response = envelope::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    let stopping = if stopping { "true" } else { "false" };
     let headers = response.headers_mut();
     headers.insert("x-prometheus-stopping", axum::http::HeaderValue::from_static(stopping));
     headers.insert(header::RETRY_AFTER, axum::http::HeaderValue::from_static("1"));

@@ -91,7 +91,12 @@ pub(crate) async fn runtimeinfo(State(app): State<Arc<App>>) -> Response {
 /// `GET /api/v1/status/walreplay`, also before the server is ready.
 pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
     let progress = app.store().map(|s| s.replay()).unwrap_or_default();
-    let data = json!({"min": progress.min, "max": progress.max, "current": progress.current});
+    let data = json!({
+        "min": progress.min,
+        "max": progress.max,
+        "current": progress.current,
+        "state": progress.state.as_str(),
+    });
     success(&data, &NoticeLists::default())
 }
 

@@ -334,7 +334,7 @@ async fn status_pages_answer() {
     assert!(metrics.contains(r#"pyrrha_http_requests_total{handler="/api/v1/status/flags",code="200"} 1"#));
 }
 
-fn write_v1(name: &str, samples: &[(f64, i64)]) -> Vec<u8> {
+pub(super) fn write_v1(name: &str, samples: &[(f64, i64)]) -> Vec<u8> {
     let label = |name: &str, value: &str| proto::v1::Label { name: name.into(), value: value.into() };
     let request = proto::v1::WriteRequest {
         timeseries: vec![proto::v1::TimeSeries {
@@ -350,8 +350,8 @@ fn write_v1(name: &str, samples: &[(f64, i64)]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).expect("compressed")
 }
 
-const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
-const SNAPPY: (&str, &str) = ("content-encoding", "snappy");
+pub(super) const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+pub(super) const SNAPPY: (&str, &str) = ("content-encoding", "snappy");
 
 #[tokio::test]
 async fn what_is_written_is_read() {

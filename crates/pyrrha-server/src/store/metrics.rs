@@ -7,8 +7,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use pyrrha_storage::Db;
 use pyrrha_storage::wal::SYNC_BOUNDS;
+use pyrrha_storage::{Db, RecoveryPhase};
 
 use crate::telemetry::{counter, gauge};
 
@@ -102,6 +102,47 @@ impl DbCollector {
         counter(out, "pyrrha_disk_full_refused_writes", "Writes refused for a full disk", refused as f64)
     }
 
+    fn recovery(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.db.recovery_status();
+        let recovered = if status.phase == RecoveryPhase::Done { 1.0 } else { 0.0 };
+        gauge(out, "pyrrha_recovered", "1 when answers are complete after the start", recovered)?;
+        let seconds = status.duration.as_secs_f64();
+        gauge(out, "pyrrha_recovery_duration_seconds", "Time of recovery, so far or in all", seconds)?;
+        gauge(out, "pyrrha_recovery_log_bytes", "Bytes of the log to replay", status.total_bytes as f64)?;
+        gauge(out, "pyrrha_recovery_read_bytes", "Bytes of the log replayed", status.read_bytes as f64)?;
+        let m = self.db.metrics();
+        let held = m.side_head_bytes.get() as f64;
+        gauge(out, "pyrrha_side_head_bytes", "Memory of samples that wait for recovery", held)?;
+        for (name, help, value) in [
+            ("pyrrha_recovery_samples_stored", "Logged samples that replay brought back", &m.replayed),
+            (
+                "pyrrha_recovery_samples_skipped",
+                "Logged samples that a checkpoint or a block had already",
+                &m.replay_skipped,
+            ),
+            ("pyrrha_recovery_samples_lost", "Logged samples that found no place", &m.replay_lost),
+            (
+                "pyrrha_side_head_samples",
+                "Samples acknowledged before their tenant was recovered",
+                &m.side_head_samples,
+            ),
+            ("pyrrha_side_head_samples_in_order", "Of those, newer than their series", &m.side_in_order),
+            (
+                "pyrrha_side_head_samples_out_of_order",
+                "Of those, older than their series",
+                &m.side_out_of_order,
+            ),
+            (
+                "pyrrha_side_head_samples_conflicting",
+                "Of those, dropped for a value acknowledged before",
+                &m.side_conflicts,
+            ),
+        ] {
+            counter(out, name, help, value.get() as f64)?;
+        }
+        Ok(())
+    }
+
     fn refused(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let name = "pyrrha_head_samples_refused";
         let mut family = out.encode_descriptor(name, "Samples refused", None, MetricType::Counter)?;
@@ -121,6 +162,7 @@ impl DbCollector {
             ("pyrrha_wal_failed_group_commits", "Group commits that failed", &m.failed_groups),
             ("pyrrha_wal_failed_segments", "Segments given up after a failed write", &m.failed_segments),
             ("pyrrha_wal_rejected_batches", "Batches turned away by a full queue", &m.rejected),
+            ("pyrrha_wal_replayed_records", "Records that replay gave back", &m.replayed_records),
             ("pyrrha_wal_replayed_samples", "Samples that replay gave back", &m.replayed_samples),
             ("pyrrha_wal_damaged_places", "Damaged places that replay found", &m.damaged_places),
             ("pyrrha_wal_damaged_samples", "Samples that replay could not give back", &m.damaged_samples),
@@ -148,6 +190,7 @@ impl Collector for DbCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.head(&mut out)?;
         self.disk(&mut out)?;
+        self.recovery(&mut out)?;
         self.refused(&mut out)?;
         self.wal(&mut out)
     }

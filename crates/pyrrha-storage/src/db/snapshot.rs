@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::config::StorageConfig;
-    use crate::db::tests::{append, labels, read};
+    use crate::db::tests::{append, labels, read, recovered};
 
     fn open(dir: &Path) -> Db {
         let config = StorageConfig {
@@ -142,7 +142,7 @@ mod tests {
             disk_reserve_bytes: 0,
             ..StorageConfig::new(dir)
         };
-        Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens")
+        recovered(Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens"))
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn what_comes_before_the_log_is_replayed_finds_its_place_behind_it() {
 #[test]
 fn nothing_is_cut_or_truncated_and_a_full_side_head_turns_writers_away() {
     let machine = Machine::with_log();
-    let config = StorageConfig { side_head_bytes: 10, ..Machine::config() };
+    let config = StorageConfig { side_head_bytes: 10, quiet_before_cut: Duration::ZERO, ..Machine::config() };
     let db = Db::open_stepwise(config, Arc::new(machine.disk.clone()), machine.clock.clone()).expect("opens");
     machine.clock.advance(Duration::from_secs(24 * 3600));
     append(&db, &machine.tenant, &[(0, NOW + 9_000_000, 1.0)]);
