@@ -187,7 +187,7 @@ impl Defined {
         &mut self,
         tenant: &TenantId,
         mut body: &[u8],
-        give: &mut dyn FnMut(u32, &[(&str, &str)]),
+        mut give: impl FnMut(u32, &[(&str, &str)]),
     ) -> Result<(), DecodeError> {
         let count = take_count(&mut body, 2)?;
         if !self.series.contains_key(tenant) {

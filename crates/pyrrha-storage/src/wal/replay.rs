@@ -361,8 +361,8 @@ impl Replay {
             defined.take_symbols(sections.symbols.body(buffer)?)?;
         }
         if !sections.series.is_empty() {
-            let mut give = |series, labels: &[(&str, &str)]| sink.series(series, labels);
-            defined.take_series(tenant, sections.series.body(buffer)?, &mut give)?;
+            let give = |series, labels: &[(&str, &str)]| sink.series(series, labels);
+            defined.take_series(tenant, sections.series.body(buffer)?, give)?;
         }
         if position < self.from {
             return Ok(0);

@@ -181,7 +181,7 @@ fn reads_wait_within_their_deadline_then_name_what_is_missing() {
     assert!(!db.is_recovered());
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| select(&ctx()));
-        std::thread::sleep(Duration::from_millis(20));
+        pyrrha_env::Clock::sleep(&pyrrha_env::SystemClock::new(), Duration::from_millis(20));
         assert!(!waiting.is_finished());
         db.release_recovery();
         assert_eq!(waiting.join().expect("no panic"), Ok(()));

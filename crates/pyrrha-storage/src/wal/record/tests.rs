@@ -168,7 +168,7 @@ fn decode(
         defined.take_symbols(all.symbols.body(&mut buffer)?)?;
     }
     if !all.series.is_empty() {
-        defined.take_series(&tenant, all.series.body(&mut buffer)?, &mut |s, l| {
+        defined.take_series(&tenant, all.series.body(&mut buffer)?, |s, l| {
             series.push((s, Labels::from_pairs(l.iter().copied())));
         })?;
     }
