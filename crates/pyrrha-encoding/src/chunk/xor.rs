@@ -215,21 +215,26 @@ fn put_dod(sink: &mut impl BitSink, dod: i64) {
     }
 }
 
-/// Reads a delta of delta that is not 0 from the peeked word.
+/// Length of the longest code of a delta of delta that [`Rhythm`] keeps, bits.
+const LONGEST_CODE: u32 = 24;
+
+/// The delta of delta at `pos`, which is not coded as 0, with the length of its bits and its code;
+/// `word` is what lies there.
 #[inline(always)]
-fn read_dod(r: &mut BitReader<'_>, word: u64) -> i64 {
+fn read_dod(bytes: &[u8], pos: usize, word: u64) -> (i64, u32, u32) {
+    let short = |control: u32, bits: u32| {
+        let len = control + bits;
+        let dod = sign(word << control >> (64 - bits), bits);
+        (dod, len, (word >> (64 - len) << 8) as u32 | len)
+    };
     if word >> 62 == 0b10 {
-        r.skip(16);
-        sign(word << 2 >> 50, 14)
+        short(2, 14)
     } else if word >> 61 == 0b110 {
-        r.skip(20);
-        sign(word << 3 >> 47, 17)
+        short(3, 17)
     } else if word >> 60 == 0b1110 {
-        r.skip(24);
-        sign(word << 4 >> 44, 20)
+        short(4, 20)
     } else {
-        r.skip(4);
-        r.read(64) as i64
+        (bits::read_at(bytes, pos + 4, 64) as i64, 68, NO_CODE)
     }
 }
 
@@ -280,7 +285,10 @@ impl<'a> Cursor<'a> {
                 // The same step in time: its bit and those of the value fit one word, mostly.
                 self.value ^= self.window.read_xor_in(&mut self.r, word, 1)?;
             } else {
-                self.delta = self.delta.wrapping_add(read_dod(&mut self.r, word) as u64);
+                let (bytes, pos) = self.r.parts();
+                let (dod, len, _) = read_dod(bytes, pos, word);
+                self.r.skip(len);
+                self.delta = self.delta.wrapping_add(dod as u64);
                 self.value ^= self.window.read_xor(&mut self.r)?;
             }
         } else {
@@ -320,12 +328,52 @@ impl<'a> Cursor<'a> {
         Ok(read)
     }
 
-    /// The code of the next sample's delta of delta, if it has a short form; see [`Rhythm`].
-    #[inline]
-    fn time_code(&self) -> Option<u32> {
-        let word = self.r.peek();
-        let len = *[1u32, 16, 20, 24].get((!word).leading_zeros() as usize)?;
-        Some((word >> (64 - len) << 8) as u32 | len)
+    /// Reads samples from the third on until `end` or the last slot; gives how many. `times` and
+    /// `codes` are for later chunks to follow.
+    #[inline(always)]
+    fn lead(
+        &mut self,
+        end: Timestamp,
+        slots: &mut [f64],
+        times: &mut [Timestamp],
+        codes: &mut [u32],
+    ) -> Result<usize, DecodeError> {
+        let (bytes, mut pos) = self.r.parts();
+        let (mut window, mut value) = (self.window, self.value);
+        let (mut time, mut delta, mut read) = (self.time, self.delta, 0);
+        for ((slot, slot_time), slot_code) in slots.iter_mut().zip(times).zip(codes) {
+            let word = bits::peek_at(bytes, pos);
+            let (mut at, mut behind, mut len) = (pos, word, 1);
+            *slot_code = 1;
+            if word >> 63 != 0 {
+                let (dod, code);
+                (dod, len, code) = read_dod(bytes, pos, word);
+                delta = delta.wrapping_add(dod as u64);
+                *slot_code = code;
+                if len > LONGEST_CODE {
+                    at = pos + len as usize;
+                    (behind, len) = (bits::peek_at(bytes, at), 0);
+                }
+            }
+            time = time.wrapping_add(delta as i64);
+            if time > end {
+                break;
+            }
+            if behind << len >> 63 != 0 {
+                let bits;
+                (bits, pos) = window.read_changed(bytes, at, behind, len)?;
+                value ^= bits;
+            } else {
+                pos = at + len as usize + 1;
+            }
+            *slot = f64::from_bits(value);
+            *slot_time = time;
+            read += 1;
+        }
+        self.r = BitReader::at(bytes, pos);
+        (self.window, self.value, self.time, self.delta) = (window, value, time, delta);
+        self.index += read as u16;
+        Ok(read)
     }
 
     /// Fails if samples were read from behind the chunk's end, where zeros are.
@@ -370,36 +418,28 @@ fn fill(
     slots: &mut [f64],
     rhythm: &mut Rhythm,
 ) -> Result<usize, DecodeError> {
-    let Some((first, slots)) = slots.split_first_mut() else { return Ok(0) };
+    rhythm.make_room(slots.len());
+    let [first, rest @ ..] = &mut *slots else { return Ok(0) };
     *first = f64::from_bits(cursor.value);
-    rhythm.note(0, cursor.time);
-    let Some((second, slots)) = slots.split_first_mut() else { return Ok(1) };
+    rhythm.begin(0, cursor.time);
+    let [second, ..] = rest else { return Ok(1) };
     if !cursor.next()? || cursor.time > end {
         return Ok(1);
     }
     *second = f64::from_bits(cursor.value);
-    rhythm.note(1, cursor.time);
+    rhythm.begin(1, cursor.time);
     let known = rhythm.until(end, slots.len());
-    let read = cursor.follow(&rhythm.codes[..known], slots)?;
-    if read == slots.len() {
-        return Ok(read + 2);
+    let read = 2 + cursor.follow(&rhythm.codes[2..known], &mut slots[2..known])?;
+    if read == slots.len() || read == known && known < rhythm.known {
+        return Ok(read);
     }
-    if read > 0 {
-        (cursor.time, cursor.delta) = (rhythm.times[read + 1], rhythm.delta(read + 1));
+    rhythm.known = read;
+    if read > 2 {
+        (cursor.time, cursor.delta) = (rhythm.times[read - 1], rhythm.delta(read - 1));
     }
-    if read == known && rhythm.times.get(read + 2).is_some_and(|&t| read < rhythm.codes.len() && t > end) {
-        return Ok(read + 2);
-    }
-    rhythm.keep(read + 2);
-    for (i, slot) in slots.iter_mut().enumerate().skip(read) {
-        let code = cursor.time_code();
-        if !cursor.next()? || cursor.time > end {
-            return Ok(i + 2);
-        }
-        rhythm.push(cursor.time, code);
-        *slot = f64::from_bits(cursor.value);
-    }
-    Ok(slots.len() + 2)
+    let (times, codes) = (&mut rhythm.times[read..], &mut rhythm.codes[read..]);
+    rhythm.known += cursor.lead(end, &mut slots[read..], times, codes)?;
+    Ok(rhythm.known)
 }
 
 /// Removes the samples before `time` among those from `start` on.
@@ -424,58 +464,51 @@ fn cut_before(time: Timestamp, start: usize, column: &mut FloatColumn) {
 }
 
 /// The times of the chunk that was decoded last, and the bits that said them. All series of a
-/// scrape have the same times, and where they have, a comparison of bits that are known before they
+/// scrape have the same times, and where they have, a comparison with bits that are known before they
 /// are read is faster than branches on them.
 #[derive(Debug, Default)]
 pub(crate) struct Rhythm {
     times: Vec<Timestamp>,
-    /// For samples from the third on, as far as they are known: bits of the delta of delta, left of
-    /// eight bits that hold their number.
+    /// From the third sample on: bits of its delta of delta, left of eight bits that hold their
+    /// number. As many as times.
     codes: Vec<u32>,
+    /// How many of both mean something.
+    known: usize,
 }
 
+/// The code of what has no short form: nothing is like it, for one bit is never 2.
+const NO_CODE: u32 = 2 << 8 | 1;
+
 impl Rhythm {
-    /// Sample `i`, one of the first two, is at `time`.
-    #[inline]
-    fn note(&mut self, i: usize, time: Timestamp) {
-        if self.times.get(i) != Some(&time) {
-            self.times.truncate(i);
-            self.times.push(time);
-            self.codes.clear();
+    fn make_room(&mut self, samples: usize) {
+        if self.times.len() < samples {
+            self.times.resize(samples, 0);
+            self.codes.resize(samples, NO_CODE);
         }
     }
 
-    /// How many codes lead to times not after `end`, at most `limit`.
+    /// Sample `i`, one of the first two, is at `time`.
+    #[inline]
+    fn begin(&mut self, i: usize, time: Timestamp) {
+        if self.known <= i || self.times[i] != time {
+            self.times[i] = time;
+            self.known = i + 1;
+        }
+    }
+
+    /// How many of the first `limit` samples, at least two, are known and not after `end`.
     #[inline]
     fn until(&self, end: Timestamp, limit: usize) -> usize {
-        let known = self.codes.len().min(limit);
+        let known = self.known.min(limit).max(2);
         if end == Timestamp::MAX {
             return known;
         }
-        let times = self.times.get(2..2 + known).unwrap_or_default();
-        times.iter().position(|&t| t > end).unwrap_or(known)
+        2 + self.times[2..known].iter().position(|&t| t > end).unwrap_or(known - 2)
     }
 
     #[inline]
     fn delta(&self, i: usize) -> u64 {
         self.times[i].wrapping_sub(self.times[i - 1]) as u64
-    }
-
-    /// Forgets all but the first `samples` samples.
-    fn keep(&mut self, samples: usize) {
-        self.times.truncate(samples);
-        self.codes.truncate(samples - 2);
-    }
-
-    /// Adds a sample. Codes after one that has no short form are not kept.
-    #[inline]
-    fn push(&mut self, time: Timestamp, code: Option<u32>) {
-        if let Some(code) = code
-            && self.codes.len() + 2 == self.times.len()
-        {
-            self.codes.push(code);
-        }
-        self.times.push(time);
     }
 }
 

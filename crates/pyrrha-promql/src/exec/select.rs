@@ -219,13 +219,17 @@ impl Head for Instant<'_> {
 pub(crate) struct Lookups {
     /// The times it was made for.
     times: Vec<Timestamp>,
-    /// Per step that finds one, the step and the latest sample of `(t - lookback, t]`.
-    found: Vec<(u32, u32)>,
-    /// The same steps, once it was made.
+    /// Per step the latest sample of `(t - lookback, t]`, or [`Lookups::NOTHING`].
+    found: Vec<u32>,
+    /// Steps that find one, once it was made.
     steps: Option<Bits>,
+    /// Whether all steps do.
+    all: bool,
 }
 
 impl Lookups {
+    const NOTHING: u32 = u32::MAX;
+
     fn prepare(&mut self, times: &[Timestamp], at: Times, lookback: i64) {
         if self.steps.is_some() && self.times == times {
             return;
@@ -233,39 +237,45 @@ impl Lookups {
         self.times.clear();
         self.times.extend_from_slice(times);
         self.found.clear();
-        let mut steps = Bits::none(at.steps.count);
         let mut next = 0;
-        for step in 0..at.steps.count {
+        self.found.extend((0..at.steps.count).map(|step| {
             let t = at.at(step);
             while next < times.len() && times[next] <= t {
                 next += 1;
             }
-            if next > 0 && times[next - 1] > t.saturating_sub(lookback) {
-                self.found.push((step as u32, next as u32 - 1));
-                steps.set(step);
-            }
+            let found = next > 0 && times[next - 1] > t.saturating_sub(lookback);
+            if found { next as u32 - 1 } else { Self::NOTHING }
+        }));
+        self.all = self.found.iter().all(|found| *found != Self::NOTHING);
+        let steps = self.steps.insert(Bits::all(at.steps.count));
+        if !self.all {
+            let found = self.found.iter().enumerate();
+            found.filter(|(_, i)| **i == Self::NOTHING).for_each(|(step, _)| steps.clear(step));
         }
-        self.steps = Some(steps);
     }
 
     /// Puts what was found into an empty column; stale markers are nothing.
     fn floats(&self, values: &[f64], column: &mut Column) {
         let (floats, present) = column.floats_mut();
+        let mut stale = false;
+        if self.all {
+            for (float, &i) in floats.iter_mut().zip(&self.found) {
+                *float = values[i as usize];
+                stale |= is_stale_nan(*float);
+            }
+        } else {
+            for (float, &i) in floats.iter_mut().zip(&self.found).filter(|(_, i)| **i != Self::NOTHING) {
+                *float = values[i as usize];
+                stale |= is_stale_nan(*float);
+            }
+        }
         if let Some(steps) = &self.steps {
             present.union(steps);
         }
-        let mut stale = false;
-        for &(step, sample) in &self.found {
-            let value = values[sample as usize];
-            floats[step as usize] = value;
-            stale |= is_stale_nan(value);
-        }
         if stale {
-            for &(step, sample) in &self.found {
-                if is_stale_nan(values[sample as usize]) {
-                    floats[step as usize] = 0.0;
-                    present.clear(step as usize);
-                }
+            for (step, float) in floats.iter_mut().enumerate().filter(|(_, float)| is_stale_nan(**float)) {
+                *float = 0.0;
+                present.clear(step);
             }
         }
     }

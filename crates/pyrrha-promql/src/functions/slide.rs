@@ -45,14 +45,18 @@ impl Slide {
         times: &[Timestamp],
         values: &[f64],
         column: &mut Column,
-        plan: &WindowPlan,
+        plan: &mut WindowPlan,
         cancelled: impl Fn() -> bool,
     ) {
+        match self {
+            Self::Rate => return extrapolated::<true>(values, column, plan, true),
+            Self::Increase => return extrapolated::<true>(values, column, plan, false),
+            Self::Delta => return extrapolated::<false>(values, column, plan, false),
+            _ => {}
+        }
         let windows = plan.windows().enumerate().take_while(|_| !cancelled());
         match self {
-            Self::Rate => extrapolated::<true>(values, column, plan, true),
-            Self::Increase => extrapolated::<true>(values, column, plan, false),
-            Self::Delta => extrapolated::<false>(values, column, plan, false),
+            Self::Rate | Self::Increase | Self::Delta => {}
             Self::Irate => each(column, windows, |w| last_two(times, values, w, true)),
             Self::Idelta => each(column, windows, |w| last_two(times, values, w, false)),
             Self::Resets => pairs(values, column, windows, |a, b| b < a),
@@ -94,22 +98,29 @@ fn each(column: &mut Column, windows: impl Steps, mut value: impl FnMut(Range<us
 
 /// Rates, increases and differences. All that depends on times alone has been planned; what is left
 /// goes over arrays without branches.
-fn extrapolated<const COUNTER: bool>(values: &[f64], column: &mut Column, plan: &WindowPlan, is_rate: bool) {
-    let edges = plan.edges();
-    let mut firsts: Vec<f64> = Vec::with_capacity(edges.len());
-    let mut differences: Vec<f64> = Vec::with_capacity(edges.len());
-    for &(first, last) in edges {
-        firsts.push(values[first as usize]);
-        differences.push(values[last as usize] - values[first as usize]);
+fn extrapolated<const COUNTER: bool>(
+    values: &[f64],
+    column: &mut Column,
+    plan: &mut WindowPlan,
+    is_rate: bool,
+) {
+    let (mut firsts, mut differences) = std::mem::take(&mut plan.values);
+    firsts.clear();
+    differences.clear();
+    for &(first, last) in plan.edges() {
+        let (first, last) = (values[first as usize], values[last as usize]);
+        firsts.push(first);
+        differences.push(last - first);
     }
     if COUNTER && values.windows(2).fold(false, |reset, pair| reset | (pair[1] < pair[0])) {
-        add_resets(values, edges, &mut differences);
+        add_resets(values, plan.edges(), &mut differences);
     }
     let spans = plan.spans().iter().zip(&firsts);
     for (difference, (span, &first)) in differences.iter_mut().zip(spans) {
         *difference = span.extrapolate::<COUNTER>(first, *difference, is_rate);
     }
     plan.scatter(&differences, column);
+    plan.values = (firsts, differences);
 }
 
 /// Adds to each window's difference the values before its resets, in their order.

@@ -11,6 +11,8 @@ use crate::value::{Bits, Column};
 /// Where the windows of all steps lie in the samples of a series.
 #[derive(Debug, Default)]
 pub(crate) struct WindowPlan {
+    /// Start (exclusive) and end of each step's window, and its length, s.
+    bounds: Vec<(Timestamp, Timestamp, f64)>,
     /// The times it was made for.
     times: Vec<Timestamp>,
     /// Per step, the first sample of its window and the one behind the last.
@@ -23,6 +25,8 @@ pub(crate) struct WindowPlan {
     spans: Vec<Span>,
     /// The steps of the same windows.
     steps: Bits,
+    /// Of the same windows, what the function at work puts there: first values and differences.
+    pub(super) values: (Vec<f64>, Vec<f64>),
 }
 
 /// The times of a window.
@@ -54,7 +58,8 @@ impl Span {
 
 impl WindowPlan {
     /// The plan for a series with these times: the one that is there, if it was made for the same.
-    /// `bounds` gives the start (exclusive) and end of each step's window; both ascend, or stay.
+    /// `bounds` gives the start (exclusive) and end of each step's window; both ascend, or stay, and
+    /// are the same for all series.
     pub(crate) fn prepare(
         &mut self,
         times: &[Timestamp],
@@ -64,25 +69,36 @@ impl WindowPlan {
         if self.windows.len() == steps && self.times == times {
             return;
         }
+        if self.bounds.len() != steps {
+            let bounds = (0..steps).map(bounds);
+            self.bounds = bounds.map(|(start, end)| (start, end, (end - start) as f64 / 1000.0)).collect();
+        }
         self.times.clear();
         self.times.extend_from_slice(times);
         self.windows.clear();
         self.edges.clear();
         self.spans.clear();
-        self.steps = Bits::none(steps);
         self.points = 0;
         let mut window = 0..0;
-        for step in 0..steps {
-            let (start, end) = bounds(step);
+        for &(start, end, range) in &self.bounds {
             window = advance(times, window, start, end);
             self.points += window.len();
             self.windows.push((window.start as u32, window.end as u32));
             if window.len() >= 2 {
                 let last = window.end - 1;
                 self.edges.push((window.start as u32, last as u32));
-                self.spans.push(span(start, end, times[window.start], times[last], window.len()));
-                self.steps.set(step);
+                let (samples, first, last) = (window.len(), times[window.start], times[last]);
+                let extrapolation = Extrapolation { start, end, first, last, samples, counter: None };
+                let (sampled, to_start, to_end) = extrapolation.reach();
+                self.spans.push(Span { sampled, to_start, to_end, range });
             }
+        }
+        if self.edges.len() == steps {
+            self.steps = Bits::all(steps);
+        } else {
+            self.steps = Bits::none(steps);
+            let pairs = self.windows.iter().enumerate().filter(|(_, (start, end))| end - start >= 2);
+            pairs.for_each(|(step, _)| self.steps.set(step));
         }
     }
 
@@ -116,12 +132,6 @@ impl WindowPlan {
         }
         present.union(&self.steps);
     }
-}
-
-fn span(start: Timestamp, end: Timestamp, first: Timestamp, last: Timestamp, samples: usize) -> Span {
-    let (sampled, to_start, to_end) =
-        Extrapolation { start, end, first, last, samples, counter: None }.reach();
-    Span { sampled, to_start, to_end, range: (end - start) as f64 / 1000.0 }
 }
 
 /// Moves a window forward to the samples in `(from, to]`. Steps ascend, or stay.

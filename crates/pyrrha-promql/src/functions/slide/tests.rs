@@ -30,13 +30,13 @@ proptest! {
         use Slide::*;
         for slide in [Rate, Increase, Delta, Irate, Idelta, Resets, Changes, Sum, Avg, Min, Max, Count, First, Last] {
             let mut slid = Column::new(30);
-            slide.run(&times, &values, &mut slid, &plan(&times, length), || false);
+            slide.run(&times, &values, &mut slid, &mut plan(&times, length), || false);
             for step in 0..30 {
                 let end = step as i64 * 7;
                 let window = window(&times, length, end);
                 let (mut alone, mut only) = (Column::new(1), WindowPlan::default());
                 only.prepare(&times[window.clone()], 1, |_| (end - length, end));
-                slide.run(&times[window.clone()], &values[window], &mut alone, &only, || false);
+                slide.run(&times[window.clone()], &values[window], &mut alone, &mut only, || false);
                 prop_assert_eq!(
                     slid.float(step).map(|v| if v.is_nan() { 0 } else { v.to_bits() }),
                     alone.float(0).map(|v| if v.is_nan() { 0 } else { v.to_bits() }),
