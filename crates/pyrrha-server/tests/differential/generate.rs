@@ -92,6 +92,12 @@ impl Generator {
             }
             0 => format!("quantile_over_time({}, {matrix})", self.pick(&["0.1", "0.5", "0.99", "0", "1"])),
             1 => format!("predict_linear({matrix}, {})", self.pick(&["60", "3600", "-30"])),
+            // On infinities, which functions make of large values, 2.42 gives 0 or NaN.
+            5 => {
+                let function = self.pick(&["stddev_over_time", "stdvar_over_time"]);
+                let range = self.pick(&["2m", "5m", "20m"]);
+                format!("{function}({}[{range}])", self.pick(&["load", "sparse", "requests_total"]))
+            }
             _ => {
                 let function = self.pick(&[
                     "delta",
@@ -106,8 +112,6 @@ impl Generator {
                     "count_over_time",
                     "last_over_time",
                     "present_over_time",
-                    "stddev_over_time",
-                    "stdvar_over_time",
                     "absent_over_time",
                 ]);
                 format!("{function}({matrix})")
@@ -133,10 +137,11 @@ impl Generator {
             0 => format!("topk{grouping} ({}, load)", self.pick(&["1", "3", "100"])),
             1 => format!("bottomk{grouping} ({}, load)", self.pick(&["1", "2"])),
             2 => format!("quantile{grouping} ({}, {inner})", self.pick(&["0.5", "0.9", "0", "1"])),
+            // As above: no infinities.
+            4 => format!("{}{grouping} ({})", self.pick(&["stddev", "stdvar"]), self.selector()),
             3 => format!("count_values{grouping} (\"v\", job_info + {})", self.pick(&["0", "1.5", "1e22"])),
             _ => {
-                let op =
-                    self.pick(&["sum", "sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"]);
+                let op = self.pick(&["sum", "sum", "avg", "min", "max", "count", "group"]);
                 format!("{op}{grouping} ({inner})")
             }
         }
@@ -181,11 +186,13 @@ impl Generator {
 
     fn math(&mut self, depth: u64) -> String {
         let inner = self.vector(depth - 1);
-        match self.below(5) {
+        match self.below(6) {
             0 => format!("round({inner}, {})", self.pick(&["100", "500"])),
             1 => format!("clamp({inner}, {}, {})", self.pick(&["-10", "0"]), self.pick(&["10", "100"])),
             2 => format!("clamp_max({inner}, 5)"),
             3 => format!("-({inner})"),
+            // Of large values these make much of a last digit.
+            4 => format!("{}({})", self.pick(&["sin", "cos", "tan"]), self.selector()),
             _ => {
                 let function = self.pick(&[
                     "abs",
@@ -197,9 +204,6 @@ impl Generator {
                     "log2",
                     "log10",
                     "sgn",
-                    "sin",
-                    "cos",
-                    "tan",
                     "atan",
                     "sinh",
                     "tanh",
