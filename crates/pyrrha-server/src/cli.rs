@@ -4,6 +4,7 @@ mod directory;
 mod export;
 mod output;
 mod promql;
+mod query;
 mod server;
 mod tsdb;
 
@@ -28,6 +29,11 @@ enum Command {
         #[command(subcommand)]
         command: promql::Command,
     },
+    /// Asks a running server.
+    Query {
+        #[command(subcommand)]
+        command: query::Command,
+    },
     /// Looks into data directories, Prometheus' or Pyrrha's, and mends them.
     Tsdb {
         #[command(subcommand)]
@@ -42,6 +48,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Server(flags) => server::run(*flags),
         Command::Promql { command } => promql::run(command),
+        Command::Query { command } => query::run(command),
         Command::Tsdb { command } => tsdb::run(command),
         Command::Export(args) => export::run(args),
     }

@@ -9,7 +9,7 @@ mod health;
 mod labels;
 mod metadata;
 mod metrics;
-mod params;
+pub(crate) mod params;
 mod query;
 mod request;
 pub(crate) mod rfc3339;

@@ -92,6 +92,12 @@ impl Generator {
             }
             0 => format!("quantile_over_time({}, {matrix})", self.pick(&["0.1", "0.5", "0.99", "0", "1"])),
             1 => format!("predict_linear({matrix}, {})", self.pick(&["60", "3600", "-30"])),
+            // Equality makes much of a last digit, too.
+            6 => {
+                let function = self.pick(&["changes", "resets"]);
+                let range = self.pick(&["2m", "5m", "20m"]);
+                format!("{function}({}[{range}])", self.pick(&["load", "sparse", "requests_total"]))
+            }
             // On infinities, which functions make of large values, 2.42 gives 0 or NaN.
             5 => {
                 let function = self.pick(&["stddev_over_time", "stdvar_over_time"]);
@@ -103,8 +109,6 @@ impl Generator {
                     "delta",
                     "idelta",
                     "deriv",
-                    "changes",
-                    "resets",
                     "avg_over_time",
                     "sum_over_time",
                     "min_over_time",
