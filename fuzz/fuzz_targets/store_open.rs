@@ -20,6 +20,7 @@ fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Result<Db, StorageError> {
     let mut config = StorageConfig::new("data");
     config.wal = WalConfig { segment_bytes: 16 << 10, ..WalConfig::default() };
     config.samples_per_chunk = 20;
+    config.disk_reserve_bytes = 1 << 10;
     Db::open_single_threaded(config, Arc::new(disk.clone()), clock.clone())
 }
 

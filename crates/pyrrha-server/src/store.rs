@@ -25,6 +25,9 @@ const ROUND: Duration = Duration::from_secs(1);
 pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Result<OpenStore, String> {
     let mut config = StorageConfig::new(&settings.storage_path);
     settings.storage.apply(&mut config);
+    let own =
+        settings.limits.iter().filter_map(|(id, limits)| limits.retention.map(|time| (id.clone(), time)));
+    config.tenant_retention = own.collect();
     config.wal.strict = settings.wal_strict;
     config.start_timestamps = app.features.start_timestamps;
     let db = Arc::new(Db::open(config, Arc::new(OsDisk), clock).map_err(|e| e.to_string())?);

@@ -1,7 +1,8 @@
 //! The database: a head per tenant over one log, under one data directory.
 //!
 //! ```text
-//! <data>/VERSION  LOCK  wal/  checkpoint/  head/<tenant>/  bucket/<tenant>/<ULID>/
+//! <data>/VERSION  LOCK  reserve  wal/  checkpoint/  head/<tenant>/  snapshots/<name>/
+//!        bucket/<tenant>/<ULID>/  bucket/<tenant>/manifest/  bucket/<tenant>/jobs/
 //! ```
 
 mod awaiting;

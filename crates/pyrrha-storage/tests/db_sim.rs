@@ -6,12 +6,15 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+use pyrrha_env::Disk;
 use pyrrha_model::contract::{Ingest, QueryContext, SelectHints, SeriesBatch};
 use pyrrha_model::{Labels, TenantId, TimeRange};
+use pyrrha_storage::block::BlockId;
 use pyrrha_storage::wal::WalConfig;
 use pyrrha_storage::{Db, StorageConfig, StorageError};
 use pyrrha_testkit::{Fault, SimClock, SimDisk, SimRng};
@@ -216,6 +219,20 @@ impl Run {
         }
     }
 
+    /// After a start every block directory is that of a live block, and no job is left.
+    fn check_tidy(&self) {
+        let Some(db) = &self.db else { return };
+        for owner in (0..TENANTS).map(tenant) {
+            let bucket = db.bucket_dir(&owner);
+            let list = |dir: &Path| self.disk.list(dir).unwrap_or_default();
+            let dirs: BTreeSet<BlockId> = list(&bucket).iter().filter_map(|e| e.name.parse().ok()).collect();
+            let live: BTreeSet<BlockId> = db.blocks(&owner).iter().map(|b| b.ulid).collect();
+            assert_eq!(dirs, live, "seed {}: directories and live blocks of {owner}", self.seed);
+            let jobs = list(&bucket.join("jobs"));
+            assert!(jobs.is_empty(), "seed {}: {jobs:?}", self.seed);
+        }
+    }
+
     fn die(&mut self, power: bool) {
         self.disk.power_off();
         self.db = None;
@@ -226,6 +243,7 @@ impl Run {
         }
         self.disk.heal();
         self.open();
+        self.check_tidy();
         self.check_restarted();
     }
 

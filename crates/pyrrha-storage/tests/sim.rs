@@ -61,6 +61,7 @@ impl Run {
         config.idle_cut_after = Duration::from_secs(60 + rng.below(600));
         config.checkpoint_every = Duration::from_secs(1 + rng.below(300));
         config.checkpoint_after_samples = 50 + rng.below(500);
+        config.disk_reserve_bytes = rng.below(3) * 10_000;
         config.out_of_order_window_ms = 0;
         let tenants = ["a", "b"].iter().map(|id| TenantId::new(id).unwrap()).collect();
         let series = 2 + rng.index(12);

@@ -87,7 +87,8 @@ impl Sources {
         let mut ctx = QueryContext::unlimited();
         ctx.tenant = args.tenant()?;
         if let DirectoryKind::Pyrrha { data_dir: Some(dir) } = directory.kind() {
-            let config = StorageConfig::new(dir);
+            // Looking takes no room.
+            let config = StorageConfig { disk_reserve_bytes: 0, ..StorageConfig::new(dir) };
             match Db::open(config, directory.disk().clone(), Arc::new(SystemClock::new())) {
                 Ok(db) => {
                     // What is in the log is wanted too, whatever else may be missing.

@@ -23,9 +23,10 @@ pub(super) struct LimitsFile {
     query_timeout: Option<String>,
     query_memory_budget: Option<YamlBytes>,
     memory_budget: Option<YamlBytes>,
+    retention: Option<String>,
 }
 
-/// What a tenant's queries may do, where it differs from everybody's.
+/// What a tenant may do, where it differs from everybody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantLimits {
     /// Parts of PromQL that are switched on.
@@ -38,6 +39,8 @@ pub struct TenantLimits {
     pub query_memory_budget: Option<usize>,
     /// Memory of all queries of the tenant, bytes.
     pub memory_budget: Option<usize>,
+    /// How long samples are kept; zero: for ever.
+    pub retention: Option<Duration>,
 }
 
 /// Checks the file's limits.
@@ -61,12 +64,17 @@ pub(super) fn resolve(
                 Ok(_) => Err(bad(&text, "must be more than zero".into())),
                 Err(e) => Err(bad(&text, e.to_string())),
             });
+            let retention = limits.retention.map(|text| match parse_duration(&text) {
+                Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
+                Err(e) => Err(bad(&text, e.to_string())),
+            });
             let limits = TenantLimits {
                 features: limits.features.map(|names| features(&tenant, &names)),
                 query_max_samples: limits.query_max_samples,
                 query_timeout: timeout.transpose()?,
                 query_memory_budget: bytes(limits.query_memory_budget)?,
                 memory_budget: bytes(limits.memory_budget)?,
+                retention: retention.transpose()?,
             };
             Ok((id, limits))
         })

@@ -1,10 +1,8 @@
 //! Settings of storage: how long and how much is kept, and how the store looks after itself.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use pyrrha_model::TenantId;
 use pyrrha_model::time::{DurationDisplay, parse_duration};
 use pyrrha_storage::StorageConfig;
 use serde::Deserialize;
@@ -64,8 +62,6 @@ pub(super) struct Tsdb {
 struct Retention {
     time: Option<String>,
     size: Option<YamlBytes>,
-    /// By tenant.
-    tenants: BTreeMap<String, String>,
 }
 
 /// What the file says of storage.
@@ -83,8 +79,6 @@ pub(super) struct StorageFile {
 pub struct StorageSettings {
     /// How long samples are kept.
     pub retention: Duration,
-    /// The same for tenants that have a retention of their own.
-    pub tenant_retention: BTreeMap<TenantId, Duration>,
     /// Most bytes kept.
     pub retention_bytes: u64,
     /// Whether blocks are compacted.
@@ -99,20 +93,11 @@ pub struct StorageSettings {
 
 impl StorageSettings {
     pub(super) fn resolve(flags: StorageFlags, file: StorageFile) -> Result<Self, ConfigError> {
-        let Retention { time, size, tenants } = file.tsdb.retention;
+        let Retention { time, size } = file.tsdb.retention;
         let bytes = |key, flag: Option<String>, file: Option<YamlBytes>, default: &str| {
             let text = flag.or(file.map(YamlBytes::into_text)).unwrap_or_else(|| default.to_owned());
             byte_count(key, text)
         };
-        let mut tenant_retention = BTreeMap::new();
-        for (tenant, time) in tenants {
-            let id = TenantId::new(&tenant).map_err(|e| ConfigError::Value {
-                key: "storage.tsdb.retention.tenants",
-                value: tenant.clone(),
-                message: e.to_string(),
-            })?;
-            tenant_retention.insert(id, span("storage.tsdb.retention.tenants", time)?);
-        }
         let budget = bytes(
             "storage.compaction-memory-budget",
             flags.compaction_memory_budget,
@@ -121,7 +106,6 @@ impl StorageSettings {
         )?;
         Ok(Self {
             retention: span(RETENTION_TIME, flags.retention_time.or(time).unwrap_or_else(|| "0".into()))?,
-            tenant_retention,
             retention_bytes: bytes(RETENTION_SIZE, flags.retention_size, size, "0")?,
             compaction: flags.compaction.or(file.compaction).unwrap_or(true),
             compaction_memory_bytes: usize::try_from(budget).unwrap_or(usize::MAX),
@@ -138,7 +122,6 @@ impl StorageSettings {
     /// Gives the database these settings.
     pub(crate) fn apply(&self, config: &mut StorageConfig) {
         config.retention = self.retention;
-        config.tenant_retention = self.tenant_retention.clone();
         config.retention_bytes = self.retention_bytes;
         config.compaction = self.compaction;
         config.compaction_memory_bytes = self.compaction_memory_bytes;

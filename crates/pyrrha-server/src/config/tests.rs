@@ -101,7 +101,8 @@ fn retention_is_set_by_flag_and_file_and_is_none_by_default() {
     assert_eq!((defaults.disk_reserve_bytes, defaults.retention_text().as_str()), (64 << 20, ""));
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("pyrrha.yml");
-    let text = "storage:\n  tsdb: {retention: {time: 15d, size: 1GB, tenants: {a: 1y, b: '0'}}}\n  compaction: false\n  disk_reserve: 0\n";
+    let text =
+        "storage:\n  tsdb: {retention: {time: 15d, size: 1GB}}\n  compaction: false\n  disk_reserve: 0\n";
     std::fs::write(&path, text).expect("written");
     let flags = |size: Option<&str>| Flags {
         config_file: Some(path.clone()),
@@ -111,13 +112,15 @@ fn retention_is_set_by_flag_and_file_and_is_none_by_default() {
     let set = Settings::resolve(flags(Some("2GB"))).expect("valid");
     assert_eq!(set.storage.retention_text(), "15d or 2000000000B");
     assert!(!set.storage.compaction && set.storage.disk_reserve_bytes == 0);
-    let own: Vec<u64> = set.storage.tenant_retention.values().map(Duration::as_secs).collect();
-    assert_eq!(own, [365 * 24 * 3600, 0]);
     assert!(set.as_flags().contains(&("storage.tsdb.retention.time", "15d".into())));
     let error = Settings::resolve(flags(Some("much"))).expect_err("not a size");
     assert!(error.to_string().contains("storage.tsdb.retention.size=\"much\""), "{error}");
-    std::fs::write(&path, "storage: {tsdb: {retention: {tenants: {'a/b': 1d}}}}").expect("written");
-    assert!(Settings::resolve(flags(None)).is_err(), "not a tenant");
+    std::fs::write(&path, "limits: {a: {retention: 1y}, b: {retention: '0'}}").expect("written");
+    let own: Vec<_> = Settings::resolve(flags(None)).expect("valid").limits.into_values().collect();
+    let seconds: Vec<_> = own.iter().map(|l| l.retention.map(|r| r.as_secs())).collect();
+    assert_eq!(seconds, [Some(365 * 24 * 3600), Some(0)]);
+    std::fs::write(&path, "limits: {a: {retention: long}}").expect("written");
+    assert!(Settings::resolve(flags(None)).is_err());
 }
 
 #[test]

@@ -11,3 +11,4 @@ mod process;
 mod remote_write;
 mod serving;
 mod start;
+mod storage;

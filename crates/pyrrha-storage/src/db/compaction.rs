@@ -196,10 +196,15 @@ impl Shared {
             }
             // In doubt: the next start knows.
             Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error.into()),
-            // Retention, a deletion or another compactor was there first.
             Err(error) => {
-                tracing::info!(tenant = %id, block = %output, %error, "compaction came too late and is planned anew");
                 self.follow(tenant, &live, None);
+                self.end_job(id, &job, &live);
+                if error.kind() != ErrorKind::Execution {
+                    return Err(error.into());
+                }
+                // Retention, a deletion or another compactor was there first.
+                tracing::info!(tenant = %id, block = %output, %error, "compaction came too late and is planned anew");
+                return Ok(());
             }
         }
         self.end_job(id, &job, &live);

@@ -70,6 +70,7 @@ fn run_all(files: &[PathBuf], json: bool, home: &std::path::Path) -> Result<bool
 fn database(dir: PathBuf) -> DbStore {
     let mut config = StorageConfig::new(&dir);
     config.wal.segment_bytes = SEGMENT_BYTES;
+    config.disk_reserve_bytes = 0;
     config.start_timestamps = true;
     let db = Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new()))
         .expect("the temporary directory is writable");

@@ -17,7 +17,12 @@ use crate::{Db, StorageError};
 const HOUR: i64 = 3_600_000;
 
 fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Result<Db, StorageError> {
+    open_keeping(disk, clock, 0)
+}
+
+fn open_keeping(disk: &SimDisk, clock: &Arc<SimClock>, retention_bytes: u64) -> Result<Db, StorageError> {
     let config = StorageConfig {
+        retention_bytes,
         quiet_before_cut: Duration::ZERO,
         disk_reserve_bytes: 0,
         wal: crate::wal::WalConfig { segment_bytes: 8 << 10, ..Default::default() },
@@ -95,4 +100,39 @@ fn a_directory_that_no_job_named_is_left_alone() {
         disk.list(&bucket().join("jobs")).expect("lists").into_iter().map(|e| e.name).collect();
     assert_eq!(names, [format!("{newer}.json"), "notes".into(), "readme.txt".into()]);
     assert_eq!(db.metrics().orphans_removed.get(), 0);
+}
+
+#[test]
+fn wherever_a_removal_is_killed_blocks_are_there_wholly_or_not_at_all() {
+    let tenant = TenantId::anonymous();
+    for n in 0..500 {
+        let (disk, clock) = (SimDisk::new(n), Arc::new(SimClock::new(100 * HOUR)));
+        let db = open(&disk, &clock).expect("opens");
+        (0..10).for_each(|i| append(&db, &tenant, &[(0, i * HOUR, i as f64), (1, i * HOUR, 1.0)]));
+        db.maintain().expect("maintains");
+        let before = read(&db, &tenant);
+        drop(db);
+        let db = open_keeping(&disk, &clock, 1).expect("opens");
+        disk.fail_in(n, Fault::PowerOff);
+        let _ = db.maintain();
+        let done = !disk.is_off();
+        disk.power_off();
+        drop(db);
+        if n % 2 == 0 {
+            disk.crash()
+        } else {
+            disk.kill()
+        }
+        let db = open(&disk, &clock).expect("opens again");
+        let live: BTreeSet<BlockId> = db.blocks(&tenant).iter().map(|b| b.ulid).collect();
+        assert_eq!(block_dirs(&disk), live, "killed at {n}");
+        let (found, expected) = (read(&db, &tenant), if live.is_empty() { 2 } else { 10 });
+        assert!(found.values().all(|samples| samples.len() == expected), "killed at {n}");
+        assert!(found.iter().all(|(labels, samples)| before[labels].ends_with(samples)), "killed at {n}");
+        if done {
+            assert!(live.is_empty() && n > 10, "a removal has some steps");
+            return;
+        }
+    }
+    panic!("a removal never ends");
 }
