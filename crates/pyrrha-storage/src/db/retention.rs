@@ -92,6 +92,8 @@ impl Db {
             blocks.extend(tenant.manifest.current().blocks.values().map(|b| (i, b.clone())));
         }
         total += blocks.iter().map(|(_, b)| b.bytes).sum::<u64>();
+        // What may not leave makes no room.
+        blocks.retain(|(i, b)| self.shared.may_leave(&tenants[*i], b.ulid));
         blocks.sort_by_key(|(_, b)| (b.max_time, b.ulid));
         let mut gone: BTreeMap<usize, Vec<BlockId>> = BTreeMap::new();
         for (i, block) in blocks.iter().take_while(|(_, b)| {
