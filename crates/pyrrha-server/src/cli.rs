@@ -2,6 +2,7 @@
 
 mod directory;
 mod export;
+mod import;
 mod output;
 mod promql;
 mod query;
@@ -41,6 +42,11 @@ enum Command {
     },
     /// Writes series and samples of a data directory for other tools.
     Export(export::Args),
+    /// Brings data of other systems into a data directory.
+    Import {
+        #[command(subcommand)]
+        command: import::Command,
+    },
 }
 
 /// Runs the command that the process' arguments name.
@@ -51,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::Query { command } => query::run(command),
         Command::Tsdb { command } => tsdb::run(command),
         Command::Export(args) => export::run(args),
+        Command::Import { command } => import::run(command),
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "tools/import.rs"]
+mod import;
 #[path = "tools/look.rs"]
 mod look;
 #[path = "tools/run.rs"]

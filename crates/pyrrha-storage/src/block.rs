@@ -40,11 +40,12 @@ pub use meta::{
 pub use metadata::MetadataFile;
 pub use reader::Block;
 pub use tombstones::Tombstones;
+pub(crate) use writer::UNFINISHED;
 pub use writer::{BlockWriter, remove_unfinished};
 
 const META_FILE: &str = "meta.json";
 const INDEX_FILE: &str = "index";
-const CHUNKS_DIR: &str = "chunks";
+pub(crate) const CHUNKS_DIR: &str = "chunks";
 const TOMBSTONES_FILE: &str = "tombstones";
 
 #[cfg(test)]

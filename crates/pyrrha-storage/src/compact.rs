@@ -11,7 +11,7 @@
 pub(crate) mod chunks;
 mod merge;
 mod plan;
-mod sidecars;
+pub(crate) mod sidecars;
 
 use std::path::Path;
 use std::sync::Arc;

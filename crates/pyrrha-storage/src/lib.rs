@@ -1,5 +1,6 @@
 //! Write log, head, blocks, block merge, the per-tenant database.
 
+pub mod backfill;
 pub mod block;
 pub mod compact;
 pub mod config;
@@ -9,6 +10,7 @@ mod error;
 mod head;
 pub mod manifest;
 pub mod metrics;
+pub mod prometheus;
 mod query;
 mod space;
 pub mod tsdb;

@@ -7,12 +7,17 @@ use clap::Args;
 use pyrrha_env::{OsDisk, SystemClock};
 use pyrrha_model::contract::{QueryContext, Queryable};
 use pyrrha_model::{Matcher, TenantId, TimeRange, Timestamp};
+use pyrrha_storage::backfill::{Backfill, BackfillConfig};
 use pyrrha_storage::block::Block;
+use pyrrha_storage::prometheus::load_head;
 use pyrrha_storage::tsdb::{Directory, DirectoryKind, FoundBlock, Standing};
 use pyrrha_storage::{Db, StorageConfig, StorageError};
 
 use super::output::{CommandError, warn};
 use crate::http::rfc3339;
+
+/// Hint of blocks that overlap others by design.
+pub(super) const LATE: &str = "from-out-of-order";
 
 /// A data directory.
 #[derive(Debug, Args)]
@@ -76,6 +81,8 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 pub(super) struct Sources {
     pub(super) ctx: QueryContext,
     blocks: Vec<Block>,
+    /// Blocks made of the log of a Prometheus, while they are read.
+    _head: Option<TemporaryDirectory>,
     /// A data directory of Pyrrha, opened as the server does: with what its log holds.
     db: Option<Arc<dyn Queryable>>,
 }
@@ -95,7 +102,7 @@ impl Sources {
                     db.wait_recovered();
                     ctx.partial_response = selection.skip_damaged;
                     let db: Arc<dyn Queryable> = Arc::new(crate::store::DbStore::new(Arc::new(db)));
-                    return Ok(Self { ctx, blocks: Vec::new(), db: Some(db) });
+                    return Ok(Self { ctx, blocks: Vec::new(), _head: None, db: Some(db) });
                 }
                 Err(StorageError::InUse { .. }) => {
                     warn("a server uses the directory: only its blocks are read, not what is in its log");
@@ -103,8 +110,14 @@ impl Sources {
                 Err(error) => return Err(CommandError::new(error)),
             }
         }
-        let blocks = live_blocks(directory.blocks()?, selection.skip_damaged)?;
-        Ok(Self { ctx, blocks, db: None })
+        let mut blocks = live_blocks(directory.blocks()?, selection.skip_damaged)?;
+        let mut head = None;
+        if *directory.kind() == DirectoryKind::Prometheus {
+            let home = TemporaryDirectory::create()?;
+            blocks.extend(head_blocks(&directory, &blocks, &home)?);
+            head = Some(home);
+        }
+        Ok(Self { ctx, blocks, _head: head, db: None })
     }
 
     /// The sources.
@@ -118,6 +131,55 @@ impl Sources {
         self.ctx.notices.warnings().iter().for_each(warn);
         self.ctx.notices.gaps().iter().for_each(|(_, why)| warn(why));
     }
+}
+
+/// A directory that goes with its owner.
+struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    fn create() -> Result<Self, CommandError> {
+        let dir = std::env::temp_dir().join(format!("pyrrha-head-{}", std::process::id()));
+        let created = std::fs::create_dir_all(&dir);
+        created
+            .map_err(|e| CommandError::new(format!("cannot create directory path={}: {e}", dir.display())))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            warn(format!("cannot remove path={}: {error}", self.0.display()));
+        }
+    }
+}
+
+/// The head of a Prometheus as blocks under `home`.
+fn head_blocks(
+    directory: &Directory,
+    blocks: &[Block],
+    home: &TemporaryDirectory,
+) -> Result<Vec<Block>, CommandError> {
+    let disk = directory.disk();
+    let begin = |name: &str| {
+        let clock = Arc::new(SystemClock::new());
+        Backfill::begin(disk.clone(), clock, &home.0, name, BackfillConfig::default())
+    };
+    let mut sink = (begin("head")?, begin("late")?);
+    let from = end_of_blocks(blocks.iter());
+    let report = load_head(&**disk, directory.home(), from, &mut sink, &mut |_| {})?;
+    for (path, fault) in &report.faults {
+        warn(format!("log is damaged file={} offset={}: {}", path.display(), fault.offset, fault.what));
+    }
+    let mut staged = sink.0.finish()?.0;
+    staged.extend(sink.1.finish()?.0);
+    staged.iter().map(|s| Block::open(&**disk, &s.dir).map_err(CommandError::new)).collect()
+}
+
+/// Up to here samples in order are in blocks of a Prometheus.
+pub(super) fn end_of_blocks<'a>(blocks: impl Iterator<Item = &'a Block>) -> Timestamp {
+    let in_order = blocks.filter(|b| !b.meta().compaction.hints.iter().any(|hint| hint == LATE));
+    in_order.map(|b| b.meta().max_time).max().unwrap_or(Timestamp::MIN)
 }
 
 /// The blocks that are part of the data. One that does not open is an error, unless it is to be

@@ -17,7 +17,7 @@ use super::{BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, META_FILE, metadata};
 use crate::durable;
 
 /// Prometheus removes directories of this suffix at start, and so do we.
-const UNFINISHED: &str = ".tmp-for-creation";
+pub(crate) const UNFINISHED: &str = ".tmp-for-creation";
 
 /// Writes a block under a temporary name. Dropping it unfinished removes what was written.
 ///

@@ -9,7 +9,7 @@ use crate::block::{Block, BlockWriter, ExemplarFile, ExemplarSeries, tidy_exempl
 
 /// Writes the sidecars of `inputs`, which are in the order of their ids, into a block. Of a damaged
 /// file what comes before the damage is kept: exemplars do not hold up samples.
-pub(super) fn merge(
+pub(crate) fn merge(
     writer: &mut BlockWriter,
     inputs: &[&Block],
     ctx: &QueryContext,

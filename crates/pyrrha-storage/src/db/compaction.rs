@@ -175,7 +175,11 @@ impl Shared {
                 return Err(error);
             }
         };
-        let added = block.iter().map(|b| BlockEntry::of(b.meta(), b.bytes())).collect();
+        // What is made of an imported block says no more than it about what was cut from the head.
+        let live = tenant.manifest.current();
+        let imported = removed.iter().any(|id| live.blocks.get(id).is_some_and(|b| b.imported));
+        let entry = |b: &Block| BlockEntry { imported, ..BlockEntry::of(b.meta(), b.bytes()) };
+        let added = block.iter().map(entry).collect();
         let change = Change { added, removed, based_on: Some(based_on), ..Change::default() };
         // From here on cuts wait: a commit and what queries read change together.
         let _cuts = tenant.cuts.lock();

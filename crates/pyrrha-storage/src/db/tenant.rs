@@ -122,7 +122,7 @@ impl Shared {
             }
         }
         let mut cut = Vec::new();
-        for entry in manifest.current().blocks.values() {
+        for entry in manifest.current().blocks.values().filter(|b| !b.imported) {
             add_range(&mut cut, entry.range());
         }
         cut.iter().for_each(|&range| head.refuse_range(range));

@@ -47,6 +47,11 @@ pub struct BlockEntry {
     /// Bytes of its files; 0 if not known.
     #[serde(default)]
     pub bytes: u64,
+    /// Whether something in it did not come from this tenant's head: that it is there does not say
+    /// that its range was cut from the head. So it is with imported blocks, and with all that is
+    /// made of one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
     /// Fields of later versions.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -70,8 +75,14 @@ impl BlockEntry {
             series: meta.stats.num_series,
             samples: meta.stats.num_samples,
             bytes,
+            imported: false,
             other: Map::new(),
         }
+    }
+
+    /// The same, of a block from elsewhere.
+    pub fn imported(self) -> Self {
+        Self { imported: true, ..self }
     }
 
     /// Its range as a closed interval.
