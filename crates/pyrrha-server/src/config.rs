@@ -1,5 +1,6 @@
 //! Settings: one table of flags, environment variables, file keys and defaults.
 
+mod attach;
 mod file;
 mod limits;
 mod size;
@@ -14,6 +15,7 @@ use pyrrha_model::time::parse_duration;
 use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
+pub use attach::AttachSetting;
 pub use limits::TenantLimits;
 pub use size::parse_bytes;
 pub use storage::{StorageFlags, StorageSettings};
@@ -99,6 +101,15 @@ pub struct Flags {
     /// Data directory [default: ./data].
     #[arg(long = "storage.path", env = "PYRRHA_STORAGE_PATH", value_name = "DIR")]
     pub storage_path: Option<PathBuf>,
+    /// Blocks of a Prometheus that queries read beside the store's, and nothing writes to; may be
+    /// repeated. Without a tenant they are those of "anonymous".
+    #[arg(
+        long = "storage.attach",
+        env = "PYRRHA_STORAGE_ATTACH",
+        value_name = "[TENANT=]DIR",
+        value_delimiter = ','
+    )]
+    pub attach: Vec<String>,
     /// How storage looks after itself.
     #[command(flatten)]
     pub storage: StorageFlags,
@@ -181,6 +192,8 @@ pub struct Settings {
     pub file: Option<(PathBuf, String)>,
     /// Data directory.
     pub storage_path: PathBuf,
+    /// Directories of blocks that are read beside it.
+    pub attach: Vec<AttachSetting>,
     /// How storage looks after itself.
     pub storage: StorageSettings,
     /// Whether a damaged log refuses the start.
@@ -257,6 +270,7 @@ impl Settings {
         let settings = Self {
             file: flags.config_file.zip(text),
             storage_path: flags.storage_path.or(file.storage.path).unwrap_or_else(|| "./data".into()),
+            attach: attach::resolve(flags.attach, file.storage.attach)?,
             storage: StorageSettings::resolve(
                 flags.storage,
                 storage::StorageFile {
@@ -344,6 +358,7 @@ impl Settings {
             ("query.tenant-memory-budget", self.query_tenant_memory_budget.to_string()),
             ("query.timeout", span(self.query_timeout)),
             ("self-scrape", self.self_scrape.to_string()),
+            ("storage.attach", self.attach.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
             ("storage.path", self.storage_path.display().to_string()),
             ("wal.strict", self.wal_strict.to_string()),
             ("web.enable-admin-api", self.enable_admin_api.to_string()),

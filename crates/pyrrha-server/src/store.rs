@@ -1,5 +1,6 @@
 //! The database as the server's store: contract, housekeeping, metrics.
 
+mod attached;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use pyrrha_env::{Clock, OsDisk};
 use pyrrha_model::contract::{Appender, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
+use pyrrha_storage::attach::{Attached, Spanning};
 use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::{Cardinality, Db, RecoveryPhase, StorageConfig};
 
@@ -30,10 +32,12 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     config.tenant_retention = own.collect();
     config.wal.strict = settings.wal_strict;
     config.start_timestamps = app.features.start_timestamps;
+    let attached = attached::open(&settings.attach)?;
     let db = Arc::new(Db::open(config, Arc::new(OsDisk), clock).map_err(|e| e.to_string())?);
     app.telemetry.add_collector(metrics::DbCollector::new(db.clone()));
-    let housekeeper = Housekeeper::start(db.clone()).map_err(|e| format!("cannot start a thread: {e}"))?;
-    let store = Arc::new(DbStore::new(db.clone()));
+    let housekeeper = Housekeeper::start(db.clone(), attached.clone())
+        .map_err(|e| format!("cannot start a thread: {e}"))?;
+    let store = Arc::new(DbStore::spanning(db.clone(), attached));
     let close = Box::new(move || {
         housekeeper.stop();
         db.close().map_err(|e| e.to_string())
@@ -48,10 +52,16 @@ struct Housekeeper {
 }
 
 impl Housekeeper {
-    fn start(db: Arc<Db>) -> std::io::Result<Self> {
+    fn start(db: Arc<Db>, attached: Vec<Arc<Attached>>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("housekeeper".into()).spawn(move || {
+            let mut rounds = Duration::ZERO;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(ROUND) {
+                rounds += ROUND;
+                if rounds >= attached::LOOK_EVERY {
+                    rounds = Duration::ZERO;
+                    attached::look(&attached);
+                }
                 if let Err(error) = db.maintain() {
                     tracing::error!(%error, "housekeeping failed and is tried again");
                 }
@@ -77,6 +87,14 @@ pub(crate) struct DbStore {
 impl DbStore {
     pub(crate) fn new(db: Arc<Db>) -> Self {
         Self { queryable: db.queryable(), db }
+    }
+
+    /// Reads span what is attached, too.
+    fn spanning(db: Arc<Db>, attached: Vec<Arc<Attached>>) -> Self {
+        if attached.is_empty() {
+            return Self::new(db);
+        }
+        Self { queryable: Arc::new(Spanning::new(db.queryable(), attached)), db }
     }
 }
 

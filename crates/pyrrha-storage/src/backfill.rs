@@ -64,7 +64,7 @@ impl Default for BackfillConfig {
 pub struct BackfillStats {
     /// Samples pushed.
     pub samples: u64,
-    /// Samples whose time their series had already: the first stays.
+    /// Samples whose time their series had already in memory: the first stays.
     pub repeated: u64,
     /// Exemplars pushed.
     pub exemplars: u64,

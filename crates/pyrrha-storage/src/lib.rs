@@ -1,5 +1,6 @@
 //! Write log, head, blocks, block merge, the per-tenant database.
 
+pub mod attach;
 pub mod backfill;
 pub mod block;
 pub mod compact;

@@ -28,6 +28,7 @@ pub(super) struct File {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Storage {
     pub(super) path: Option<PathBuf>,
+    pub(super) attach: Vec<String>,
     pub(super) wal_strict: Option<bool>,
     pub(super) tsdb: Tsdb,
     pub(super) compaction: Option<bool>,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod api;
+mod attach;
 mod bad_input;
 #[path = "../support/http.rs"]
 mod http;

@@ -91,8 +91,8 @@ impl Backfill {
         Ok(())
     }
 
-    /// One block of several of a range, without what was deleted; the earlier wins where they have
-    /// the same time.
+    /// One block of several of a range, without what was deleted; where they have the same time, one
+    /// sample stays.
     pub(super) fn merge(&self, range: i64, runs: &[Staged]) -> Result<Option<Staged>, BackfillError> {
         let ctx = QueryContext::unlimited();
         let (mut blocks, mut sets) = (Vec::with_capacity(runs.len()), Vec::with_capacity(runs.len()));

@@ -9,7 +9,10 @@ use pyrrha_model::{ErrorKind, Labels, Matcher};
 
 use super::error::Blame;
 use super::segments::{Segments, segment_name};
-use super::{Block, BlockError, BlockMeta, INDEX_FILE, META_FILE, TOMBSTONES_FILE, Tombstones};
+use super::{
+    Block, BlockError, BlockMeta, ExemplarFile, INDEX_FILE, META_FILE, MetadataFile, TOMBSTONES_FILE,
+    Tombstones,
+};
 
 impl Block {
     /// References of the series that satisfy all matchers.
@@ -63,6 +66,10 @@ pub(crate) struct BlockRemains {
     pub(crate) index: IndexSalvage,
     /// Deleted intervals, if they can be read.
     pub(crate) tombstones: Result<Tombstones, BlockError>,
+    /// Exemplars, if the file can be opened.
+    pub(crate) exemplars: Result<Option<ExemplarFile>, BlockError>,
+    /// Metadata, if the file can be opened.
+    pub(crate) metadata: Result<Option<MetadataFile>, BlockError>,
     segments: Segments,
     blame: Blame,
 }
@@ -84,8 +91,10 @@ impl BlockRemains {
         } else {
             Ok(Tombstones::default())
         };
+        let (exemplars, metadata) =
+            (ExemplarFile::open(disk, dir, &blame), MetadataFile::open(disk, dir, &blame));
         let segments = Segments::open_damaged(disk, dir, &blame)?;
-        Ok(Self { meta, index, tombstones, segments, blame })
+        Ok(Self { meta, index, tombstones, exemplars, metadata, segments, blame })
     }
 
     /// The labels of an entry.

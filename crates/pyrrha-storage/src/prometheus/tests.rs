@@ -376,7 +376,7 @@ fn load(disk: &Arc<SimDisk>, from: Timestamp) -> (Seen, HeadReport) {
 }
 
 /// A chunk file with one chunk of each series.
-fn chunk_file(chunks: &[(u64, bool, Vec<(Timestamp, Timestamp, Value)>)]) -> Vec<u8> {
+fn chunk_file(chunks: &[(u64, bool, Vec<crate::tsdb::StoredSample>)]) -> Vec<u8> {
     let mut out = vec![0x01, 0x30, 0xBC, 0x91, 1, 0, 0, 0];
     for (series, late, samples) in chunks {
         let chunk = encode_series(samples, false).remove(0);

@@ -153,6 +153,19 @@ impl Directory {
         Ok(found)
     }
 
+    /// Which of some blocks count where no manifest says so; by id.
+    pub(crate) fn standing_of(
+        blocks: impl Iterator<Item = (BlockId, Result<Block, BlockError>)>,
+    ) -> Vec<FoundBlock> {
+        let found = |(id, block): (BlockId, Result<Block, BlockError>)| {
+            let dir = block.as_ref().map_or_else(|_| PathBuf::new(), |b| b.dir().to_owned());
+            FoundBlock { id, dir, standing: Standing::Live, block }
+        };
+        let mut found: Vec<FoundBlock> = blocks.map(found).collect();
+        mark_replaced(&mut found);
+        found
+    }
+
     /// The newest manifest, where the directory has them.
     pub fn manifest(&self) -> Result<Option<Arc<ManifestState>>, TsdbError> {
         let dir = self.home.join(MANIFEST_DIR);

@@ -1,12 +1,13 @@
 //! What is readable of a damaged block, as a new block.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyrrha_env::{Clock, Disk};
 use pyrrha_index::SeriesRow;
 use pyrrha_model::contract::{ChunkRef, SeriesEntry};
-use pyrrha_model::{Labels, Timestamp};
+use pyrrha_model::{Labels, TimeRange, Timestamp};
 use serde::Serialize;
 
 use super::verify::with_true_times;
@@ -105,6 +106,9 @@ pub fn repair(directory: &Directory, dir: &Path, clock: &Arc<dyn Clock>) -> Resu
         }
         Ok(writer.add_series(labels, chunks)?)
     })?;
+    if times.is_some() {
+        sidecars(&remains, &mut repair, &mut writer)?;
+    }
     let written = match times {
         None => None,
         Some((first, last)) => Some(writer.finish(new_meta(old, id, &name, first, last))?),
@@ -141,6 +145,35 @@ fn describe(remains: &BlockRemains, repair: &mut Repair) -> Option<BlockMeta> {
         repair.notes.push(format!("meta.json is made anew: {error}"));
     }
     remains.meta.as_ref().ok().cloned()
+}
+
+/// Carries over what is readable of exemplars and metadata.
+fn sidecars(remains: &BlockRemains, repair: &mut Repair, writer: &mut BlockWriter) -> Result<(), TsdbError> {
+    let mut lost = Vec::new();
+    match &remains.exemplars {
+        Ok(None) => {}
+        Ok(Some(file)) => {
+            // Behind damage nothing is read: what comes before is in order.
+            let series = file.series(&[], TimeRange::ALL).map_while(|series| {
+                series.map_err(|error| lost.push(format!("exemplars are lost from here on: {error}"))).ok()
+            });
+            writer.write_exemplars(series.map(Ok::<_, TsdbError>))?;
+        }
+        Err(error) => lost.push(format!("exemplars are lost: {error}")),
+    }
+    match &remains.metadata {
+        Ok(None) => {}
+        Ok(Some(file)) => {
+            let mut families = BTreeMap::new();
+            if let Err(error) = file.collect(None, &mut families) {
+                lost.push(format!("metadata is lost in part: {error}"));
+            }
+            writer.write_metadata(families.iter().map(|(name, metadata)| (name.as_str(), metadata)))?;
+        }
+        Err(error) => lost.push(format!("metadata is lost: {error}")),
+    }
+    repair.notes.extend(lost);
+    Ok(())
 }
 
 fn new_meta(old: Option<BlockMeta>, id: BlockId, name: &str, first: Timestamp, last: Timestamp) -> BlockMeta {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use pyrrha_encoding::encode_series;
 use pyrrha_env::{Clock, Disk, SystemClock};
-use pyrrha_model::contract::{QueryContext, Queryable, Value};
-use pyrrha_model::{Labels, Matcher, TenantId, TimeRange};
+use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, Value};
+use pyrrha_model::{Exemplar, Labels, Matcher, Metadata, TenantId, TimeRange};
 use pyrrha_testkit::SimDisk;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +42,20 @@ fn write_block(disk: &Arc<dyn Disk>, home: &Path, number: u64, series: usize) ->
             .collect();
         writer.add_series(labels, &encode_series(&samples, false)).expect("adds");
     }
+    let exemplars = all.iter().map(|labels| {
+        let exemplar = Exemplar { labels: labels.clone(), value: 1.0, timestamp: start };
+        Ok::<_, TsdbError>(Exemplars { series: labels.clone(), exemplars: vec![exemplar] })
+    });
+    writer.write_exemplars(exemplars).expect("exemplars");
+    writer.write_metadata([("m0", &Metadata::default())]).expect("metadata");
     writer.finish(BlockMeta::of_head(id, start, start + 7_200_000)).expect("finishes")
+}
+
+/// Number of exemplars and of families with metadata.
+fn sidecars(block: &Block) -> (usize, usize) {
+    let ctx = QueryContext::unlimited();
+    let exemplars = block.exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+    (exemplars.iter().map(|e| e.exemplars.len()).sum(), block.metadata(&ctx, None).expect("metadata").len())
 }
 
 fn read(sources: &[&Block]) -> Model {
@@ -193,7 +206,26 @@ fn without_toc_and_postings_every_series_is_rebuilt() {
     assert_eq!(blocks.len(), 1, "the original is no block any more");
     let block = blocks[0].block.as_ref().expect("opens");
     assert_eq!(read(&[block]), before);
+    assert_eq!(sidecars(block), (50, 1));
     assert_eq!(block.meta().compaction.sources, meta.compaction.sources);
+}
+
+#[test]
+fn a_damaged_sidecar_is_found_and_costs_no_sample() {
+    let (disk, home, meta) = prometheus_directory(20);
+    let dir = home.join(meta.ulid.to_string());
+    let before = read(&[&Block::open(&*disk, &dir).expect("opens")]);
+    for file in ["exemplars", "metadata"] {
+        let len = file_of(&*disk, &dir.join(file)).len();
+        flip(&*disk, &dir.join(file), len / 2);
+    }
+    assert_eq!(verify_block(&*disk, &dir).problems.len(), 1);
+    let directory = Directory::find(disk.clone(), &home, &TenantId::anonymous()).expect("finds");
+    let repaired = repair(&directory, &dir, &clock()).expect("repairs");
+    assert!(!repaired.repair.notes.is_empty() && repaired.repair.losses.is_empty(), "{repaired:?}");
+    let dir = home.join(repaired.block.expect("a block").to_string());
+    assert!(verify_block(&*disk, &dir).is_sound());
+    assert_eq!(read(&[&Block::open(&*disk, &dir).expect("opens")]), before);
 }
 
 #[test]

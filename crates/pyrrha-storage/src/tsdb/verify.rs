@@ -3,13 +3,14 @@
 mod chunk;
 mod postings;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use pyrrha_env::Disk;
 use pyrrha_index::{IndexError, IndexSalvage, LabelIndex, RoaringBitmap, SeriesRow};
-use pyrrha_model::Labels;
+use pyrrha_model::{Labels, StoreError, TimeRange};
 use serde::Serialize;
 
 use crate::block::{Block, BlockError, BlockStats};
@@ -126,6 +127,9 @@ pub fn verify_block(disk: &dyn Disk, dir: &Path) -> BlockReport {
     unlisted_series(disk, dir, &all, &mut report);
     segments(&block, &referenced, &mut report);
     tombstones(&block, &all, &mut report);
+    if let Err(error) = sidecars(&block) {
+        report.wrong("exemplars, metadata", None, None, error.to_string());
+    }
     meta(&block, &stats, &mut report);
     report
 }
@@ -241,6 +245,17 @@ fn segments(block: &Block, referenced: &HashSet<u64, RandomState>, report: &mut 
     if unreferenced > 0 {
         report.notes.push(format!("chunks that no series refers to: {unreferenced}"));
     }
+}
+
+/// Reads the files of exemplars and metadata.
+fn sidecars(block: &Block) -> Result<(), StoreError> {
+    if let Some(exemplars) = block.exemplar_file()? {
+        exemplars.series(&[], TimeRange::ALL).try_for_each(|series| series.map(drop))?;
+    }
+    if let Some(metadata) = block.metadata_file()? {
+        metadata.collect(None, &mut BTreeMap::new())?;
+    }
+    Ok(())
 }
 
 fn tombstones(block: &Block, all: &RoaringBitmap, report: &mut BlockReport) {

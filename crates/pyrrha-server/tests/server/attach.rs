@@ -1,0 +1,80 @@
+//! A directory of somebody else's blocks, read in place.
+
+use std::path::Path;
+
+use crate::process::{Server, directory, pyrrha};
+
+/// Blocks with a sample of 1 at each of some seconds.
+fn blocks(dir: &Path, metric: &str, seconds: &[i64]) {
+    std::fs::create_dir_all(dir).unwrap();
+    let page = dir.with_extension("txt");
+    let lines: String = seconds.iter().map(|s| format!("{metric}{{from=\"blocks\"}} 1 {s}\n")).collect();
+    std::fs::write(&page, format!("{lines}# EOF\n")).unwrap();
+    let mut import =
+        pyrrha(&["import", "openmetrics", page.to_str().unwrap(), "--output", dir.to_str().unwrap()]);
+    assert!(import.output().unwrap().status.success());
+}
+
+/// All names below a directory, with lengths.
+fn listing(dir: &Path) -> Vec<(String, u64)> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let meta = entry.metadata().unwrap();
+        names.push((entry.path().display().to_string(), if meta.is_dir() { 0 } else { meta.len() }));
+        if meta.is_dir() {
+            names.extend(listing(&entry.path()));
+        }
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn queries_span_attached_blocks_and_nothing_is_written_there() {
+    let (_guard, dir) = directory();
+    let (first, second) = (dir.with_extension("prometheus"), dir.with_extension("other"));
+    blocks(&first, "m", &[1_700_000_000, 1_700_010_000]);
+    blocks(&second, "m", &[1_700_000_000]);
+    std::fs::create_dir(second.join("01BX5ZZKBKACTAV9WEVGEMMVRZ")).unwrap();
+    let before = (listing(&first), listing(&second));
+    let attach = [
+        format!("--storage.attach={}", first.display()),
+        format!("--storage.attach=team={}", second.display()),
+        "--self-scrape=false".to_owned(),
+    ];
+    let server = Server::start(&dir, &attach.each_ref().map(String::as_str));
+    let answer = server.query("anonymous", "count_over_time(m[1d])", 1_700_010_000.0);
+    assert_eq!(answer[0]["value"][1], "2", "{answer}");
+    let answer = server.query("team", "count_over_time(m[1d])", 1_700_010_000.0);
+    assert_eq!(answer[0]["value"][1], "1", "{answer}");
+    let answer = server.query("nobody", "m", 1_700_000_000.0);
+    assert_eq!(answer.as_array().map(Vec::len), Some(0), "{answer}");
+    let names = server.get("/api/v1/label/from/values").json();
+    assert_eq!(names["data"][0], "blocks", "{names}");
+    // A block that appears is read before long.
+    let metric = "late";
+    blocks(&first.join("x"), metric, &[1_700_000_000]);
+    let staged = std::fs::read_dir(first.join("x")).unwrap().next().unwrap().unwrap();
+    std::fs::rename(staged.path(), first.join(staged.file_name())).unwrap();
+    let clock = pyrrha_env::SystemClock::new();
+    let mut answer = server.query("anonymous", metric, 1_700_000_000.0);
+    while answer.as_array().is_none_or(Vec::is_empty) {
+        assert!(pyrrha_env::Clock::monotonic(&clock) < std::time::Duration::from_secs(40), "it is not read");
+        pyrrha_env::Clock::sleep(&clock, std::time::Duration::from_millis(200));
+        answer = server.query("anonymous", metric, 1_700_000_000.0);
+    }
+    assert_eq!(listing(&second), before.1);
+    assert!(before.0.iter().all(|entry| listing(&first).contains(entry)));
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn a_directory_that_is_not_there_stops_the_start() {
+    let (_guard, dir) = directory();
+    let path = format!("--storage.path={}", dir.display());
+    let arguments = ["server", &path, "--web.listen-address=127.0.0.1:0", "--storage.attach=/nowhere/at/all"];
+    let output = pyrrha(&arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("cannot attach blocks: cannot list directory path=/nowhere/at/all"), "{error}");
+}
