@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use pyrrha_env::{Clock, SystemClock};
+
 use crate::run::{openmetrics, path, prometheus_directory, promtool, pyrrha, pyrrha_ok, sorted};
 
 #[test]
@@ -92,7 +94,7 @@ impl Prometheus {
                     return answer;
                 }
             }
-            std::thread::sleep(Duration::from_millis(50));
+            SystemClock::new().sleep(Duration::from_millis(50));
         }
         panic!("prometheus does not answer");
     }
@@ -114,7 +116,7 @@ fn a_killed_prometheus_is_taken_over_with_its_log() {
         if prometheus.ask("GET", "/api/v1/query?query=count_over_time(up[1m])>8").contains("\"metric\"") {
             break;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        SystemClock::new().sleep(Duration::from_millis(100));
     }
     // The tombstone is in the log.
     let deleted = "/api/v1/admin/tsdb/delete_series?match[]=scrape_samples_scraped";
