@@ -120,7 +120,7 @@ fn nothing_is_cut_or_truncated_and_a_full_side_head_turns_writers_away() {
     let config = StorageConfig { side_head_bytes: 10, quiet_before_cut: Duration::ZERO, ..Machine::config() };
     let db = Db::open_stepwise(config, Arc::new(machine.disk.clone()), machine.clock.clone()).expect("opens");
     machine.clock.advance(Duration::from_secs(24 * 3600));
-    append(&db, &machine.tenant, &[(0, NOW + 9_000_000, 1.0)]);
+    append(&db, &machine.tenant, &[(0, NOW + 12_000_000, 1.0)]);
     db.maintain().expect("maintains");
     assert_eq!((db.metrics().blocks_cut.get(), db.metrics().checkpoints.get()), (0, 0));
     let error = db.appender(&machine.tenant).err().expect("the side head is full");
