@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use libfuzzer_sys::fuzz_target;
 use pyrrha_encoding::crc;
 use pyrrha_model::TimeRange;
-use pyrrha_storage::block::{ExemplarFile, MetadataFile};
+use pyrrha_storage::block::{BlockDeletes, ExemplarFile, MetadataFile};
 
 fuzz_target!(|input: &[u8]| {
     read(*b"PYEX", input);
     read(*b"PYMD", input);
+    read(*b"PYDL", input);
 });
 
 fn read(magic: [u8; 4], page: &[u8]) {
@@ -28,6 +29,7 @@ fn read(magic: [u8; 4], page: &[u8]) {
         file.series(&[], TimeRange::ALL).try_fold(0, |n, series| series.map(|s| n + s.exemplars.len()))
     });
     assert!(exemplars.map_or(0, |n| n) <= page.len());
+    let _ = BlockDeletes::parse("b", file.clone().into());
     let mut families = BTreeMap::new();
     let _ = MetadataFile::parse("b", file.into()).and_then(|file| file.collect(None, &mut families));
     assert!(families.len() <= page.len());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyrrha_env::Clock;
 use pyrrha_ingest::IngestLimits;
 use pyrrha_ingest::remote_write::RemoteWriter;
-use pyrrha_model::contract::{Ingest, Queryable};
+use pyrrha_model::contract::{Deletes, Ingest, Queryable};
 use pyrrha_model::{ErrorKind, StoreError, TenantId, Timestamp};
 use pyrrha_promql::{Engine, EngineOptions, Features};
 use pyrrha_storage::Cardinality;
@@ -88,6 +88,11 @@ pub trait Store: Ingest + Queryable {
     fn snapshot(&self, name: &str, skip_head: bool) -> Result<(), StoreError> {
         let _ = (name, skip_head);
         Err(StoreError::new(ErrorKind::Unavailable, "this store makes no snapshots"))
+    }
+
+    /// Its deletes, if it has any.
+    fn deletes(&self) -> Option<&dyn Deletes> {
+        None
     }
 
     /// Progress of replay. A store without a log is recovered from the start.

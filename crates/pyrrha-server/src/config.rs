@@ -120,7 +120,7 @@ pub struct Flags {
     /// Address and port to listen on [default: 127.0.0.1:9009].
     #[arg(long = "web.listen-address", env = "PYRRHA_WEB_LISTEN_ADDRESS", value_name = "ADDRESS")]
     pub listen_address: Option<String>,
-    /// Allow the admin API: snapshots [default: false].
+    /// Allow the admin API: snapshots, deleting series [default: false].
     #[arg(long = "web.enable-admin-api", env = "PYRRHA_WEB_ENABLE_ADMIN_API", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_admin_api: Option<bool>,

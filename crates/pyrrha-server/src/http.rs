@@ -4,6 +4,7 @@ mod active;
 mod admin;
 mod body;
 pub(crate) mod cors;
+mod deletes;
 mod envelope;
 mod health;
 mod labels;
@@ -77,6 +78,10 @@ fn api() -> Router<Arc<App>> {
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/active_queries", get(active::list))
         .route("/status/active_queries/{id}", delete(active::cancel))
+        .route("/admin/tsdb/delete_series", post(deletes::delete_series).put(deletes::delete_series))
+        .route("/admin/tsdb/clean_tombstones", post(deletes::clean_tombstones).put(deletes::clean_tombstones))
+        .route("/admin/tsdb/deletes", get(deletes::list))
+        .route("/admin/tsdb/deletes/{id}", delete(deletes::undo))
         .route("/write", post(write::write))
         .route("/push", post(write::write))
 }

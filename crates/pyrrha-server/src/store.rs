@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pyrrha_env::{Clock, OsDisk};
-use pyrrha_model::contract::{Appender, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::contract::{
+    Appender, Deletes, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet,
+};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
 use pyrrha_storage::attach::{Attached, Spanning};
 use pyrrha_storage::block::BlockMeta;
@@ -124,6 +126,10 @@ impl Store for DbStore {
             max: status.last_segment,
             current: status.current_segment,
         }
+    }
+
+    fn deletes(&self) -> Option<&dyn Deletes> {
+        Some(&*self.db)
     }
 }
 

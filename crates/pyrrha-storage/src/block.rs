@@ -7,11 +7,13 @@
 //! <ULID>/tombstones         deleted intervals, if any
 //! <ULID>/exemplars          exemplars of the range, if any; ours alone
 //! <ULID>/metadata           metadata of metric families, if any; ours alone
+//! <ULID>/deletes            deletes that the block knows, if any; ours alone
 //! ```
 //!
 //! A block is written under a temporary name and renamed when all of it is synced. See
 //! `docs/format/block.md`.
 
+mod deletes;
 mod error;
 mod exemplars;
 mod id;
@@ -28,6 +30,7 @@ mod spool;
 mod tombstones;
 mod writer;
 
+pub use deletes::BlockDeletes;
 pub use error::BlockError;
 pub use exemplars::{ExemplarFile, ExemplarSeries};
 pub(crate) use exemplars::{same as same_exemplar, tidy as tidy_exemplars};
@@ -46,7 +49,8 @@ pub use writer::{BlockWriter, remove_unfinished};
 const META_FILE: &str = "meta.json";
 const INDEX_FILE: &str = "index";
 pub(crate) const CHUNKS_DIR: &str = "chunks";
-const TOMBSTONES_FILE: &str = "tombstones";
+pub(crate) const TOMBSTONES_FILE: &str = "tombstones";
+pub(crate) const DELETES_FILE: &str = deletes::KIND.file;
 
 #[cfg(test)]
 mod tests;

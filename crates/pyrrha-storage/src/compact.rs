@@ -24,6 +24,7 @@ use pyrrha_model::{StoreError, TimeRange};
 use crate::block::{Block, BlockId, BlockMeta, BlockWriter};
 pub(crate) use merge::SeriesMerge;
 
+pub(crate) use chunks::resolve;
 pub use plan::{CompactionRanges, plan};
 
 /// Merges `inputs` into the block `output` under `home`. Chunks that overlap nothing are copied as
@@ -49,6 +50,8 @@ pub fn compact(
     }
     let mut merge = SeriesMerge::new(sets, ctx)?;
     let mut writer = BlockWriter::create(disk.clone(), &home.join(output.to_string()))?;
+    // What these hide is not written; later ones were not known when the inputs were chosen.
+    writer.knows_deletes(inputs.iter().map(|b| b.deletes_through()).min().unwrap_or_default());
     let (mut chunks, mut written) = (Vec::new(), 0u64);
     while let Some((labels, entry)) = merge.next_series()? {
         ctx.cancel.check()?;

@@ -50,6 +50,8 @@ pub struct StorageConfig {
     /// Bytes of the log that one tenant may keep from being truncated; beyond, its ranges are cut
     /// as soon as they can be.
     pub log_limit_bytes: u64,
+    /// A delete can be undone for so long; then its samples are removed from the disk.
+    pub delete_undo: Duration,
     /// Data older than this is removed; zero: never.
     pub retention: Duration,
     /// Tenants with a retention of their own; zero: never.
@@ -87,6 +89,7 @@ impl StorageConfig {
             checkpoint_after_samples: 2_000_000,
             disk_reserve_bytes: 64 << 20,
             log_limit_bytes: 4 << 30,
+            delete_undo: Duration::from_secs(24 * 3600),
             retention: Duration::ZERO,
             tenant_retention: BTreeMap::new(),
             retention_bytes: 0,

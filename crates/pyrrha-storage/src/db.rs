@@ -9,6 +9,7 @@ mod awaiting;
 mod checkpoint;
 mod compaction;
 mod cut;
+mod deletes;
 mod jobs;
 mod open;
 mod quarantine;
@@ -241,6 +242,7 @@ impl Db {
             // On a full disk chunks stay in memory, and what follows makes room.
             results.push(written.or_else(|error| if self.is_disk_full() { Ok(()) } else { Err(error) }));
             self.cut_ranges(&tenant, &log);
+            results.push(self.settle_deletes(&tenant));
         }
         results.push(self.retain());
         results.push(self.compact_beside());

@@ -37,6 +37,7 @@ mod checkpoint;
 mod chunk_store;
 mod cut;
 mod data;
+mod deletes;
 mod directory;
 mod exemplars;
 mod extras;
@@ -57,6 +58,7 @@ pub(crate) use appender::{CommitLog, HeadAppender, Pending};
 pub use cardinality::Cardinality;
 pub(crate) use checkpoint::{HeadRestorer, TENANT as CHECKPOINT_TENANT};
 pub(crate) use chunk_store::parse_file_name;
+pub(crate) use cut::CutSeries;
 pub(crate) use extras::BlockExtras;
 pub(crate) use select::HeadView;
 
@@ -170,6 +172,8 @@ impl Head {
         self.append_extras(batch, position);
         let mut data = self.data.write();
         data.now = self.clock.monotonic();
+        // A delete hides what was there before its batch.
+        batch.deletes.iter().for_each(|delete| data.deletes.apply(delete, position));
         let before = data.chunks_sealed;
         let appended = data.append_batch(batch, position);
         self.metrics.chunks_sealed.add(data.chunks_sealed - before);

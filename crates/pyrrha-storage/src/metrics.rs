@@ -63,6 +63,8 @@ pub struct Metrics {
     pub histograms: Counter,
     /// Exemplars stored.
     pub exemplars: Counter,
+    /// Deletes made.
+    pub deletes: Counter,
     /// Exemplars that left memory before a block had them, because there were too many.
     pub exemplars_dropped: Counter,
     /// Metadata that was not taken, because there are too many metric families.

@@ -2,8 +2,11 @@
 
 use std::cmp::Ordering;
 
-use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
-use pyrrha_model::{StoreError, SymbolId, SymbolTable};
+use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
+use pyrrha_model::{ErrorKind, StoreError, SymbolId, SymbolTable, TimeRange};
+use smallvec::SmallVec;
+
+use crate::compact::resolve;
 
 /// Series that a source hands over at once.
 const SOURCE_BATCH: usize = 64;
@@ -82,7 +85,7 @@ impl SeriesSet for MergedSet {
                 .min_by(|a, b| compare(&self.ctx.symbols, a, b))
                 .map(|labels| labels.to_vec());
             let Some(labels) = least else { break };
-            self.take(&labels, batch);
+            self.take(&labels, batch)?;
         }
         self.left -= batch.series.len();
         Ok(!batch.series.is_empty())
@@ -91,13 +94,18 @@ impl SeriesSet for MergedSet {
 
 impl MergedSet {
     /// Adds the series of these labels from all sources that have it.
-    fn take(&mut self, labels: &[(SymbolId, SymbolId)], batch: &mut SeriesBatch) {
-        let mut merged = SeriesEntry::default();
-        let mut sources = 0;
+    fn take(&mut self, labels: &[(SymbolId, SymbolId)], batch: &mut SeriesBatch) -> Result<(), StoreError> {
+        let mut entries: SmallVec<[SeriesEntry; 4]> = SmallVec::new();
         for source in self.sources.iter_mut().filter(|s| s.labels() == Some(labels)) {
-            let entry = std::mem::take(&mut source.batch.series[source.next]);
+            entries.push(std::mem::take(&mut source.batch.series[source.next]));
             source.next += 1;
-            sources += 1;
+        }
+        let mut merged = SeriesEntry::default();
+        if entries.len() > 1 {
+            apply_deleted(&mut entries)?;
+        }
+        let sources = entries.len();
+        for entry in entries {
             merged.chunks.extend(entry.chunks);
             merged.deleted.extend(entry.deleted);
         }
@@ -109,7 +117,36 @@ impl MergedSet {
         batch.labels.extend_from_slice(labels);
         merged.labels = start..batch.labels.len() as u32;
         batch.series.push(merged);
+        Ok(())
     }
+}
+
+/// A source's deleted intervals hide its own samples and not those that another source got later. So
+/// where another has samples within one, it is applied here.
+fn apply_deleted(entries: &mut [SeriesEntry]) -> Result<(), StoreError> {
+    for i in 0..entries.len() {
+        if entries[i].deleted.is_empty() {
+            continue;
+        }
+        let extent = |c: &ChunkRef| TimeRange::new(c.min_time, c.max_time);
+        let own = entries[i].chunks.iter().map(extent);
+        let own = own.reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)));
+        let own = own.unwrap_or(TimeRange::new(0, -1));
+        entries[i].deleted.iter_mut().for_each(|d| *d = d.intersect(&own));
+        entries[i].deleted.retain(|d| !d.is_empty());
+        let within = |c: &ChunkRef| entries[i].deleted.iter().any(|d| d.overlaps(&extent(c)));
+        let others = entries.iter().enumerate().filter(|(other, _)| *other != i);
+        if others.flat_map(|(_, e)| &e.chunks).any(within) {
+            let mut chunks = Vec::new();
+            resolve(&entries[i], &mut chunks).map_err(|source| {
+                let text = "chunk with deleted samples cannot be read";
+                StoreError::caused(ErrorKind::Corrupt, text, source)
+            })?;
+            entries[i].chunks = chunks.into();
+            entries[i].deleted.clear();
+        }
+    }
+    Ok(())
 }
 
 /// Prometheus' order of series, of labels as ids of one table.
@@ -126,7 +163,8 @@ mod tests {
 
     use bytes::Bytes;
     use proptest::prelude::*;
-    use pyrrha_model::contract::{ChunkRef, Timestamps};
+    use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
+    use pyrrha_model::contract::{ChunkRef, Timestamps, Value};
     use pyrrha_model::{ChunkEncoding, Labels};
 
     use super::*;
@@ -147,6 +185,44 @@ mod tests {
                 batch.push(&self.0.symbols, &labels, times.into_iter().map(chunk));
             }
             Ok(!batch.series.is_empty())
+        }
+    }
+
+    /// One series, once.
+    struct OneSet(QueryContext, Option<(Labels, Vec<ChunkRef>, TimeRange)>);
+
+    impl SeriesSet for OneSet {
+        fn next_batch(&mut self, _: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
+            batch.clear();
+            let Some((labels, chunks, deleted)) = self.1.take() else { return Ok(false) };
+            batch.push(&self.0.symbols, &labels, chunks);
+            batch.series[0].deleted.push(deleted);
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn what_is_deleted_in_one_source_is_shown_where_another_has_it() {
+        let ctx = QueryContext::unlimited();
+        let source = |times: &[i64], deleted| {
+            let samples: Vec<_> = times.iter().map(|&t| (0, t, Value::Float(t as f64))).collect();
+            let labels = Labels::from_pairs([("a", "b")]);
+            let set = OneSet(ctx.clone(), Some((labels, encode_series(&samples, false), deleted)));
+            Box::new(set) as Box<dyn SeriesSet>
+        };
+        let nothing = TimeRange::new(0, -1);
+        for (second, expected) in
+            [(vec![3, 5], vec![1, 3, 5]), (vec![30], vec![1, 5, 30]), (vec![], vec![1, 5])]
+        {
+            let mut sources = vec![source(&[1, 2, 3, 4, 5], TimeRange::new(2, 4))];
+            if !second.is_empty() {
+                sources.push(source(&second, nothing));
+            }
+            let mut merged = merge(&ctx, sources, 0);
+            let (mut batch, mut samples) = (SeriesBatch::default(), SeriesSamples::default());
+            assert!(merged.next_batch(10, &mut batch).expect("a batch"));
+            decode_series(&batch.series[0], TimeRange::ALL, Want::default(), &mut samples).expect("chunks");
+            assert_eq!(samples.floats.times, expected);
         }
     }
 

@@ -89,12 +89,11 @@ impl IndexWriter {
 
     /// Adds a series: labels as (name, value) ordinals, greater than those of the series before;
     /// chunks by time, none overlapping, their references not smaller than those before.
-    pub fn add_series(&mut self, labels: &[(u32, u32)], chunks: &[ChunkMeta]) -> Result<(), IndexError> {
+    pub fn add_series(&mut self, labels: &[(u32, u32)], chunks: &[ChunkMeta]) -> Result<u32, IndexError> {
         self.check_order(labels, chunks)?;
         self.out.align(SERIES_ALIGN)?;
-        if self.out.position() / SERIES_ALIGN as u64 > u64::from(u32::MAX) {
-            return Err(IndexError::TooLarge("series section beyond 64 GiB"));
-        }
+        let reference = u32::try_from(self.out.position() / SERIES_ALIGN as u64)
+            .map_err(|_| IndexError::TooLarge("series section beyond 64 GiB"))?;
         self.entry.clear();
         encode_series(&mut self.entry, labels, chunks);
         let mut prefix = Vec::with_capacity(5);
@@ -108,7 +107,7 @@ impl IndexWriter {
         self.previous.clear();
         self.previous.extend_from_slice(labels);
         self.series += 1;
-        Ok(())
+        Ok(reference)
     }
 
     /// Writes postings, offset table and TOC, and syncs the file.

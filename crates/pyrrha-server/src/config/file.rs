@@ -41,8 +41,8 @@ pub(super) struct Storage {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Web {
     pub(super) listen_address: Option<String>,
-    pub(super) enable_admin_api: Option<bool>,
     pub(super) cors_origin: Option<String>,
+    pub(super) enable_admin_api: Option<bool>,
     pub(super) max_body_bytes: Option<YamlBytes>,
 }
 

@@ -31,11 +31,9 @@ pub(crate) async fn snapshot(State(app): State<Arc<App>>, request: ApiRequest) -
     Ok(success(&json!({"name": name}), &NoticeLists::default()))
 }
 
-fn enabled(app: &App) -> Result<(), ApiError> {
-    if app.settings.enable_admin_api {
-        return Ok(());
-    }
-    Err(ApiError::of_kind(ErrorKind::Unavailable, "admin APIs disabled"))
+/// Fails unless the admin API is on.
+pub(super) fn enabled(app: &App) -> Result<(), ApiError> {
+    if app.settings.enable_admin_api { Ok(()) } else { Err(ApiError::admin_disabled()) }
 }
 
 /// Prometheus' form: the time and 16 random hexadecimal digits.

@@ -37,6 +37,11 @@ impl ApiError {
         Self::bad_data(format!("invalid parameter {}: {why}", pyrrha_model::go_fmt::quote(name)))
     }
 
+    /// The admin API is off: 500, as Prometheus has it.
+    pub(crate) fn admin_disabled() -> Self {
+        Self::new("unavailable", StatusCode::INTERNAL_SERVER_ERROR, "admin APIs disabled")
+    }
+
     /// What a failed query tells. `message` is the error's text.
     pub(crate) fn of_kind(kind: ErrorKind, message: impl Into<String>) -> Self {
         let (error_type, code) = match kind {

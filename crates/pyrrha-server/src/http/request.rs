@@ -32,7 +32,7 @@ impl FromRequest<Arc<App>> for ApiRequest {
         let tenant = tenant::of(request.headers()).map_err(|e| ApiError::bad_data(e).into_response())?;
         let (parts, body) = request.into_parts();
         let mut params = Params::default();
-        let is_form = parts.method == Method::POST
+        let is_form = (parts.method == Method::POST || parts.method == Method::PUT)
             && parts
                 .headers
                 .get(header::CONTENT_TYPE)

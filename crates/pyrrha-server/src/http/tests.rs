@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use prost::Message;
 use pyrrha_env::SystemClock;
 use pyrrha_ingest::proto;
-use pyrrha_model::contract::Ingest;
+use pyrrha_model::contract::{Deletes, Ingest};
 use pyrrha_model::{Exemplar, Labels, Metadata, MetricType, TenantId};
 use pyrrha_testkit::ModelDb;
 use serde_json::{Value, json};
@@ -18,7 +18,11 @@ use crate::config::{Flags, Settings};
 
 mod hostile;
 
-impl Store for ModelDb {}
+impl Store for ModelDb {
+    fn deletes(&self) -> Option<&dyn Deletes> {
+        Some(self)
+    }
+}
 
 pub(super) const T: i64 = 1_700_000_000_000;
 
@@ -39,7 +43,11 @@ impl Answer {
 }
 
 pub(super) fn app() -> Arc<App> {
-    let settings = Settings::resolve(Flags::default()).expect("defaults are valid");
+    app_with(Flags::default())
+}
+
+fn app_with(flags: Flags) -> Arc<App> {
+    let settings = Settings::resolve(flags).expect("valid");
     let app = App::new(settings, Arc::new(SystemClock::new())).expect("put together");
     let db = ModelDb::new();
     let mut appender = db.appender(&TenantId::anonymous()).expect("open");
@@ -416,4 +424,60 @@ async fn version_two_says_what_was_written() {
     assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), "1");
     assert_eq!(answer.header("x-prometheus-remote-write-histograms-written"), "0");
     assert_eq!(get_(&app, "/api/v1/label/__name__/values").await.json()["data"], json!(["up", "v2"]));
+}
+
+#[tokio::test]
+async fn series_are_deleted_only_if_the_admin_api_is_on() {
+    let off = app();
+    for (method, path) in [
+        (Method::POST, "delete_series?match[]=up"),
+        (Method::PUT, "clean_tombstones"),
+        (Method::GET, "deletes"),
+        (Method::DELETE, "deletes/00000000000000000000000000000001"),
+    ] {
+        let uri = format!("/api/v1/admin/tsdb/{path}");
+        let answer = send(&off, request(method, &uri, &[], Body::empty())).await;
+        let expected = r#"{"status":"error","errorType":"unavailable","error":"admin APIs disabled"}"#;
+        assert_eq!((answer.code, answer.text.as_str()), (500, expected), "{path}");
+    }
+    assert_eq!(get_(&off, "/api/v1/admin/tsdb/delete_series").await.code, 405);
+    assert!(get_(&off, "/api/v1/series?match[]=up").await.text.contains("instance"));
+}
+
+#[tokio::test]
+async fn a_delete_is_listed_and_undone() {
+    let app = app_with(Flags { enable_admin_api: Some(true), ..Flags::default() });
+    let admin = async |method: Method, path: &str| {
+        send(&app, request(method, &format!("/api/v1/admin/tsdb/{path}"), &[], Body::empty())).await
+    };
+    let none = admin(Method::POST, "delete_series").await;
+    assert_eq!((none.code, none.json()["error"].clone()), (400, json!("no match[] parameter provided")));
+    assert_eq!(admin(Method::POST, "delete_series?match[]=up&start=x").await.code, 400);
+    assert_eq!(admin(Method::POST, "delete_series?match[]={}").await.code, 400);
+    let form = request(
+        Method::PUT,
+        "/api/v1/admin/tsdb/delete_series",
+        &[FORM],
+        "match[]=up{instance=\"a\"}&end=1700000030",
+    );
+    let deleted = send(&app, form).await;
+    assert_eq!((deleted.code, deleted.text.as_str()), (204, ""));
+    let id = deleted.header("x-pyrrha-delete-id").to_owned();
+    let values = async || {
+        let uri = format!("/api/v1/query?query=up{{instance=%22a%22}}[1h]&time={}", T / 1000 + 60);
+        get_(&app, &uri).await.json()["data"]["result"][0]["values"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(values().await, 2, "what came after the end is there");
+    let listed = admin(Method::GET, "deletes").await.json();
+    assert_eq!(listed["data"][0]["id"], json!(id));
+    assert_eq!(listed["data"][0]["match"], json!([r#"{__name__="up",instance="a"}"#]));
+    assert_eq!(
+        (&listed["data"][0]["end"], &listed["data"][0]["final"]),
+        (&json!(1_700_000_030), &json!(false))
+    );
+    assert_eq!(admin(Method::DELETE, "deletes/x").await.code, 400);
+    assert_eq!(admin(Method::DELETE, &format!("deletes/{id}")).await.code, 204);
+    assert_eq!(values().await, 5);
+    assert_eq!(admin(Method::DELETE, &format!("deletes/{id}")).await.code, 404);
+    assert_eq!(admin(Method::POST, "clean_tombstones").await.code, 204);
 }

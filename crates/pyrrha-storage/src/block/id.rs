@@ -26,6 +26,11 @@ impl BlockId {
         Self(Ulid::from_parts(ms, random))
     }
 
+    /// The id as a number, in the same order.
+    pub(crate) fn number(&self) -> u128 {
+        self.0.0
+    }
+
     /// Time of its making by the maker's wall clock, ms since the epoch.
     pub fn timestamp_ms(&self) -> u64 {
         self.0.timestamp_ms()

@@ -8,18 +8,23 @@ use pyrrha_env::Disk;
 use pyrrha_index::{
     ChunkMeta, IndexReader, RoaringBitmap, SeriesRow, label_names, label_values, postings_for_matchers,
 };
-use pyrrha_model::contract::{ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::contract::{
+    ChunkRef, Delete, DeleteId, Exemplars, QueryContext, Queryable, SelectHints, SeriesSet,
+};
 use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata, StoreError, TimeRange};
 
+use super::deletes::{Hidden, HiddenPart, HiddenSeries};
 use super::error::{Blame, BlockError};
 use super::segments::Segments;
-use super::set::{BlockSet, Reserved};
-use super::{BlockMeta, ExemplarFile, INDEX_FILE, META_FILE, MetadataFile, TOMBSTONES_FILE, Tombstones};
+use super::set::{BlockSet, Reserved, drop_deleted};
+use super::{
+    BlockDeletes, BlockMeta, ExemplarFile, INDEX_FILE, META_FILE, MetadataFile, TOMBSTONES_FILE, Tombstones,
+};
 
 /// An open block: its files are mapped, which is safe as no one changes a finished block. Cheap to
 /// clone; a query's series set keeps it open.
 #[derive(Debug, Clone)]
-pub struct Block(pub(super) Arc<Parts>);
+pub struct Block(pub(super) Arc<Parts>, Arc<Hidden>);
 
 /// What an open block consists of.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub(super) struct Parts {
     pub(super) tombstones: Tombstones,
     exemplars: OneFile<ExemplarFile>,
     metadata: OneFile<MetadataFile>,
+    deletes: BlockDeletes,
     pub(super) blame: Blame,
 }
 
@@ -58,21 +64,16 @@ impl Block {
         };
         let exemplars = ExemplarFile::open(disk, dir, &blame);
         let metadata = MetadataFile::open(disk, dir, &blame);
+        // Without it what is deleted would be there again, so a damaged one is a damaged block.
+        let deletes = BlockDeletes::open(disk, dir, &blame)?;
+        let hidden = Hidden::listed(&deletes);
         let mut bytes = json.len() as u64 + index_bytes + segments.bytes();
         bytes += exemplars.iter().flatten().map(ExemplarFile::bytes).sum::<u64>();
         bytes += metadata.iter().flatten().map(MetadataFile::bytes).sum::<u64>();
         let dir = dir.to_owned();
-        Ok(Self(Arc::new(Parts {
-            dir,
-            meta,
-            bytes,
-            index,
-            segments,
-            tombstones,
-            exemplars,
-            metadata,
-            blame,
-        })))
+        let parts =
+            Parts { dir, meta, bytes, index, segments, tombstones, exemplars, metadata, deletes, blame };
+        Ok(Self(Arc::new(parts), Arc::new(hidden)))
     }
 
     /// What `meta.json` says.
@@ -108,6 +109,96 @@ impl Block {
     /// Its metadata; `None` if it has none. Fails if the file is damaged.
     pub fn metadata_file(&self) -> Result<Option<&MetadataFile>, StoreError> {
         self.0.metadata.as_ref().map(Option::as_ref).map_err(StoreError::from)
+    }
+
+    /// The deletes that it was made in the knowledge of.
+    pub fn deletes(&self) -> &BlockDeletes {
+        &self.0.deletes
+    }
+
+    /// The same block, of which `standing`, the deletes that stand, hide what they have to, and no
+    /// other deletes do. Deletes up to `through` are known.
+    pub fn with_deletes<'d>(
+        &self,
+        standing: impl IntoIterator<Item = &'d Delete>,
+        through: DeleteId,
+        ctx: &QueryContext,
+    ) -> Result<Self, StoreError> {
+        let known = &self.0.deletes;
+        let mut hidden = Hidden { through: through.max(known.through), parts: Vec::new() };
+        for delete in standing {
+            let what = if delete.id <= known.through {
+                known.hidden.get(&delete.id).map(|listed| HiddenSeries::Listed(listed.clone()))
+            } else {
+                self.matching_delete(delete, ctx)?
+            };
+            let part = |what| HiddenPart { delete: delete.id, is_final: delete.is_final, what };
+            hidden.parts.extend(what.map(part));
+        }
+        Ok(Self(self.0.clone(), Arc::new(hidden)))
+    }
+
+    fn matching_delete(
+        &self,
+        delete: &Delete,
+        ctx: &QueryContext,
+    ) -> Result<Option<HiddenSeries>, StoreError> {
+        if !self.overlaps(delete.range) {
+            return Ok(None);
+        }
+        let mut series = RoaringBitmap::new();
+        for matchers in &delete.matcher_sets {
+            series |= self.0.matching(ctx, matchers)?;
+        }
+        Ok((!series.is_empty()).then_some(HiddenSeries::Matching(series, delete.range)))
+    }
+
+    /// All that is deleted of the block, by tombstones and by deletes that stand.
+    pub fn all_deleted(&self) -> Tombstones {
+        let mut all = self.0.tombstones.clone();
+        for part in &self.1.parts {
+            match &part.what {
+                HiddenSeries::Matching(series, range) => {
+                    series.iter().for_each(|series| all.add(u64::from(series), *range));
+                }
+                HiddenSeries::Listed(listed) => {
+                    listed.iter().for_each(|(series, interval)| all.add(series, interval));
+                }
+            }
+        }
+        all
+    }
+
+    /// The newest delete that is honoured in what is read of the block.
+    pub fn deletes_through(&self) -> DeleteId {
+        self.1.through
+    }
+
+    /// Whether a delete hides some of the block.
+    pub fn is_hidden_by(&self, delete: DeleteId) -> bool {
+        self.1.parts.iter().any(|part| part.delete == delete)
+    }
+
+    /// Whether a delete that can be undone hides some of it: what it hides must not get lost.
+    pub fn is_undoable(&self) -> bool {
+        self.1.parts.iter().any(|part| !part.is_final)
+    }
+
+    /// The block to write anew so that what is deleted for good is gone from the disk; `None` if
+    /// nothing is, or if it cannot be done yet.
+    pub fn to_purge(&self) -> Option<Self> {
+        let (last, undoable) = self.1.parts.iter().fold((None, false), |(last, undoable), part| {
+            let listed = matches!(part.what, HiddenSeries::Listed(_));
+            (last.max(part.is_final.then_some(part.delete)), undoable || !part.is_final && listed)
+        });
+        // What an undoable delete lists is in terms of this block's series.
+        let through = last.filter(|_| !undoable)?;
+        if self.1.parts.iter().any(|part| !part.is_final && part.delete <= through) {
+            return None;
+        }
+        let parts = self.1.parts.iter().filter(|part| part.is_final).cloned().collect();
+        let through = through.max(self.0.deletes.through);
+        Some(Self(self.0.clone(), Arc::new(Hidden { through, parts })))
     }
 
     /// Reads and verifies everything. Gives the number of chunks.
@@ -198,7 +289,7 @@ impl Queryable for Block {
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
         let series =
             if self.overlaps(range) { self.0.matching(ctx, matchers)? } else { RoaringBitmap::new() };
-        Ok(Box::new(BlockSet::new(self.0.clone(), ctx, series, range, hints)?))
+        Ok(Box::new(BlockSet::new(self.0.clone(), self.1.clone(), ctx, series, range, hints)?))
     }
 
     fn label_names(
@@ -249,6 +340,7 @@ impl Queryable for Block {
         for series in &matching {
             ctx.cancel.check()?;
             self.0.row(series, &mut row)?;
+            drop_deleted(&self.0, &self.1, series, &mut row);
             if row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&range)) {
                 let labels = self.0.labels(&row)?;
                 let text: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();

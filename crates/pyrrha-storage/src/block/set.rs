@@ -7,6 +7,7 @@ use pyrrha_model::contract::{MemoryBudget, QueryContext, SelectHints, SeriesBatc
 use pyrrha_model::{Label, Labels, StoreError, TimeRange};
 use smallvec::SmallVec;
 
+use super::deletes::Hidden;
 use super::labels::LabelTranslation;
 use super::reader::Parts;
 
@@ -43,6 +44,7 @@ impl Drop for Reserved {
 /// Series of a block in the order of their references, which is that of their labels.
 pub(super) struct BlockSet {
     block: Arc<Parts>,
+    hidden: Arc<Hidden>,
     ctx: QueryContext,
     range: TimeRange,
     shard: Option<(u32, u32)>,
@@ -58,6 +60,7 @@ pub(super) struct BlockSet {
 impl BlockSet {
     pub(super) fn new(
         block: Arc<Parts>,
+        hidden: Arc<Hidden>,
         ctx: &QueryContext,
         series: RoaringBitmap,
         range: TimeRange,
@@ -76,6 +79,7 @@ impl BlockSet {
             looked_at: 0,
             _reserved: reserved,
             block,
+            hidden,
         })
     }
 
@@ -88,11 +92,11 @@ impl BlockSet {
             }
             self.block.row(series, &mut self.row)?;
             self.row.chunks.retain(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&self.range));
+            let deleted = drop_deleted(&self.block, &self.hidden, series, &mut self.row);
             if self.row.chunks.is_empty() || !in_shard(&self.block, &self.row, self.shard)? {
                 continue;
             }
-            let mut entry = SeriesEntry::default();
-            entry.deleted.extend_from_slice(self.block.tombstones.of(u64::from(series)));
+            let mut entry = SeriesEntry { deleted, ..SeriesEntry::default() };
             entry.chunks = SmallVec::with_capacity(self.row.chunks.len());
             for chunk in &self.row.chunks {
                 entry.chunks.push(self.block.chunk(chunk)?);
@@ -118,6 +122,23 @@ impl SeriesSet for BlockSet {
         }
         Ok(!batch.series.is_empty())
     }
+}
+
+/// Removes the chunks of which nothing is left, and gives what is deleted of the others.
+pub(super) fn drop_deleted(
+    block: &Parts,
+    hidden: &Hidden,
+    series: u32,
+    row: &mut SeriesRow,
+) -> SmallVec<[TimeRange; 0]> {
+    let mut deleted = SmallVec::from_slice(block.tombstones.of(u64::from(series)));
+    hidden.of(series, &mut deleted);
+    if !deleted.is_empty() {
+        row.chunks.retain(|c| !deleted.iter().any(|d| d.start <= c.min_time && c.max_time <= d.end));
+        let extent = |c: &pyrrha_index::ChunkMeta| TimeRange::new(c.min_time, c.max_time);
+        deleted.retain(|d| row.chunks.iter().any(|c| d.overlaps(&extent(c))));
+    }
+    deleted
 }
 
 /// Whether a series is in a shard, by the hash that every source uses.

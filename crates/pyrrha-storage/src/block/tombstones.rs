@@ -48,6 +48,11 @@ impl Tombstones {
         self.intervals.keys().copied()
     }
 
+    /// All intervals, by series.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, TimeRange)> {
+        self.intervals.iter().flat_map(|(series, list)| list.iter().map(|interval| (*series, *interval)))
+    }
+
     /// Number of intervals.
     pub fn len(&self) -> usize {
         self.intervals.values().map(Vec::len).sum()

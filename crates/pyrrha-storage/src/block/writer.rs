@@ -1,19 +1,20 @@
 //! Writing a block, so that it is there wholly or not at all.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyrrha_encoding::chunk::sample_count;
 use pyrrha_env::Disk;
 use pyrrha_index::{ChunkMeta, IndexWriter, SeriesRow, SortedSymbols, SymbolPool};
-use pyrrha_model::contract::{ChunkRef, Exemplars, Timestamps};
-use pyrrha_model::{Labels, Metadata};
+use pyrrha_model::contract::{ChunkRef, DeleteId, Exemplars, Timestamps};
+use pyrrha_model::{Labels, Metadata, TimeRange};
 
 use super::error::{Blame, BlockError};
 use super::exemplars::ExemplarWriter;
 use super::segments::{SEGMENT_BYTES, SegmentWriter};
 use super::spool::Spool;
-use super::{BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, META_FILE, metadata};
+use super::{BlockDeletes, BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, META_FILE, metadata};
 use crate::durable;
 
 /// Prometheus removes directories of this suffix at start, and so do we.
@@ -34,6 +35,9 @@ pub struct BlockWriter {
     previous: Vec<(u32, u32)>,
     row: SeriesRow,
     stats: BlockStats,
+    through: DeleteId,
+    /// By delete: series, as counted, and what is hidden of them.
+    hidden: BTreeMap<DeleteId, Vec<(u64, TimeRange)>>,
 }
 
 impl BlockWriter {
@@ -70,6 +74,8 @@ impl BlockWriter {
             previous: Vec::new(),
             row: SeriesRow::default(),
             stats: BlockStats::default(),
+            through: DeleteId::default(),
+            hidden: BTreeMap::new(),
         })
     }
 
@@ -92,6 +98,18 @@ impl BlockWriter {
         self.stats.num_chunks += chunks.len() as u64;
         let Some(spool) = &mut self.spool else { return Err(self.blame.refused("the block is finished")) };
         spool.push(&*self.disk, &self.row).map_err(self.blame.io("series.spool"))
+    }
+
+    /// Says that deletes up to `through` hide nothing of the block but what [`hide`](Self::hide) says.
+    pub fn knows_deletes(&mut self, through: DeleteId) {
+        self.through = through;
+    }
+
+    /// Hides an interval of the series that was added last, for as long as a delete stands.
+    pub fn hide(&mut self, delete: DeleteId, interval: TimeRange) {
+        if let Some(series) = self.stats.num_series.checked_sub(1) {
+            self.hidden.entry(delete).or_default().push((series, interval));
+        }
     }
 
     /// Writes the exemplars of the block, once: series by labels, each with its exemplars by time.
@@ -186,6 +204,8 @@ impl BlockWriter {
         let blame = &self.blame;
         let mut index = IndexWriter::new(file, symbols).map_err(|e| blame.index(e))?;
         let (mut first, mut last) = (i64::MAX, i64::MIN);
+        let mut references = Vec::new();
+        let wants_references = !self.hidden.is_empty();
         let mut add = |row: &mut SeriesRow| {
             for (name, value) in &mut row.labels {
                 let ordinal = |id| index.symbols().ordinal(id).ok_or_else(|| blame.refused("unknown symbol"));
@@ -194,12 +214,25 @@ impl BlockWriter {
             for chunk in &row.chunks {
                 (first, last) = (first.min(chunk.min_time), last.max(chunk.max_time));
             }
-            index.add_series(&row.labels, &row.chunks).map_err(|e| blame.index(e))
+            let reference = index.add_series(&row.labels, &row.chunks).map_err(|e| blame.index(e))?;
+            if wants_references {
+                references.push(reference);
+            }
+            Ok(())
         };
         if let Some(spool) = self.spool.take() {
             spool.drain(&*self.disk, &mut add).map_err(blame.io("series.spool"))??;
         }
         index.finish().map_err(|e| blame.index(e))?;
+        let mut deletes = BlockDeletes { through: self.through, hidden: BTreeMap::new() };
+        for (delete, list) in std::mem::take(&mut self.hidden) {
+            let hidden = deletes.hidden.entry(delete).or_default();
+            for (series, interval) in list {
+                let reference = usize::try_from(series).ok().and_then(|series| references.get(series));
+                hidden.add(u64::from(reference.copied().unwrap_or(u32::MAX)), interval);
+            }
+        }
+        deletes.write(&*self.disk, &self.unfinished, blame)?;
         Ok((first, last))
     }
 }

@@ -1,6 +1,7 @@
 //! Reads while recovery goes on: they wait for what they need of the log, or say what is missing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyrrha_model::contract::{CancelReason, QueryContext};
 use pyrrha_model::{ErrorKind, StoreError, TimeRange, Timestamp};
@@ -47,7 +48,8 @@ impl Shared {
         if tenant.head.is_recovered() {
             return None;
         }
-        if self.config.out_of_order_window_ms > 0 {
+        // The log may say what is deleted of the blocks.
+        if self.config.out_of_order_window_ms > 0 || tenant.may_have_deletes.load(Ordering::Acquire) {
             return Some(range);
         }
         let cut = tenant.view.read().head.cut.clone();

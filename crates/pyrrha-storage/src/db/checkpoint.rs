@@ -59,6 +59,9 @@ impl Db {
             tenant.head.write_checkpoint(&mut out, files)?;
         }
         out.finish()?;
+        if let Some(oldest) = self.checkpoints.log_needed_from()? {
+            tenants.iter().for_each(|tenant| tenant.head.forget_ended_deletes(oldest));
+        }
         self.shared.metrics.checkpoints.add(1);
         Ok(())
     }

@@ -35,6 +35,13 @@ pub(crate) struct CompactionState {
     not_before: Duration,
 }
 
+impl CompactionState {
+    /// There may be something to do although the manifest has not changed.
+    pub(super) fn look_again(&mut self) {
+        self.nothing_at = None;
+    }
+}
+
 /// The thread that compacts, while there is work.
 #[derive(Debug, Default)]
 pub(crate) struct Compactor {
@@ -135,7 +142,12 @@ impl Shared {
     fn next_compaction(&self, tenant: &Tenant) -> Vec<Block> {
         let view = tenant.view.read().clone();
         let mut groups: BTreeMap<Option<BTreeMap<String, String>>, Vec<Block>> = BTreeMap::new();
-        for block in view.blocks.iter().filter(|b| !view.quarantined.contains_key(&b.meta().ulid)) {
+        let sound = || view.blocks.iter().filter(|b| !view.quarantined.contains_key(&b.meta().ulid));
+        // What is deleted for good goes first. What may come back stays in the blocks where it is.
+        if let Some(block) = sound().find_map(Block::to_purge) {
+            return vec![block];
+        }
+        for block in sound().filter(|b| !b.is_undoable()) {
             let thanos = block.meta().thanos.as_ref();
             if thanos.is_none_or(|t| t.downsample.resolution == 0) {
                 groups.entry(thanos.and_then(|t| t.labels.clone())).or_default().push(block.clone());
@@ -155,7 +167,7 @@ impl Shared {
         Vec::new()
     }
 
-    fn compact_blocks(
+    pub(super) fn compact_blocks(
         &self,
         tenant: &Tenant,
         inputs: &[Block],

@@ -7,14 +7,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyrrha_model::TimeRange;
+use pyrrha_model::{ErrorKind, Labels, StoreError, TimeRange};
 
 use super::jobs::Job;
 use super::tenant::Tenant;
 use super::{Db, Shared};
 use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
+use crate::compact::resolve;
 use crate::error::StorageError;
-use crate::head::{BlockExtras, HeadView, add_range};
+use crate::head::{BlockExtras, CutSeries, HeadView, add_range};
 use crate::manifest::{BlockEntry, ManifestError};
 use crate::wal::{LogPosition, Wal};
 
@@ -106,7 +107,7 @@ impl Db {
         }
         if let Some(written) = state.written.take() {
             self.shared.end_job(&tenant.head.tenant, &written.job, &tenant.manifest.current());
-            hide(tenant, written.range, written.block, state);
+            self.shared.hide(tenant, written.range, written.block, state);
             // Whoever looks for exemplars looks into the head first.
             written.extras.iter().for_each(|extras| tenant.head.extras_saved(extras));
         }
@@ -136,10 +137,11 @@ impl Db {
     ) -> Result<Option<(Block, BlockExtras)>, StorageError> {
         let dir = self.shared.bucket_dir(&tenant.head.tenant).join(id.to_string());
         let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
+        writer.knows_deletes(tenant.head.standing_deletes().1);
         let mut series = 0u64;
-        let damaged = tenant.head.visit_range(range, |labels, chunks| {
-            series += 1;
-            writer.add_series(labels, chunks).map_err(StorageError::from)
+        let damaged = tenant.head.visit_range(range, |labels, found| {
+            series += u64::from(write_series(&mut writer, labels, found)?);
+            Ok::<_, StorageError>(())
         })?;
         if damaged > 0 {
             tracing::error!(tenant = %tenant.head.tenant, block = %id, chunks = damaged, start = range.start, "damaged head chunks are not in the block");
@@ -168,9 +170,10 @@ impl Db {
         if keep_from <= *self.truncated.lock() {
             return Ok(());
         }
-        // Exemplars and metadata that no block has move on in the log.
+        // Exemplars and metadata that no block has move on in the log, and deletes that stand.
         for tenant in &tenants {
             tenant.head.log_extras_again(keep_from, &*self.log)?;
+            tenant.head.log_deletes_again(keep_from, &*self.log)?;
         }
         self.wal.truncate_before(keep_from)?;
         *self.truncated.lock() = keep_from;
@@ -178,22 +181,51 @@ impl Db {
     }
 }
 
-/// From here on queries read the range in the block.
-fn hide(tenant: &Tenant, range: TimeRange, block: Option<Block>, state: &mut CutState) {
-    let mut view = tenant.view.write();
-    let mut cut = view.head.cut.to_vec();
-    add_range(&mut cut, range);
-    let old = std::mem::replace(&mut view.head, HeadView { cut: cut.into(), pin: Arc::default() });
-    state.readers.push(old.pin);
-    state.hidden.push(range);
-    let mut blocks: Vec<Block> = view.blocks.to_vec();
-    // One that was adopted from a commit in doubt is there already.
-    blocks.extend(block.filter(|b| !view.blocks.iter().any(|o| o.meta().ulid == b.meta().ulid)));
-    blocks.sort_by_key(|b| b.meta().min_time);
-    view.blocks = blocks.into();
+/// Writes a series without what is deleted for good; what may come back is written and hidden.
+/// Gives whether anything is left.
+pub(super) fn write_series(
+    writer: &mut BlockWriter,
+    labels: &Labels,
+    found: CutSeries,
+) -> Result<bool, StorageError> {
+    let CutSeries { entry, undoable } = found;
+    let mut chunks = entry.chunks.to_vec();
+    if !entry.deleted.is_empty() {
+        chunks.clear();
+        resolve(&entry, &mut chunks).map_err(|source| {
+            let text = format!("head chunk with deleted samples does not decode: series={labels}");
+            StorageError::Store(StoreError::caused(ErrorKind::Corrupt, text, source))
+        })?;
+    }
+    writer.add_series(labels, &chunks)?;
+    let Some((first, last)) = chunks.first().zip(chunks.last()) else { return Ok(false) };
+    let extent = TimeRange::new(first.min_time, last.max_time);
+    for (delete, interval) in undoable {
+        writer.hide(delete, interval.intersect(&extent));
+    }
+    Ok(true)
 }
 
 impl Shared {
+    /// From here on queries read the range in the block.
+    fn hide(&self, tenant: &Tenant, range: TimeRange, block: Option<Block>, state: &mut CutState) {
+        let view = tenant.view.read().clone();
+        let mut blocks: Vec<Block> = view.blocks.to_vec();
+        // One that was adopted from a commit in doubt is there already.
+        blocks.extend(block.filter(|b| !view.blocks.iter().any(|o| o.meta().ulid == b.meta().ulid)));
+        blocks.sort_by_key(|b| b.meta().min_time);
+        let mut missing = view.missing.to_vec();
+        self.hide_in(tenant, &mut blocks, &mut missing);
+        let mut view = tenant.view.write();
+        let mut cut = view.head.cut.to_vec();
+        add_range(&mut cut, range);
+        let old = std::mem::replace(&mut view.head, HeadView { cut: cut.into(), ..HeadView::default() });
+        state.readers.push(old.pin);
+        state.hidden.push(range);
+        view.blocks = blocks.into();
+        view.missing = missing.into();
+    }
+
     fn forget_hidden(&self, tenant: &Tenant, state: &mut CutState) -> io::Result<()> {
         state.readers.retain(|pin| Arc::strong_count(pin) > 1);
         if state.hidden.is_empty() || !state.readers.is_empty() {

@@ -321,6 +321,8 @@ impl Shared {
             tracing::error!(%damage, "the log is damaged; every readable record was kept");
         }
         *self.recovery.damage.lock() = damage.clone();
+        // Before any head counts as recovered: no read may see what is deleted.
+        self.hide_all_deleted();
         self.tenants.all_after(|| self.recovery.replayed.store(true, Ordering::Release))
     }
 

@@ -8,7 +8,7 @@ use pyrrha_model::{TenantId, TimeRange};
 use super::Shared;
 use super::tenant::Tenant;
 use crate::error::StorageError;
-use crate::wal::{LogBatch, LogPosition, ReplaySink};
+use crate::wal::{LogBatch, LogDelete, LogPosition, ReplaySink};
 
 const UNKNOWN: u32 = u32::MAX;
 /// The log's references are dense; a damaged one must not make the table huge.
@@ -106,6 +106,9 @@ impl Replayed {
         batch.refs.iter_mut().for_each(head_ref);
         batch.histograms.iter_mut().for_each(|h| head_ref(&mut h.series));
         batch.exemplars.iter_mut().for_each(|(series, _)| head_ref(series));
+        for hidden in batch.deletes.iter_mut().filter_map(LogDelete::hidden_mut) {
+            hidden.iter_mut().for_each(|(series, _)| head_ref(series));
+        }
         self.tenant.head.recover(&mut batch, position, &self.cut);
     }
 }

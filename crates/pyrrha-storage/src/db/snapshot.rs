@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use pyrrha_model::{ErrorKind, StoreError};
 
+use super::cut::write_series;
 use super::tenant::{Tenant, TenantView};
 use super::{Db, open};
-use crate::block::{Block, BlockId, BlockMeta, BlockWriter};
+use crate::block::{Block, BlockId, BlockMeta, BlockWriter, DELETES_FILE, TOMBSTONES_FILE};
 use crate::durable;
 use crate::error::StorageError;
 use crate::manifest::{BlockEntry, Change, DiskManifestStore, Manifest};
@@ -78,7 +79,9 @@ impl Db {
         for block in view.blocks.iter() {
             let ulid = block.meta().ulid;
             let Some(entry) = live.blocks.get(&ulid) else { continue };
-            self.link(block.dir(), &home.join(ulid.to_string()))?;
+            let target = home.join(ulid.to_string());
+            self.link(block.dir(), &target)?;
+            self.keep_deleted(block, &target)?;
             change.added.push((**entry).clone());
         }
         Ok((view, change))
@@ -100,6 +103,24 @@ impl Db {
         disk.sync_dir(to).map_err(io)
     }
 
+    /// What is deleted stays so in the snapshot, which has no log that would say it.
+    fn keep_deleted(&self, block: &Block, dir: &Path) -> Result<(), StorageError> {
+        let disk = &*self.shared.disk;
+        let write = || {
+            for file in [DELETES_FILE, TOMBSTONES_FILE] {
+                if disk.exists(&dir.join(file)) {
+                    disk.remove_file(&dir.join(file))?;
+                }
+            }
+            let deleted = block.all_deleted();
+            if !deleted.is_empty() {
+                durable::write_new(disk, &dir.join(TOMBSTONES_FILE), &deleted.encode())?;
+            }
+            disk.sync_dir(dir)
+        };
+        write().map_err(StorageError::io("write tombstones", dir))
+    }
+
     /// Writes what the view has of the head as blocks.
     fn write_head(
         &self,
@@ -113,9 +134,10 @@ impl Db {
             let dir = home.join(id.to_string());
             let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
             let mut series = 0u64;
-            tenant.head.visit_range(range, |labels, chunks| {
-                series += 1;
-                writer.add_series(labels, chunks).map_err(StorageError::from)
+            tenant.head.visit_range(range, |labels, mut found| {
+                found.entry.deleted.extend(found.undoable.drain(..).map(|(_, interval)| interval));
+                series += u64::from(write_series(&mut writer, labels, found)?);
+                Ok::<_, StorageError>(())
             })?;
             if series > 0 {
                 writer.finish(BlockMeta::of_head(id, times.start, times.end.saturating_add(1)))?;
@@ -130,7 +152,8 @@ impl Db {
 #[cfg(test)]
 mod tests {
     use pyrrha_env::{OsDisk, SystemClock};
-    use pyrrha_model::TenantId;
+    use pyrrha_model::contract::Deletes;
+    use pyrrha_model::{Matcher, TenantId, TimeRange};
 
     use super::*;
     use crate::config::StorageConfig;
@@ -170,6 +193,14 @@ mod tests {
         drop(copy);
         let copy = open(&blocks);
         assert_eq!(read(&copy, &a)[&labels(0)].len(), 8);
+        copy.delete(&a, &[vec![Matcher::equal("i", "0")]], TimeRange::new(0, HOUR)).expect("deletes");
+        append(&copy, &a, &[(0, 20 * HOUR, 1.0), (1, 20 * HOUR, 1.0)]);
+        copy.delete(&a, &[vec![Matcher::equal("i", "1")]], TimeRange::new(3 * HOUR, i64::MAX))
+            .expect("deletes");
+        let less = copy.snapshot("less", false).expect("a snapshot");
+        let shown = read(&copy, &a);
+        assert_eq!((shown[&labels(0)].len(), shown[&labels(1)].len()), (7, 3));
+        assert_eq!(read(&open(&less), &a), shown, "what is deleted stays so");
         assert!(read(&copy, &b).is_empty());
     }
 

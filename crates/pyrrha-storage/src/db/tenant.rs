@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 use pyrrha_model::contract::QueryContext;
@@ -25,6 +26,8 @@ pub(crate) struct Tenant {
     /// Cuts come one after another. Whoever changes the list of blocks holds this.
     pub(crate) cuts: Mutex<CutState>,
     pub(crate) compaction: Mutex<CompactionState>,
+    /// Deletes may stand. Known at a start before the log is read.
+    pub(crate) may_have_deletes: AtomicBool,
     /// Blocks whose data a bucket holds too.
     pub(crate) shipped: Mutex<BTreeSet<BlockId>>,
     /// What a query reads, taken at once, so that a cut neither hides nor doubles a sample.
@@ -59,7 +62,21 @@ pub(crate) struct Missing {
     why: String,
 }
 
+impl Missing {
+    /// A block that cannot be read, and why.
+    pub(crate) fn new(block: &Block, error: &StoreError) -> Self {
+        let id = block.meta().ulid;
+        let why = format!("block cannot be read block={id}: {error}");
+        Self { block: id, range: block.meta().range(), why }
+    }
+}
+
 impl TenantView {
+    /// Whether something of the range cannot be read.
+    pub(crate) fn lacks(&self, range: TimeRange) -> bool {
+        self.missing.iter().any(|m| m.range.overlaps(&range))
+    }
+
     /// Fails, or notes the gaps where an incomplete answer is wanted, if something of the range
     /// cannot be read.
     pub(crate) fn check_complete(&self, ctx: &QueryContext, range: TimeRange) -> Result<(), StoreError> {
@@ -137,6 +154,7 @@ impl Shared {
             manifest,
             cuts: Mutex::default(),
             compaction: Mutex::default(),
+            may_have_deletes: AtomicBool::new(self.has_deletes_mark(id)),
             shipped: Mutex::default(),
             view: RwLock::new(view),
         })
@@ -185,6 +203,7 @@ impl Shared {
             }
         }
         blocks.sort_by_key(|b| b.meta().min_time);
+        self.hide_in(tenant, &mut blocks, &mut missing);
         let mut view = tenant.view.write();
         view.blocks = blocks.into();
         view.missing = missing.into();

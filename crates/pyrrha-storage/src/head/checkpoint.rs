@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use pyrrha_encoding::DecodeError;
 use pyrrha_encoding::varint::{
-    put_uvarint, put_varint, take_count, take_length_prefixed, take_u8, take_u64, take_uvarint,
+    put_uvarint, put_varint, take_array, take_count, take_length_prefixed, take_u8, take_u64, take_uvarint,
     take_uvarint32, take_varint,
 };
 use pyrrha_env::Disk;
 use pyrrha_index::RoaringBitmap;
+use pyrrha_model::contract::DeleteId;
 use pyrrha_model::{ChunkEncoding, Exemplar, LabelsBuilder, Metadata, MetricType, TimeRange, Timestamp};
 
 use super::admission::{Newest, is_cut};
@@ -21,7 +22,7 @@ use super::exemplars::RingItem;
 use super::sealed::{NONE, Sealed};
 use super::{Directory, Head};
 use crate::wal::checkpoint::CheckpointWriter;
-use crate::wal::{LogPosition, WalError};
+use crate::wal::{LogDelete, LogPosition, WalError, put_delete, put_hidden, take_delete, take_hidden};
 
 /// A tenant begins: its id.
 pub(crate) const TENANT: u32 = 1;
@@ -37,6 +38,8 @@ const SERIES: u32 = 5;
 const METADATA: u32 = 6;
 /// Exemplars by series, as numbered in this checkpoint.
 const EXEMPLARS: u32 = 7;
+/// Deletes that stand, with what they hide of the series of this checkpoint.
+const DELETES: u32 = 9;
 
 /// Series in one section, captured under one hold of the lock.
 const SLICE: usize = 1024;
@@ -106,7 +109,25 @@ impl Head {
             self.put_series(&mut buffer, first..bound.min(first + SLICE), synced, &mut numbers);
             out.section(SERIES, &buffer)?;
         }
-        self.write_extras(out, &numbers.of)
+        self.write_extras(out, &numbers.of)?;
+        buffer.clear();
+        self.put_deletes(&mut buffer, &numbers.of);
+        out.section(DELETES, &buffer)
+    }
+
+    fn put_deletes(&self, out: &mut Vec<u8>, numbers: &[u32]) {
+        let data = self.data.read();
+        out.extend_from_slice(&data.deletes.last.0.to_be_bytes());
+        for standing in data.deletes.iter() {
+            put_delete(out, &standing.delete);
+            put_uvarint(out, standing.logged_at.segment);
+            put_uvarint(out, standing.logged_at.offset);
+            let number = |&(series, end): &(u32, Timestamp)| {
+                let number = numbers.get(series as usize).copied().filter(|n| *n != u32::MAX)?;
+                Some((number, end))
+            };
+            put_hidden(out, &standing.hidden.iter().filter_map(number).collect::<Vec<_>>());
+        }
     }
 
     /// Returns the number of references that the symbols suffice for.
@@ -287,6 +308,7 @@ impl<'a> HeadRestorer<'a> {
             SERIES => self.take_series(payload),
             METADATA => self.take_metadata(payload),
             EXEMPLARS => self.take_exemplars(payload),
+            DELETES => self.take_deletes(payload),
             _ => Err(MALFORMED),
         }
     }
@@ -387,6 +409,25 @@ impl<'a> HeadRestorer<'a> {
             }
             let exemplar = Exemplar { labels: labels.build(), value, timestamp };
             extras.exemplars.push(series, exemplar, self.head.config.max_exemplars_per_tenant);
+        }
+        Ok(())
+    }
+}
+
+impl HeadRestorer<'_> {
+    fn take_deletes(&mut self, mut input: &[u8]) -> Result<(), DecodeError> {
+        let last = u128::from_be_bytes(take_array(&mut input)?);
+        let mut data = self.head.data.write();
+        data.deletes.last = DeleteId(last);
+        while !input.is_empty() {
+            let delete = take_delete(&mut input)?;
+            let position =
+                LogPosition { segment: take_uvarint(&mut input)?, offset: take_uvarint(&mut input)? };
+            let mut hidden = take_hidden(&mut input)?;
+            for (series, _) in &mut hidden {
+                *series = *self.series.get(*series as usize).ok_or(MALFORMED)?;
+            }
+            data.deletes.apply(&LogDelete::Add { delete, hidden }, position);
         }
         Ok(())
     }

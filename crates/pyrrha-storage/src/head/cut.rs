@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use pyrrha_env::Disk;
 use pyrrha_index::RoaringBitmap;
-use pyrrha_model::contract::{ChunkRef, QueryContext};
+use pyrrha_model::contract::{ChunkRef, DeleteId, QueryContext, SeriesEntry};
 use pyrrha_model::{Labels, StoreError, TimeRange, Timestamp};
 use smallvec::SmallVec;
 
 use super::admission::is_cut;
 use super::chunk_store::file_name;
-use super::data::Open;
+use super::data::{HeadData, Open};
+use super::deletes::Intervals;
 use super::sealed::NONE;
 use super::select::HeadView;
 use super::{Head, Newest};
@@ -24,6 +25,31 @@ const SLICE: usize = 2048;
 /// How often a removal looks whether the log has settled what was submitted, and how long apart.
 const SETTLE_TRIES: usize = 200;
 const SETTLE_WAIT: Duration = Duration::from_millis(1);
+
+/// A series as a cut finds it.
+#[derive(Debug)]
+pub(crate) struct CutSeries {
+    /// Its chunks, and in `deleted` what is deleted for good.
+    pub(crate) entry: SeriesEntry,
+    /// What is deleted and may come back.
+    pub(crate) undoable: Vec<(DeleteId, TimeRange)>,
+}
+
+impl HeadData {
+    fn cut_series(&self, series: u32, chunks: SmallVec<[ChunkRef; 4]>) -> CutSeries {
+        let overlaps = |d: &TimeRange| {
+            chunks.iter().any(|c: &ChunkRef| d.overlaps(&TimeRange::new(c.min_time, c.max_time)))
+        };
+        let (mut deleted, mut undoable) = (Intervals::new(), Vec::new());
+        if !self.deletes.hides_nothing() {
+            deleted = self.deletes.of(series, |delete| delete.is_final);
+            deleted.retain(|d| overlaps(d));
+            undoable = self.deletes.undoable(series);
+            undoable.retain(|(_, d)| overlaps(d));
+        }
+        CutSeries { entry: SeriesEntry { chunks, deleted, ..SeriesEntry::default() }, undoable }
+    }
+}
 
 impl Head {
     /// The oldest range that is not `hidden` and may be cut: newer data lies half a range beyond its
@@ -109,10 +135,10 @@ impl Head {
     pub(crate) fn visit_range<E: From<StoreError>>(
         &self,
         range: TimeRange,
-        mut visit: impl FnMut(&Labels, &[ChunkRef]) -> Result<(), E>,
+        mut visit: impl FnMut(&Labels, CutSeries) -> Result<(), E>,
     ) -> Result<usize, E> {
         let ctx = QueryContext::unlimited();
-        let view = HeadView::default();
+        let view = HeadView { with_deleted: true, ..HeadView::default() };
         let sorted = self.matching(&ctx, &[], None)?;
         let (mut damaged, mut found) = (Vec::new(), Vec::new());
         for slice in sorted.chunks(SLICE / 8) {
@@ -123,13 +149,13 @@ impl Head {
                 let mut chunks = SmallVec::new();
                 data.chunks_of(&snapshot, range, &view, &mut chunks, &mut damaged);
                 if !chunks.is_empty() {
-                    found.push((directory.labels(series), chunks));
+                    found.push((directory.labels(series), data.cut_series(series, chunks)));
                 }
             }
             drop(data);
             drop(directory);
-            for (labels, chunks) in found.drain(..) {
-                visit(&labels, &chunks)?;
+            for (labels, series) in found.drain(..) {
+                visit(&labels, series)?;
             }
         }
         self.metrics.chunks_damaged.add(damaged.len() as u64);
@@ -149,6 +175,8 @@ impl Head {
         let files = {
             let mut data = self.data.write();
             data.ranges.retain(|&start, _| !is_cut(ranges, start));
+            let oldest = data.ranges.values().map(|r| r.min_time).min();
+            data.deletes.forget_before(oldest.unwrap_or(Timestamp::MAX));
             data.store.remove(|start| is_cut(ranges, start))
         };
         self.remove_idle_series(cut);

@@ -13,6 +13,7 @@ use pyrrha_model::{ChunkEncoding, Timestamp};
 
 use super::admission::{HistogramKind, Newest};
 use super::chunk_store::{ChunkStore, Damaged};
+use super::deletes::HeadDeletes;
 use super::insert::Inserted;
 use super::paged::Paged;
 use super::sealed::{NONE, Sealed, SealedLists};
@@ -118,6 +119,7 @@ pub(crate) struct HeadData {
     pub(crate) sealed: SealedLists,
     pub(crate) store: ChunkStore,
     pub(crate) ranges: BTreeMap<Timestamp, RangeInfo>,
+    pub(crate) deletes: HeadDeletes,
     pub(crate) chunks_sealed: u64,
     /// Monotonic time of the batch that is being appended.
     pub(crate) now: Duration,
@@ -152,6 +154,7 @@ impl HeadData {
             sealed: SealedLists::default(),
             store: ChunkStore::default(),
             ranges: BTreeMap::new(),
+            deletes: HeadDeletes::default(),
             chunks_sealed: 0,
             now: Duration::ZERO,
         }
@@ -557,6 +560,7 @@ impl HeadData {
         let (mut memory, files) = self.store.bytes();
         memory += self.sides.iter().flatten().map(Side::bytes).sum::<usize>();
         memory += self.sides.capacity() * size_of::<Option<Side>>();
+        memory += self.deletes.bytes();
         (self.hot.bytes() + self.slabs.bytes() + self.sealed.bytes() + memory, files)
     }
 }

@@ -132,7 +132,7 @@ impl Head {
         })
     }
 
-    fn submit(&self, batch: LogBatch, log: &dyn CommitLog) -> Result<(), StoreError> {
+    pub(super) fn submit(&self, batch: LogBatch, log: &dyn CommitLog) -> Result<(), StoreError> {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         match log.submit(batch) {
             Ok(pending) => pending(),

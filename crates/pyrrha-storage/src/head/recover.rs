@@ -123,6 +123,7 @@ impl Head {
         self.append_extras(batch, position);
         let mut data = self.data.write();
         data.now = self.clock.monotonic();
+        batch.deletes.iter().for_each(|delete| data.deletes.apply(delete, position));
         data.recover_batch(batch, position)
     }
 

@@ -19,6 +19,7 @@ use super::Head;
 use super::admission::is_cut;
 use super::chunk_store::Damaged;
 use super::data::{HeadData, Hot, Open};
+use super::deletes::{Intervals, covers};
 use super::directory::Directory;
 use super::exemplars::RingItem;
 use super::sealed::{NONE, Sealed};
@@ -33,6 +34,8 @@ pub(crate) struct HeadView {
     pub(crate) cut: Arc<[TimeRange]>,
     /// Held by readers, so that what they may read stays.
     pub(crate) pin: Arc<()>,
+    /// Show what is deleted as well: a cut decides itself what becomes of it.
+    pub(crate) with_deleted: bool,
 }
 
 /// What a series had when the query began.
@@ -212,7 +215,37 @@ impl HeadData {
         let overlaps = open_visible && hot.open_start() <= range.end
             || self.sealed_from(tail, view).any(|s| s.range().overlaps(&range));
         let open = if open_visible { self.open_count(hot) } else { 0 };
-        overlaps.then_some(Snapshot { series, tail, open })
+        if !overlaps || self.is_wholly_deleted(series, hot, tail, open > 0, range, view) {
+            return None;
+        }
+        Some(Snapshot { series, tail, open })
+    }
+
+    /// What `view` does not show of a series.
+    fn deleted_of(&self, series: u32, view: &HeadView) -> Intervals {
+        if view.with_deleted || self.deletes.hides_nothing() {
+            return Intervals::new();
+        }
+        self.deletes.of(series, |_| true)
+    }
+
+    /// Whether every chunk in `range` is deleted as far as it lies in it.
+    fn is_wholly_deleted(
+        &self,
+        series: u32,
+        hot: &Hot,
+        tail: u32,
+        open: bool,
+        range: TimeRange,
+        view: &HeadView,
+    ) -> bool {
+        let deleted = self.deleted_of(series, view);
+        if deleted.is_empty() {
+            return false;
+        }
+        let gone = |chunk: TimeRange| !chunk.overlaps(&range) || covers(&deleted, chunk.intersect(&range));
+        (!open || gone(TimeRange::new(hot.open_start(), hot.newest.t)))
+            && self.sealed_from(tail, view).all(|s| gone(s.range()))
     }
 
     /// Sealed chunks from the newest to the oldest that `view` shows.
@@ -474,6 +507,13 @@ impl HeadSet {
                 continue;
             }
             data.chunks_of(snapshot, self.range, &self.view, &mut entry.chunks, &mut damaged);
+            entry.deleted = data.deleted_of(snapshot.series, &self.view);
+            if !entry.deleted.is_empty() {
+                let SeriesEntry { chunks, deleted, .. } = entry;
+                let extent = |c: &ChunkRef| TimeRange::new(c.min_time, c.max_time);
+                chunks.retain(|c| !covers(deleted, extent(c)));
+                deleted.retain(|d| chunks.iter().any(|c| d.overlaps(&extent(c))));
+            }
         }
         newest.put_into(batch);
         let Some(first) = damaged.first() else { return Ok(()) };

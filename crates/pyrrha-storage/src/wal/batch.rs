@@ -3,6 +3,8 @@
 use pyrrha_model::contract::Value;
 use pyrrha_model::{Exemplar, Labels, Metadata, TenantId, Timestamp};
 
+use super::LogDelete;
+
 /// A place in the log. Positions grow with time; `offset` 0 is the start of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogPosition {
@@ -47,6 +49,8 @@ pub struct LogBatch {
     pub exemplars: Vec<(u32, Exemplar)>,
     /// Metadata by metric family.
     pub metadata: Vec<(String, Metadata)>,
+    /// What happens to deletes. It happens before the samples of the batch, which no delete of it hides.
+    pub deletes: Vec<LogDelete>,
     /// Series to define in the log although no sample of them is in this batch.
     pub series: Vec<u32>,
 }
@@ -63,6 +67,7 @@ impl LogBatch {
             histograms: Vec::new(),
             exemplars: Vec::new(),
             metadata: Vec::new(),
+            deletes: Vec::new(),
             series: Vec::new(),
         }
     }
@@ -73,6 +78,7 @@ impl LogBatch {
             && self.histograms.is_empty()
             && self.exemplars.is_empty()
             && self.metadata.is_empty()
+            && self.deletes.is_empty()
             && self.series.is_empty()
     }
 
@@ -90,6 +96,7 @@ impl LogBatch {
             + self.histograms.iter().map(histogram_bytes).sum::<usize>()
             + self.exemplars.iter().map(|(_, e)| 64 + labels_bytes(&e.labels)).sum::<usize>()
             + metadata
+            + self.deletes.iter().map(LogDelete::bytes).sum::<usize>()
             + self.series.len() * 4
     }
 }
@@ -115,6 +122,7 @@ fn histogram_bytes(h: &LogHistogram) -> usize {
 
 /// One thing that replay reads.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub enum LogEntry {
     /// From here on until it is defined anew, `series` of `tenant` means these labels. A segment
     /// defines each of its series again, at or before the first use.

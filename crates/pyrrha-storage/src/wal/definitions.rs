@@ -10,7 +10,7 @@ use pyrrha_encoding::varint::{take_uvarint32, take_varint};
 use pyrrha_model::TenantId;
 use smallvec::SmallVec;
 
-use super::{LogBatch, WalSink};
+use super::{LogBatch, LogDelete, WalSink};
 
 /// A set of series references, in pages, so that a wild reference costs a page and no more.
 #[derive(Debug, Default)]
@@ -81,7 +81,8 @@ impl Definer {
         let histograms = batch.histograms.iter().map(|h| h.series);
         let exemplars = batch.exemplars.iter().map(|(series, _)| *series);
         let all = batch.refs.iter().copied().chain(histograms).chain(exemplars);
-        for series in all.chain(batch.series.iter().copied()) {
+        let deleted = batch.deletes.iter().flat_map(LogDelete::hidden).map(|(series, _)| *series);
+        for series in all.chain(deleted).chain(batch.series.iter().copied()) {
             if !defined.insert(series) {
                 continue;
             }

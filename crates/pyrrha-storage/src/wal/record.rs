@@ -14,6 +14,7 @@ use pyrrha_model::labels::Label;
 use pyrrha_model::{Exemplar, Labels, Metadata, MetricType, TenantId};
 
 use super::definitions::NewDefinitions;
+use super::deletes::{put_deletes, take_deletes};
 use super::histogram::{put_histograms, take_histograms};
 use super::{LogBatch, WalError};
 
@@ -27,6 +28,7 @@ const STARTS: u8 = 4;
 const HISTOGRAMS: u8 = 5;
 const EXEMPLARS: u8 = 6;
 const METADATA: u8 = 7;
+const DELETES: u8 = 9;
 /// Flag of a section that is packed with LZ4.
 const PACKED: u8 = 0x80;
 /// Sections shorter than this are never packed.
@@ -59,6 +61,9 @@ impl RecordEncoder {
         }
         if !batch.metadata.is_empty() {
             self.section(out, METADATA, true, |body| put_metadata(body, &batch.metadata));
+        }
+        if !batch.deletes.is_empty() {
+            self.section(out, DELETES, true, |body| put_deletes(body, &batch.deletes));
         }
     }
 
@@ -111,6 +116,7 @@ pub(super) struct Sections<'a> {
     histograms: Section<'a>,
     exemplars: Section<'a>,
     metadata: Section<'a>,
+    deletes: Section<'a>,
     /// Sections of a newer writer, which are passed over.
     pub(super) unknown: usize,
 }
@@ -166,6 +172,7 @@ pub(super) fn sections(mut payload: &[u8]) -> Result<Sections<'_>, DecodeError> 
             HISTOGRAMS => all.histograms = section,
             EXEMPLARS => all.exemplars = section,
             METADATA => all.metadata = section,
+            DELETES => all.deletes = section,
             _ => all.unknown += 1,
         }
     }
@@ -197,6 +204,9 @@ pub(super) fn decode_batch(
     }
     if !sections.metadata.is_empty() {
         batch.metadata = take_metadata(sections.metadata.body(buffer)?)?;
+    }
+    if !sections.deletes.is_empty() {
+        batch.deletes = take_deletes(sections.deletes.body(buffer)?)?;
     }
     Ok(batch)
 }

@@ -15,7 +15,7 @@ use super::metrics::WalMetrics;
 use super::record::{self, BATCH};
 use super::recover::{Planned, Recovered};
 use super::walk::{Step, VOID, step};
-use super::{LogBatch, LogEntry, LogPosition, WalError};
+use super::{LogBatch, LogDelete, LogEntry, LogPosition, WalError};
 
 /// What a log held when it was opened, before anybody has said where replay starts.
 #[derive(Debug)]
@@ -414,6 +414,9 @@ fn drop_undefined(batch: &mut LogBatch, defined: Option<&RefSet>) -> u64 {
     let none = RefSet::default();
     let defined = defined.unwrap_or(&none);
     batch.exemplars.retain(|(series, _)| defined.contains(*series));
+    for hidden in batch.deletes.iter_mut().filter_map(LogDelete::hidden_mut) {
+        hidden.retain(|(series, _)| defined.contains(*series));
+    }
     let before = batch.samples();
     batch.histograms.retain(|h| defined.contains(h.series));
     if !batch.refs.iter().all(|&series| defined.contains(series)) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use pyrrha_model::contract::{Exemplars, QueryContext, Queryable};
+use pyrrha_model::contract::{Delete, DeleteId, Exemplars, QueryContext, Queryable, Value};
 use pyrrha_model::{Exemplar, Labels, Matcher, Metadata, MetricType};
 use pyrrha_testkit::SimDisk;
 
@@ -154,6 +154,50 @@ fn a_damaged_sidecar_costs_its_exemplars_and_no_sample() {
     let error = block.exemplars(&ctx, &[], TimeRange::ALL).expect_err("damaged");
     assert!(error.to_string().contains("file=exemplars offset=0"), "{error}");
     assert_eq!(block.series(&ctx, &[], TimeRange::ALL, 0).expect("reads").len(), 1);
+}
+
+#[test]
+fn deletes_come_back_and_a_damaged_file_is_a_damaged_block() {
+    let disk = Arc::new(SimDisk::new(1));
+    let dir = Path::new("/bucket/t").join(BlockId::from_parts(1, 1).to_string());
+    let mut writer = BlockWriter::create(disk.clone(), &dir).expect("creates");
+    writer.knows_deletes(DeleteId(9));
+    for i in 0..5000 {
+        let samples = [(0, 5, Value::Float(1.0)), (0, 7, Value::Float(1.0))];
+        let chunks = pyrrha_encoding::encode_series(&samples, false);
+        writer.add_series(&labels(&[("i", format!("{i:05}"))]), &chunks).expect("adds");
+        if i % 2 == 0 {
+            writer.hide(DeleteId(7), TimeRange::new(6, 7));
+        } else {
+            writer.hide(DeleteId(8), TimeRange::new(0, 9));
+        }
+    }
+    writer.finish(BlockMeta::of_head(BlockId::from_parts(1, 1), 0, 10)).expect("finishes");
+    let block = Block::open(&*disk, &dir).expect("opens");
+    let sizes: Vec<_> = block.deletes().hidden.iter().map(|(id, hidden)| (id.0, hidden.len())).collect();
+    assert_eq!((block.deletes().through, sizes), (DeleteId(9), vec![(7, 2500), (8, 2500)]));
+    let ctx = QueryContext::unlimited();
+    let series = |block: &Block| block.series(&ctx, &[], TimeRange::ALL, 0).expect("reads");
+    assert_eq!(series(&block).len(), 2500, "until someone says otherwise all that is listed is hidden");
+    assert!(
+        series(&block).iter().all(|l| l.get("i").is_some_and(|i| i.ends_with(['0', '2', '4', '6', '8'])))
+    );
+    let of = |id: u128, matcher: Matcher| Delete {
+        id: DeleteId(id),
+        matcher_sets: vec![vec![matcher]],
+        range: TimeRange::ALL,
+        at: 0,
+        is_final: id > 9,
+    };
+    // The first is known and lists nothing here, whatever it matches; the second came later.
+    let standing = [of(5, Matcher::equal("i", "00001")), of(10, Matcher::equal("i", "00002"))];
+    let block = block.with_deletes(&standing, DeleteId(10), &ctx).expect("hides");
+    assert_eq!(series(&block).len(), 4999);
+    assert!(block.is_hidden_by(DeleteId(10)) && !block.is_undoable() && block.to_purge().is_some());
+    let file = disk.open(&dir.join("deletes")).expect("the file");
+    file.write_at(40, &[0xFF]).expect("writes");
+    let error = Block::open(&*disk, &dir).expect_err("damaged");
+    assert!(error.to_string().contains("file=deletes"), "{error}");
 }
 
 #[test]

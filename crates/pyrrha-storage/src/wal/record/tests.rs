@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use pyrrha_model::contract::Value;
-use pyrrha_model::{CounterResetHint, FloatHistogram, Histogram, Span};
+use pyrrha_model::contract::{Delete, DeleteId, Value};
+use pyrrha_model::{CounterResetHint, FloatHistogram, Histogram, MatchOp, Matcher, Span, TimeRange};
 
 use super::super::definitions::{Defined, Definer};
-use super::super::{LogHistogram, LogPosition, PackedBatch, WalSink};
+use super::super::{LogDelete, LogHistogram, LogPosition, PackedBatch, WalSink};
 use super::*;
 
 struct Numbers;
@@ -96,6 +96,26 @@ fn metadata() -> impl Strategy<Value = (String, Metadata)> {
         .prop_map(|(name, kind, help, unit)| (name, Metadata { metric_type: type_of(kind), help, unit }))
 }
 
+fn delete() -> impl Strategy<Value = LogDelete> {
+    let matcher = (0usize..4, "[a-z]{0,3}", "[a-z.|]{0,4}").prop_map(|(op, name, value)| {
+        let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
+        Matcher::new(ops[op], name, value).expect("a valid expression")
+    });
+    let hidden = vec((any::<u32>(), any::<i64>()), 0..40);
+    let parts = (any::<u128>(), any::<[i64; 3]>(), any::<bool>(), vec(vec(matcher, 0..3), 0..3), hidden);
+    (0u8..5, parts).prop_map(|(kind, (id, [at, start, end], is_final, matcher_sets, hidden))| {
+        let id = DeleteId(id);
+        let delete = Delete { id, matcher_sets, range: TimeRange::new(start, end), at, is_final };
+        match kind {
+            0 => LogDelete::Add { delete, hidden },
+            1 => LogDelete::Stands(delete),
+            2 => LogDelete::Undo(id),
+            3 => LogDelete::Final(id),
+            _ => LogDelete::Done(id),
+        }
+    })
+}
+
 prop_compose! {
     fn batch()(
         floats in vec((any::<u32>(), any::<i64>(), any_f64(), any::<i64>()), 0..50),
@@ -103,6 +123,7 @@ prop_compose! {
         histograms in vec(histogram(), 0..6),
         exemplars in vec(exemplar(), 0..4),
         metadata in vec(metadata(), 0..4),
+        deletes in vec(delete(), 0..3),
         series in vec(any::<u32>(), 0..4),
     ) -> LogBatch {
         let mut batch = LogBatch::new(TenantId::anonymous());
@@ -117,7 +138,7 @@ prop_compose! {
         if batch.starts.iter().all(|&s| s == 0) {
             batch.starts.clear();
         }
-        LogBatch { histograms, exemplars, metadata, series, ..batch }
+        LogBatch { histograms, exemplars, metadata, deletes, series, ..batch }
     }
 }
 
@@ -140,8 +161,10 @@ fn exact(batch: &LogBatch) -> String {
         .collect();
     let exemplars: Vec<_> =
         batch.exemplars.iter().map(|(s, e)| (s, &e.labels, e.value.to_bits(), e.timestamp)).collect();
-    let LogBatch { tenant, refs, times, starts, metadata, .. } = batch;
-    format!("{tenant} {refs:?} {times:?} {bits:?} {starts:?} {histograms:?} {exemplars:?} {metadata:?}")
+    let LogBatch { tenant, refs, times, starts, metadata, deletes, .. } = batch;
+    format!(
+        "{tenant} {refs:?} {times:?} {bits:?} {starts:?} {histograms:?} {exemplars:?} {metadata:?} {deletes:?}"
+    )
 }
 
 fn encode(batches: &[LogBatch]) -> Vec<Vec<u8>> {
@@ -192,6 +215,7 @@ proptest! {
             expected.extend(&batch.refs);
             expected.extend(batch.histograms.iter().map(|h| h.series));
             expected.extend(batch.exemplars.iter().map(|(s, _)| *s));
+            expected.extend(batch.deletes.iter().flat_map(LogDelete::hidden).map(|(s, _)| *s));
             expected.extend(&batch.series);
         }
         expected.sort_unstable();
