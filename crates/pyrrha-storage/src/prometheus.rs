@@ -17,7 +17,7 @@ mod record;
 mod segment;
 
 pub use error::LogError;
-pub use head::{HeadReport, HeadSink, Progress, Slots, fingerprint, load_head};
+pub use head::{HeadReport, HeadSink, Progress, Slots, fingerprint, load_head, verify_head};
 pub use head_chunks::{HeadChunk, HeadChunks};
 pub use record::{Record, SampleRow, decode_record};
 pub use segment::{LogFault, SegmentRecords};

@@ -125,6 +125,7 @@ fn a_killed_prometheus_is_taken_over_with_its_log() {
     let theirs = promtool(&["tsdb", "dump", path(&data)]).unwrap();
     assert!(theirs.contains("__name__=\"up\""), "the head is in the dump");
 
+    assert!(pyrrha_ok(&["tsdb", "verify", path(&data)]).contains("log sound series="));
     let store = dir.path().join("store");
     let import = ["import", "prometheus", path(&data), "--storage.path", path(&store)];
     let first = pyrrha_ok(&import);

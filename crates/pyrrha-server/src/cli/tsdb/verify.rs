@@ -1,8 +1,10 @@
 //! `pyrrha tsdb verify`: reads everything and says what is damaged.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use pyrrha_storage::tsdb::{BlockReport, Standing, verify_block};
+use pyrrha_storage::prometheus::{LogFault, verify_head};
+use pyrrha_storage::tsdb::{BlockReport, Directory, DirectoryKind, Standing, verify_block};
 use serde::Serialize;
 
 use super::DirectoryArgs;
@@ -42,7 +44,75 @@ pub(super) fn run(out: &mut Out, directory: &DirectoryArgs, json: bool) -> Resul
         }
         out.flush()?;
     }
+    if *directory.kind() == DirectoryKind::Prometheus {
+        sound &= verify_log(out, &directory, json)?;
+    }
     Ok(sound)
+}
+
+/// A write that was cut off is within so many bytes of the end of its file.
+const TORN_MAX: u64 = 128 << 10;
+
+#[derive(Serialize)]
+struct LogLine {
+    log: String,
+    sound: bool,
+    series: u64,
+    samples: u64,
+    faults: Vec<Fault>,
+}
+
+#[derive(Serialize)]
+struct Fault {
+    file: String,
+    offset: u64,
+    what: String,
+    /// Whether Prometheus mends it at its next start.
+    expected: bool,
+}
+
+/// Reads the log, the out-of-order log and the head chunks of a Prometheus. What is wrong with the
+/// end of a file that was being written when Prometheus stopped is shown, and is no damage.
+fn verify_log(out: &mut Out, directory: &Directory, json: bool) -> Result<bool, CommandError> {
+    let report = verify_head(&**directory.disk(), directory.home())?;
+    let last = newest(directory, "wal").into_iter().chain(newest(directory, "wbl"));
+    let last: Vec<(PathBuf, u64)> = last.chain(newest(directory, "chunks_head")).collect();
+    let is_end = |path: &PathBuf, offset: u64| {
+        last.iter().any(|(last, len)| last == path && offset.saturating_add(TORN_MAX) >= *len)
+    };
+    let fault = |(path, fault): &(PathBuf, LogFault)| Fault {
+        file: path.display().to_string(),
+        offset: fault.offset,
+        what: fault.what.clone(),
+        expected: is_end(path, fault.offset),
+    };
+    let faults: Vec<Fault> = report.faults.iter().map(fault).collect();
+    let sound = faults.iter().all(|f| f.expected) && report.more_faults == 0;
+    let log = directory.home().display().to_string();
+    if json {
+        let line = LogLine { log, sound, series: report.series, samples: report.samples, faults };
+        serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+        writeln!(out)?;
+        return Ok(sound);
+    }
+    let word = if sound { "sound" } else { "DAMAGED" };
+    writeln!(out, "{log}: log {word} series={} samples={}", report.series, report.samples)?;
+    for Fault { file, offset, what, expected } in faults {
+        let note = if expected { "note: cut off where writing stopped: " } else { "" };
+        writeln!(out, "  {note}{file} offset={offset}: {what}")?;
+    }
+    if report.more_faults > 0 {
+        writeln!(out, "  and {} faults more", report.more_faults)?;
+    }
+    Ok(sound)
+}
+
+/// The file of a directory that is written to, and its length.
+fn newest(directory: &Directory, part: &str) -> Option<(PathBuf, u64)> {
+    let dir = directory.home().join(part);
+    let entries = directory.disk().list(&dir).ok()?;
+    let is_number = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
+    entries.iter().filter(|e| is_number(&e.name)).map(|e| (dir.join(&e.name), e.len)).next_back()
 }
 
 fn print(out: &mut Out, dir: &str, report: &BlockReport) -> io::Result<()> {
