@@ -34,6 +34,10 @@ impl Db {
             let text = "the log is being replayed, a snapshot of what is in it has to wait";
             return Err(StoreError::new(ErrorKind::Unavailable, text).into());
         }
+        if !skip_head && !self.is_recovered() {
+            let text = "database is still being recovered, a snapshot would lack what is in the log";
+            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+        }
         let dir = self.shared.config.dir.join(DIR);
         let (path, draft) = (dir.join(name), dir.join(format!("{name}.tmp")));
         let disk = &*self.shared.disk;
@@ -202,6 +206,27 @@ mod tests {
         assert_eq!((shown[&labels(0)].len(), shown[&labels(1)].len()), (7, 3));
         assert_eq!(read(&open(&less), &a), shown, "what is deleted stays so");
         assert!(read(&copy, &b).is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_of_half_a_log_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = StorageConfig { disk_reserve_bytes: 0, ..StorageConfig::new(dir.path()) };
+        let open = || {
+            Db::open_held(config.clone(), Arc::new(OsDisk), Arc::new(SystemClock::new()), true)
+                .expect("opens")
+        };
+        let db = open();
+        db.release_recovery();
+        assert!(db.wait_recovered());
+        append(&db, &TenantId::anonymous(), &[(0, 5, 1.0)]);
+        drop(db);
+        let db = open();
+        assert_eq!(db.snapshot("early", false).map_err(|e| e.kind()), Err(ErrorKind::Unavailable));
+        db.snapshot("blocks", true).expect("blocks need no log");
+        db.release_recovery();
+        assert!(db.wait_recovered());
+        db.snapshot("late", false).expect("a snapshot");
     }
 
     #[test]
