@@ -502,6 +502,7 @@ impl HeadSet {
         for (i, (snapshot, entry)) in self.snapshots[first..].iter().zip(&mut batch.series).enumerate() {
             if self.labels.hints.newest_only
                 && let Some((t, value)) = data.newest_of(snapshot, self.range, &self.view)
+                && !data.deleted_of(snapshot.series, &self.view).iter().any(|d| d.contains(t))
             {
                 newest.add(i, t, value);
                 continue;

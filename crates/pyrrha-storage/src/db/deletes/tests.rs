@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyrrha_encoding::{SeriesSamples, Want, decode_series};
 use pyrrha_model::Labels;
-use pyrrha_model::contract::Ingest;
+use pyrrha_model::contract::{Ingest, SelectHints, SeriesBatch};
 use pyrrha_testkit::{SimClock, SimDisk};
 
 use super::*;
@@ -115,6 +116,23 @@ fn a_delete_hides_what_was_there_and_nothing_that_comes_later() {
     bed.crash();
     assert_eq!((bed.minutes(0), bed.standing()), (range(0..110), 0));
     assert_eq!(bed.undo(id), Err(ErrorKind::NotFound));
+}
+
+#[test]
+fn the_newest_sample_that_is_shown_is_the_newest() {
+    let bed = Bed::new();
+    bed.fill(0..100);
+    bed.delete(0, 50, i64::MAX);
+    let hints = SelectHints { newest_only: true, ..SelectHints::default() };
+    let ctx = QueryContext::unlimited();
+    let mut set = bed.db().queryable().select(&ctx, &[], TimeRange::ALL, &hints).expect("selects");
+    let (mut batch, mut samples) = (SeriesBatch::default(), SeriesSamples::default());
+    assert!(set.next_batch(10, &mut batch).expect("a batch"));
+    let newest = batch.series.iter().map(|entry| {
+        decode_series(entry, TimeRange::ALL, Want::default(), &mut samples).expect("chunks");
+        samples.floats.times.last().map(|t| t / MINUTE)
+    });
+    assert_eq!(newest.collect::<Vec<_>>(), [Some(49), Some(99)]);
 }
 
 #[test]
