@@ -85,6 +85,13 @@ impl Reservation {
         budget.reserve(bytes)?;
         Ok(Self { budget: budget.clone(), bytes })
     }
+
+    /// Takes more.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), pyrrha_model::StoreError> {
+        self.budget.reserve(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
 }
 
 impl Drop for Reservation {

@@ -76,6 +76,18 @@ impl Queue {
         }
     }
 
+    /// Takes a job out that nobody waits for any more, if it is still there.
+    fn remove(&mut self, tenant: &TenantId, claimed: &Arc<AtomicBool>) -> Option<Job> {
+        let lane = self.lanes.iter().position(|(t, _)| t == tenant)?;
+        let jobs = &mut self.lanes[lane].1;
+        let place = jobs.iter().position(|job| Arc::ptr_eq(&job.claimed, claimed))?;
+        let job = jobs.remove(place);
+        if jobs.is_empty() {
+            self.lanes.remove(lane);
+        }
+        job
+    }
+
     /// The oldest job of the tenant whose turn it is; the tenant goes to the end of the line.
     fn pop(&mut self) -> Option<Job> {
         let (tenant, mut jobs) = self.lanes.pop_front()?;
@@ -149,8 +161,16 @@ impl QueryPool {
         cancelled: impl Future<Output = ()>,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(T, Duration), PoolError> {
+        if deadline.is_zero() {
+            return Err(PoolError::TimedOut);
+        }
         let claimed = Arc::new(AtomicBool::new(false));
-        let mut guard = Guard { cancel: Some(cancel.clone()), claimed: claimed.clone() };
+        let mut guard = Guard {
+            cancel: Some(cancel.clone()),
+            claimed: claimed.clone(),
+            shared: self.shared.clone(),
+            tenant: tenant.clone(),
+        };
         let (sender, mut receiver) = oneshot::channel();
         let (clock, submitted, shared) = (self.clock.clone(), self.clock.monotonic(), self.shared.clone());
         let run = Box::new(move || {
@@ -174,7 +194,7 @@ impl QueryPool {
         if early == PoolError::TimedOut {
             cancel.cancel(CancelReason::TimedOut);
         }
-        if claim(&claimed) {
+        if guard.give_up() {
             guard.cancel = None;
             return Err(early);
         }
@@ -228,12 +248,30 @@ impl Drop for QueryPool {
 struct Guard {
     cancel: Option<CancelToken>,
     claimed: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    tenant: TenantId,
+}
+
+impl Guard {
+    /// Takes the job out of the queue; false if it runs already.
+    fn give_up(&self) -> bool {
+        let waits = claim(&self.claimed);
+        if waits {
+            let job = self.shared.queue.lock().remove(&self.tenant, &self.claimed);
+            if job.is_some() {
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+            // What it holds goes without the lock.
+            drop(job);
+        }
+        waits
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(cancel) = self.cancel.take() {
-            claim(&self.claimed);
+            self.give_up();
             cancel.cancel(CancelReason::Canceled);
         }
     }

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use pyrrha_encoding::{FloatColumn, SeriesSamples};
 use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp, is_stale_nan};
 
+use crate::error::QueryError;
 use crate::kernel::{FloatSlice, HistogramSlice};
 use crate::value::{Column, Steps, histogram_weight};
+
+/// Samples after which a loop asks whether it should go on.
+const CHECKED_EVERY: usize = 1 << 16;
 
 /// The samples of one series; see [`SeriesSamples`].
 #[derive(Debug, Default)]
@@ -116,10 +120,18 @@ impl Samples {
 impl Samples {
     /// The values of a column as samples at the times of its steps. What histograms say about
     /// resets holds between neighbours of the original series only, so it is forgotten.
-    pub(crate) fn from_column(column: &Column, steps: Steps) -> Self {
+    /// `check` is asked now and then whether to go on.
+    pub(crate) fn from_column(
+        column: &Column,
+        steps: Steps,
+        check: impl Fn() -> Result<(), QueryError>,
+    ) -> Result<Self, QueryError> {
         let mut out = Self::default();
         let (floats, present) = column.floats();
-        for i in present.iter() {
+        for (n, i) in present.iter().enumerate() {
+            if n % CHECKED_EVERY == 0 {
+                check()?;
+            }
             out.floats.times.push(steps.time(i));
             out.floats.values.push(floats[i]);
         }
@@ -132,6 +144,6 @@ impl Samples {
                 h.clone()
             });
         }
-        out
+        Ok(out)
     }
 }

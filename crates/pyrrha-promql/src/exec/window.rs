@@ -219,7 +219,9 @@ pub(crate) struct SubqueryStage<'a> {
 
 impl Stage for SubqueryStage<'_> {
     fn apply(&self, mut series: Series, notes: &mut Vec<Annotation>) -> Result<Option<Series>, QueryError> {
-        let samples = Samples::from_column(&std::mem::take(&mut series.column), self.inner);
+        let samples = Samples::from_column(&std::mem::take(&mut series.column), self.inner, || {
+            self.windows.exec.check()
+        })?;
         self.windows.finish(&samples, series, &mut WindowPlan::default(), notes)
     }
 }

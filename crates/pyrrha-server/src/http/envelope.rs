@@ -42,6 +42,11 @@ impl ApiError {
         Self::new("unavailable", StatusCode::INTERNAL_SERVER_ERROR, "admin APIs disabled")
     }
 
+    /// Whether the request is wrong.
+    pub(crate) fn is_bad_data(&self) -> bool {
+        self.code == StatusCode::BAD_REQUEST
+    }
+
     /// What a failed query tells. `message` is the error's text.
     pub(crate) fn of_kind(kind: ErrorKind, message: impl Into<String>) -> Self {
         let (error_type, code) = match kind {

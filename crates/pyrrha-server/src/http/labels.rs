@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pyrrha_model::contract::{QueryContext, Queryable};
-use pyrrha_model::{Matcher, StoreError, TimeRange};
+use pyrrha_model::{Label, Labels, Matcher, StoreError, TimeRange};
 
-use super::envelope::{ApiError, NoticeLists, success_list};
+use super::body::held;
+use super::envelope::{ApiError, NoticeLists, json};
 use super::params::{MAX_TIME, MIN_TIME, Params};
 use super::query::{context, deadline};
 use super::request::ApiRequest;
+use crate::active::Reservation;
 use crate::app::App;
 use crate::json::{push_labels, push_string};
 
@@ -49,22 +52,56 @@ async fn answer<T: Send + 'static>(
     find: impl FnOnce(&QueryContext, &dyn Queryable, &Lookup, usize) -> Result<Vec<T>, StoreError>
     + Send
     + 'static,
-    push: impl Fn(&mut Vec<u8>, &T),
+    bytes: impl Fn(&T) -> usize + Send + 'static,
+    push: impl Fn(&mut Vec<u8>, &T) + Send + 'static,
 ) -> Result<Response, ApiError> {
     let deadline = deadline(&app, &request.params)?;
     let ctx = context(&app, &request);
     let (cancel, tenant, limit) = (ctx.cancel.clone(), request.tenant.clone(), lookup.limit);
     // One more than the limit tells whether anything was left out.
     let wanted = if limit == 0 { 0 } else { limit.saturating_add(1) };
-    let job = move || find(&ctx, &*request.store, &lookup, wanted).map(|found| (found, ctx));
-    let (result, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
-    let (mut found, ctx) = result?;
-    let mut notices = NoticeLists::of(&ctx.notices);
-    if limit > 0 && found.len() > limit {
-        found.truncate(limit);
-        notices.warnings.push("results truncated due to limit".to_owned());
+    let job = move || {
+        let mut found = find(&ctx, &*request.store, &lookup, wanted)?;
+        let _found = Reservation::take(&ctx.budget, found.iter().map(bytes).sum())?;
+        let mut notices = NoticeLists::of(&ctx.notices);
+        if limit > 0 && found.len() > limit {
+            found.truncate(limit);
+            notices.warnings.push("results truncated due to limit".to_owned());
+        }
+        encode(&found, push, &notices, &ctx)
+    };
+    let (encoded, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
+    let (text, reservation) = encoded?;
+    Ok(json(StatusCode::OK, held(text, reservation)))
+}
+
+/// The answer as JSON, in memory that is reserved before it grows.
+fn encode<T>(
+    list: &[T],
+    push: impl Fn(&mut Vec<u8>, &T),
+    notices: &NoticeLists,
+    ctx: &QueryContext,
+) -> Result<(Vec<u8>, Reservation), StoreError> {
+    /// Room that one element nearly always fits in.
+    const ROOM: usize = 4096;
+    let mut out = Vec::new();
+    let mut reservation = Reservation::take(&ctx.budget, 0)?;
+    out.extend_from_slice(br#"{"status":"success","data":["#);
+    for (i, one) in list.iter().enumerate() {
+        if out.capacity() - out.len() < ROOM {
+            ctx.cancel.check()?;
+            let more = out.capacity().max(4 * ROOM);
+            reservation.grow(more)?;
+            out.reserve_exact(more);
+        }
+        if i > 0 {
+            out.push(b',');
+        }
+        push(&mut out, one);
     }
-    Ok(success_list(&found, push, &notices))
+    out.push(b']');
+    notices.close(&mut out);
+    Ok((out, reservation))
 }
 
 /// `GET|POST /api/v1/labels`
@@ -75,6 +112,7 @@ pub(crate) async fn names(State(app): State<Arc<App>>, request: ApiRequest) -> R
         request,
         lookup,
         |ctx, store, lookup, limit| store.label_names(ctx, &lookup.matchers, lookup.range, limit),
+        String::len,
         |out, name| push_string(out, name),
     )
     .await
@@ -105,6 +143,7 @@ pub(crate) async fn values(
         move |ctx, store, lookup, limit| {
             store.label_values(ctx, &name, &lookup.matchers, lookup.range, limit)
         },
+        String::len,
         |out, name| push_string(out, name),
     )
     .await
@@ -122,6 +161,7 @@ pub(crate) async fn series(State(app): State<Arc<App>>, request: ApiRequest) -> 
         request,
         lookup,
         |ctx, store, lookup, limit| store.series(ctx, &lookup.matchers, lookup.range, limit),
+        |labels: &Labels| labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum(),
         push_labels,
     )
     .await

@@ -168,7 +168,10 @@ fn evaluate(
         app.telemetry.query_failed();
         outcome.error = Some(error.to_string());
     }
-    app.query_log.tell(query, span(when), &outcome);
+    // What does not parse was no query.
+    if !answer.as_ref().is_err_and(ApiError::is_bad_data) {
+        app.query_log.tell(query, span(when), &outcome);
+    }
     answer
 }
 

@@ -38,6 +38,7 @@ async fn a_job_that_no_thread_took_in_time_is_never_run() {
             .map(|((), _)| ());
         assert_eq!(result, Err(PoolError::TimedOut));
         assert_eq!(cancel.reason(), Some(CancelReason::TimedOut));
+        assert_eq!(pool.waiting(), 0, "it leaves its place to others");
         drop(release);
     };
     let (first, ()) = tokio::join!(blocker, late);
@@ -99,6 +100,12 @@ async fn a_job_that_is_cancelled_in_the_queue_ends_at_once() {
     let (first, ()) = tokio::join!(blocker, cancelled);
     assert!(first.is_ok());
     assert_eq!(PoolError::Canceled.to_string(), "query was canceled in query queue");
+}
+
+#[tokio::test]
+async fn without_time_nothing_is_run() {
+    let result = pool(1, 1).run(&TenantId::anonymous(), Duration::ZERO, CancelToken::default(), || ()).await;
+    assert_eq!(result.map(|((), _)| ()), Err(PoolError::TimedOut));
 }
 
 #[tokio::test]

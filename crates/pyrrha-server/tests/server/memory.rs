@@ -91,6 +91,15 @@ fn queries_of_death_end_within_their_budget() {
         assert!(error.contains(&format!("; dearest selector: {selector}")), "{error}");
     }
     assert!(refused >= 4, "only {refused} queries were too large");
+    // Nor do lists of series go beyond it.
+    let before = server.memory("VmRSS");
+    server.forget_high_water();
+    let path = format!("/api/v1/series?match[]={}", encode(all));
+    let answer = server.get(&path);
+    let grown = server.memory("VmHWM").saturating_sub(before);
+    println!("series: {} grew {} MiB, {:.120}", answer.status, grown >> 20, answer.text());
+    assert!(grown <= budget + SLACK, "{grown} bytes more for {path}");
+    assert!([200, 422].contains(&answer.status), "{:.300}", answer.text());
     // And nothing stays charged.
     assert!(server.get("/metrics").text().contains("pyrrha_query_memory_bytes 0"));
 }

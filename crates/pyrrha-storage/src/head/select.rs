@@ -11,7 +11,8 @@ use pyrrha_model::contract::{
     Timestamps,
 };
 use pyrrha_model::{
-    ChunkEncoding, ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, SymbolId, TimeRange, Timestamp,
+    ChunkEncoding, ErrorKind, Exemplar, Label, Labels, Matcher, Metadata, StoreError, SymbolId, TimeRange,
+    Timestamp,
 };
 use smallvec::SmallVec;
 
@@ -59,6 +60,13 @@ impl Reserved {
     fn new(budget: &MemoryBudget, bytes: usize) -> Result<Self, StoreError> {
         budget.reserve(bytes)?;
         Ok(Self { budget: budget.clone(), bytes })
+    }
+
+    /// Reserves more.
+    fn grow(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.budget.reserve(bytes)?;
+        self.bytes += bytes;
+        Ok(())
     }
 }
 
@@ -150,7 +158,16 @@ impl Head {
         let sorted = self.matching(ctx, matchers, None)?;
         let snapshots = self.snapshot(ctx, &sorted, range, view, limit)?;
         let directory = self.directory.read();
-        Ok(snapshots.iter().map(|s| directory.labels(s.series)).collect())
+        let mut reserved = Reserved::new(&ctx.budget, 0)?;
+        let mut found = Vec::new();
+        for snapshot in &snapshots {
+            ctx.cancel.check()?;
+            let labels = directory.labels(snapshot.series);
+            let text: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();
+            reserved.grow(text + labels.len() * size_of::<Label>() + size_of::<Labels>())?;
+            found.push(labels);
+        }
+        Ok(found)
     }
 }
 
