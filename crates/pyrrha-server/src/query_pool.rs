@@ -2,6 +2,7 @@
 //! first in first out per tenant, tenants in turn (decision 39; ADR 5 says why there may be more
 //! threads than cores).
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -49,6 +50,50 @@ impl PoolError {
 /// How long a thread waits for another job.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
+/// Most threads that wait for something other than a processor while others have their slots.
+const LENT_MAX: usize = 64;
+
+thread_local! {
+    /// The pool that the thread works for.
+    static POOL: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+}
+
+/// Does what waits for something other than a processor. If that is a part of a job of a pool, another
+/// job has its slot meanwhile.
+pub(crate) fn waiting_elsewhere<T>(wait: impl FnOnce() -> T) -> T {
+    let pool = POOL.with(|pool| pool.borrow().clone());
+    let _lent = pool.and_then(Lent::of);
+    wait()
+}
+
+/// A slot that another job has.
+struct Lent(Arc<Shared>);
+
+impl Lent {
+    fn of(shared: Arc<Shared>) -> Option<Self> {
+        let mut queue = shared.queue.lock();
+        if queue.lent >= LENT_MAX {
+            return None;
+        }
+        queue.lent += 1;
+        queue.threads = queue.threads.saturating_sub(1);
+        if !queue.lanes.is_empty() {
+            shared.start_thread(&mut queue);
+        }
+        drop(queue);
+        Some(Self(shared))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // For a moment there may be a thread too many: it goes when it has nothing to do.
+        let mut queue = self.0.queue.lock();
+        queue.lent -= 1;
+        queue.threads += 1;
+    }
+}
+
 type Run = Box<dyn FnOnce() + Send>;
 
 struct Job {
@@ -66,6 +111,8 @@ struct Queue {
     threads: usize,
     /// Threads that wait for a job.
     idle: usize,
+    /// Threads that are not counted because they wait for something else.
+    lent: usize,
 }
 
 impl Queue {
@@ -215,15 +262,17 @@ impl QueryPool {
         let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         queue.push(tenant, job);
         if waiting > queue.idle && queue.threads < self.shared.threads_max {
-            self.start_thread(&mut queue);
+            self.shared.start_thread(&mut queue);
         }
         drop(queue);
         self.shared.wake.notify_one();
         Ok(())
     }
+}
 
-    fn start_thread(&self, queue: &mut Queue) {
-        let shared = self.shared.clone();
+impl Shared {
+    fn start_thread(self: &Arc<Self>, queue: &mut Queue) {
+        let shared = self.clone();
         let started = std::thread::Builder::new()
             .name("query".into())
             // Expressions may nest as deep as the parser allows.
@@ -281,7 +330,8 @@ fn claim(claimed: &AtomicBool) -> bool {
     claimed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Arc<Shared>) {
+    POOL.with(|pool| *pool.borrow_mut() = Some(shared.clone()));
     loop {
         let mut queue = shared.queue.lock();
         let job = loop {

@@ -20,6 +20,7 @@ use pyrrha_storage::{Cardinality, Db, RecoveryPhase, StorageConfig};
 
 use crate::app::{App, ReplayProgress, ReplayState, Store};
 use crate::config::Settings;
+use crate::query_pool::waiting_elsewhere;
 use crate::server::OpenStore;
 
 /// Time between two rounds of housekeeping.
@@ -100,6 +101,16 @@ impl DbStore {
     }
 }
 
+impl DbStore {
+    /// Before the log is replayed reads wait for it, and need no processor meanwhile.
+    fn read<T>(&self, read: impl FnOnce(&dyn Queryable) -> T) -> T {
+        if self.db.is_recovered() {
+            return read(&*self.queryable);
+        }
+        waiting_elsewhere(|| read(&*self.queryable))
+    }
+}
+
 impl Store for DbStore {
     fn cardinality(&self, tenant: &TenantId, limit: usize) -> Option<Cardinality> {
         Some(self.db.cardinality(tenant, limit))
@@ -147,7 +158,7 @@ impl Queryable for DbStore {
         range: TimeRange,
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
-        self.queryable.select(ctx, matchers, range, hints)
+        self.read(|db| db.select(ctx, matchers, range, hints))
     }
 
     fn label_names(
@@ -157,7 +168,7 @@ impl Queryable for DbStore {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        self.queryable.label_names(ctx, matcher_sets, range, limit)
+        self.read(|db| db.label_names(ctx, matcher_sets, range, limit))
     }
 
     fn label_values(
@@ -168,7 +179,7 @@ impl Queryable for DbStore {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        self.queryable.label_values(ctx, name, matcher_sets, range, limit)
+        self.read(|db| db.label_values(ctx, name, matcher_sets, range, limit))
     }
 
     fn series(
@@ -178,7 +189,7 @@ impl Queryable for DbStore {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Labels>, StoreError> {
-        self.queryable.series(ctx, matcher_sets, range, limit)
+        self.read(|db| db.series(ctx, matcher_sets, range, limit))
     }
 
     fn exemplars(
@@ -187,7 +198,7 @@ impl Queryable for DbStore {
         matcher_sets: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<Vec<Exemplars>, StoreError> {
-        self.queryable.exemplars(ctx, matcher_sets, range)
+        self.read(|db| db.exemplars(ctx, matcher_sets, range))
     }
 
     fn metadata(
@@ -195,6 +206,6 @@ impl Queryable for DbStore {
         ctx: &QueryContext,
         metric: Option<&str>,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
-        self.queryable.metadata(ctx, metric)
+        self.read(|db| db.metadata(ctx, metric))
     }
 }

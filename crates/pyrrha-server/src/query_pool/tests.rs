@@ -155,3 +155,19 @@ fn tenants_take_turns_and_keep_their_order() {
     }
     assert_eq!(*order.lock(), ["a1", "b1", "a2", "b2", "a3"]);
 }
+
+#[tokio::test]
+async fn a_job_that_waits_for_something_else_gives_its_slot_away() {
+    let pool = pool(1, 10);
+    let (release, blocked) = mpsc::channel::<()>();
+    let tenant = TenantId::anonymous();
+    let waits = pool.run(&tenant, LONG, CancelToken::default(), move || {
+        waiting_elsewhere(|| blocked.recv_timeout(LONG).is_ok())
+    });
+    // Behind it in the queue of one thread, and what it waits for.
+    let frees = pool.run(&tenant, LONG, CancelToken::default(), move || release.send(()).is_ok());
+    let (waited, freed) = tokio::join!(waits, frees);
+    assert!(waited.expect("runs").0 && freed.expect("runs").0);
+    let after = pool.run(&tenant, LONG, CancelToken::default(), || 1).await;
+    assert_eq!(after.expect("runs").0, 1);
+}
