@@ -1,6 +1,7 @@
 //! Settings: one table of flags, environment variables, file keys and defaults.
 
 mod attach;
+mod bucket;
 mod file;
 mod limits;
 mod size;
@@ -16,6 +17,7 @@ use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
 pub use attach::AttachSetting;
+pub use bucket::{BucketFlags, BucketSettings};
 pub use limits::TenantLimits;
 pub use size::parse_bytes;
 pub use storage::{StorageFlags, StorageSettings};
@@ -113,6 +115,9 @@ pub struct Flags {
     /// How storage looks after itself.
     #[command(flatten)]
     pub storage: StorageFlags,
+    /// Where blocks go for good.
+    #[command(flatten)]
+    pub bucket: BucketFlags,
     /// Refuse to start on a damaged write log instead of keeping what is readable.
     #[arg(long = "wal.strict", env = "PYRRHA_WAL_STRICT", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -196,6 +201,8 @@ pub struct Settings {
     pub attach: Vec<AttachSetting>,
     /// How storage looks after itself.
     pub storage: StorageSettings,
+    /// Where blocks go for good.
+    pub bucket: BucketSettings,
     /// Whether a damaged log refuses the start.
     pub wal_strict: bool,
     /// Where to listen.
@@ -281,6 +288,7 @@ impl Settings {
                     log_limit: file.storage.log_limit,
                 },
             )?,
+            bucket: BucketSettings::resolve(flags.bucket, file.objstore)?,
             wal_strict: flags.wal_strict.or(file.storage.wal_strict).unwrap_or(false),
             listen_address: or(flags.listen_address, file.web.listen_address, "127.0.0.1:9009"),
             enable_admin_api: flags.enable_admin_api.or(file.web.enable_admin_api).unwrap_or(false),
@@ -367,6 +375,7 @@ impl Settings {
             ("web.max-body-bytes", self.max_body_bytes.to_string()),
         ];
         flags.extend(self.storage.as_flags());
+        flags.extend(self.bucket.as_flags());
         flags.sort();
         flags
     }

@@ -1,6 +1,8 @@
 //! The database as the server's store: contract, housekeeping, metrics.
 
 mod attached;
+mod bucket;
+mod bucket_metrics;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ use crate::app::{App, ReplayProgress, ReplayState, Store};
 use crate::config::Settings;
 use crate::query_pool::waiting_elsewhere;
 use crate::server::OpenStore;
+use bucket::{LongTerm, Shipping};
+use bucket_metrics::BucketCollector;
 
 /// Time between two rounds of housekeeping.
 const ROUND: Duration = Duration::from_secs(1);
@@ -36,15 +40,31 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     config.wal.strict = settings.wal_strict;
     config.start_timestamps = app.features.start_timestamps;
     let attached = attached::open(&settings.attach)?;
+    let long_term = LongTerm::open(settings, clock.clone())?;
+    if long_term.is_some() {
+        // With a bucket only the bucket compacts, and nothing leaves before it is there.
+        config.compaction = false;
+        config.keep_unshipped = true;
+    }
     let db = Arc::new(Db::open(config, Arc::new(OsDisk), clock).map_err(|e| e.to_string())?);
     app.telemetry.add_collector(metrics::DbCollector::new(db.clone()));
-    let housekeeper = Housekeeper::start(db.clone(), attached.clone())
-        .map_err(|e| format!("cannot start a thread: {e}"))?;
-    let store = Arc::new(DbStore::spanning(db.clone(), attached));
+    let thread = |e: std::io::Error| format!("cannot start a thread: {e}");
+    let housekeeper = Housekeeper::start(db.clone(), attached.clone()).map_err(thread)?;
+    let mut store = DbStore::spanning(db.clone(), attached);
+    let mut shipping = None;
+    if let Some(long_term) = long_term {
+        app.telemetry.add_collector(BucketCollector::new(long_term.clone()));
+        store.read_bucket(&long_term);
+        shipping = Some(Shipping::start(long_term, db.clone()).map_err(thread)?);
+    }
     let close = Box::new(move || {
         housekeeper.stop();
+        if let Some(shipping) = shipping {
+            shipping.stop();
+        }
         db.close().map_err(|e| e.to_string())
     });
+    let store = Arc::new(store);
     Ok(OpenStore { store, close })
 }
 
@@ -85,11 +105,13 @@ impl Housekeeper {
 pub(crate) struct DbStore {
     db: Arc<Db>,
     queryable: Arc<dyn Queryable>,
+    /// Whether blocks are elsewhere, too, where no delete reaches them yet.
+    has_bucket: bool,
 }
 
 impl DbStore {
     pub(crate) fn new(db: Arc<Db>) -> Self {
-        Self { queryable: db.queryable(), db }
+        Self { queryable: db.queryable(), db, has_bucket: false }
     }
 
     /// Reads span what is attached, too.
@@ -97,7 +119,13 @@ impl DbStore {
         if attached.is_empty() {
             return Self::new(db);
         }
-        Self { queryable: Arc::new(Spanning::new(db.queryable(), attached)), db }
+        Self { queryable: Arc::new(Spanning::new(db.queryable(), attached)), db, has_bucket: false }
+    }
+
+    /// Reads span the bucket, too.
+    fn read_bucket(&mut self, long_term: &LongTerm) {
+        self.queryable = long_term.queryable(self.queryable.clone(), &self.db);
+        self.has_bucket = true;
     }
 }
 
@@ -140,7 +168,7 @@ impl Store for DbStore {
     }
 
     fn deletes(&self) -> Option<&dyn Deletes> {
-        Some(&*self.db)
+        if self.has_bucket { None } else { Some(&*self.db) }
     }
 }
 

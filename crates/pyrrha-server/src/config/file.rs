@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::bucket::BucketFile;
 use super::limits::LimitsFile;
 use super::size::YamlBytes;
 use super::storage::Tsdb;
@@ -15,6 +16,7 @@ use super::{ConfigError, LogFormat, LogLevel};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) storage: Storage,
+    pub(super) objstore: BucketFile,
     pub(super) web: Web,
     pub(super) features: Option<Vec<String>>,
     pub(super) log: Log,

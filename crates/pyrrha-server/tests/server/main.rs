@@ -5,6 +5,7 @@
 mod api;
 mod attach;
 mod bad_input;
+mod bucket;
 #[path = "../support/http.rs"]
 mod http;
 mod memory;

@@ -1,0 +1,93 @@
+//! Settings of the bucket: where blocks go for good, and how they are read from there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pyrrha_model::time::{DurationDisplay, parse_duration};
+use serde::Deserialize;
+
+use super::ConfigError;
+use super::size::{YamlBytes, parse_bytes};
+
+const CONFIG_FILE: &str = "objstore.config-file";
+const CACHE_MEMORY: &str = "objstore.cache-memory";
+const LOCAL_RETENTION: &str = "objstore.local-retention";
+
+/// Flags of the bucket.
+#[derive(Debug, Default, Args)]
+pub struct BucketFlags {
+    /// YAML file that names the bucket, as Thanos reads it; without one, blocks stay in the data
+    /// directory.
+    #[arg(long = "objstore.config-file", env = "PYRRHA_OBJSTORE_CONFIG_FILE", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Memory for data of the bucket that was read before [default: 256MiB].
+    #[arg(long = "objstore.cache-memory", env = "PYRRHA_OBJSTORE_CACHE_MEMORY", value_name = "BYTES")]
+    pub cache_memory: Option<String>,
+    /// Blocks in the bucket stay in the data directory until they are so old [default: 24h].
+    #[arg(
+        long = "objstore.local-retention",
+        env = "PYRRHA_OBJSTORE_LOCAL_RETENTION",
+        value_name = "DURATION"
+    )]
+    pub local_retention: Option<String>,
+}
+
+/// The file's keys of the bucket.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BucketFile {
+    config_file: Option<PathBuf>,
+    cache_memory: Option<YamlBytes>,
+    local_retention: Option<String>,
+}
+
+/// Settings of the bucket, resolved.
+#[derive(Debug, Clone)]
+pub struct BucketSettings {
+    /// The file that names the bucket; none keeps blocks in the data directory.
+    pub config_file: Option<PathBuf>,
+    /// Memory of the cache, bytes.
+    pub cache_bytes: usize,
+    /// How long shipped blocks stay here.
+    pub local_retention: Duration,
+}
+
+impl BucketSettings {
+    pub(super) fn resolve(flags: BucketFlags, file: BucketFile) -> Result<Self, ConfigError> {
+        let cache = flags.cache_memory.or(file.cache_memory.map(YamlBytes::into_text));
+        let cache = cache.unwrap_or_else(|| "256MiB".to_owned());
+        let local = flags.local_retention.or(file.local_retention).unwrap_or_else(|| "24h".to_owned());
+        Ok(Self {
+            config_file: flags.config_file.or(file.config_file),
+            cache_bytes: match cache.as_str() {
+                "0" => 0,
+                _ => parse_bytes(&cache).map_err(|message| ConfigError::Value {
+                    key: CACHE_MEMORY,
+                    value: cache.clone(),
+                    message,
+                })?,
+            },
+            local_retention: match parse_duration(&local) {
+                Ok(ms) => Duration::from_millis(ms.unsigned_abs()),
+                Err(e) => {
+                    return Err(ConfigError::Value {
+                        key: LOCAL_RETENTION,
+                        value: local,
+                        message: e.to_string(),
+                    });
+                }
+            },
+        })
+    }
+
+    /// The settings as flags.
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 3] {
+        let local = i64::try_from(self.local_retention.as_millis()).unwrap_or(i64::MAX);
+        [
+            (CONFIG_FILE, self.config_file.as_ref().map(|p| p.display().to_string()).unwrap_or_default()),
+            (CACHE_MEMORY, self.cache_bytes.to_string()),
+            (LOCAL_RETENTION, DurationDisplay(local).to_string()),
+        ]
+    }
+}

@@ -1,0 +1,164 @@
+//! The bucket beside the database: blocks are shipped to it, and read from it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pyrrha_bucket::{
+    Bucket, BucketError, BucketQueryable, BucketRuntime, BucketTenants, Gateway, GatewayConfig, Operation,
+    Shipper, config,
+};
+use pyrrha_env::{Clock, Disk, OsDisk};
+use pyrrha_model::TenantId;
+use pyrrha_model::contract::Queryable;
+use pyrrha_storage::Db;
+use pyrrha_storage::block::{Block, BlockId};
+
+use crate::config::Settings;
+
+/// Time between two looks for blocks to ship.
+const ROUND: Duration = Duration::from_secs(5);
+/// The start waits so long for the bucket: what is written to the server must not wait for it.
+const PROBE_TIME: Duration = Duration::from_secs(3);
+/// Rounds between two looks at what others committed.
+const REFRESH_ROUNDS: u32 = 6;
+
+/// An open bucket.
+pub(super) struct LongTerm {
+    pub(super) bucket: Bucket,
+    pub(super) shipper: Shipper,
+    pub(super) gateway: Arc<Gateway>,
+    tenants: Arc<BucketTenants>,
+    runtime: Arc<BucketRuntime>,
+    clock: Arc<dyn Clock>,
+    local_retention: Duration,
+    /// Whether the store is known to honour conditions.
+    probed: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl LongTerm {
+    /// Opens the bucket of the settings, if they name one. A store that cannot be reached is tried
+    /// again later; one that refuses, or ignores conditions, is an error.
+    pub(super) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Option<Arc<Self>>, String> {
+        let Some(file) = &settings.bucket.config_file else { return Ok(None) };
+        let bucket = config::open_file(file).map_err(|e| format!("{e} file={}", file.display()))?;
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let runtime =
+            Arc::new(BucketRuntime::start(threads).map_err(|e| format!("cannot start threads: {e}"))?);
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let tenants = Arc::new(BucketTenants::new(bucket.clone(), runtime.clone(), clock.clone()));
+        let reading = GatewayConfig {
+            cache_dir: settings.storage_path.join("bucket-cache"),
+            cache_bytes: settings.bucket.cache_bytes,
+        };
+        let long_term = Self {
+            gateway: Arc::new(Gateway::new(tenants.clone(), runtime.clone(), disk.clone(), reading)),
+            shipper: Shipper::new(tenants.clone(), runtime.clone(), disk),
+            tenants,
+            bucket,
+            runtime,
+            clock,
+            local_retention: settings.bucket.local_retention,
+            probed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        };
+        match long_term.probe() {
+            Err(error @ (BucketError::NoConditions { .. } | BucketError::Denied { .. })) => {
+                return Err(error.to_string());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the bucket cannot be reached; blocks stay here until it can");
+            }
+            Ok(()) => tracing::info!(bucket = long_term.bucket.name(), "bucket opened"),
+        }
+        Ok(Some(Arc::new(long_term)))
+    }
+
+    fn probe(&self) -> Result<(), BucketError> {
+        let (bucket, id) = (self.bucket.clone(), BlockId::new(&*self.clock));
+        let timed_out = |_| BucketError::TimedOut {
+            operation: Operation::Create,
+            key: "pyrrha-probe".to_owned(),
+            attempts: 1,
+            timeout_ms: PROBE_TIME.as_millis() as u64,
+        };
+        self.runtime.wait(async move {
+            tokio::time::timeout(PROBE_TIME, bucket.probe(id)).await.map_err(timed_out)?
+        })?;
+        self.probed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What is here, blocks of `db` among it, and the bucket as one source.
+    pub(super) fn queryable(&self, here: Arc<dyn Queryable>, db: &Arc<Db>) -> Arc<dyn Queryable> {
+        let local = db.clone();
+        let sources = move |tenant: &TenantId| -> BTreeSet<BlockId> {
+            let blocks = local.open_blocks(tenant);
+            blocks.iter().flat_map(|b| b.meta().compaction.sources.iter().copied()).collect()
+        };
+        Arc::new(BucketQueryable::new(here, Arc::new(sources), self.gateway.clone()))
+    }
+
+    /// One round: ship what is new, let go what is shipped and old.
+    fn round(&self, db: &Db) -> Result<(), String> {
+        if !self.probed.load(Ordering::Relaxed) {
+            self.probe().map_err(|e| e.to_string())?;
+        }
+        let blocks: Vec<(TenantId, Vec<Block>)> =
+            db.tenants().into_iter().map(|tenant| (tenant.clone(), db.open_blocks(&tenant))).collect();
+        let result = self.shipper.ship(&blocks, &|| self.stopping.load(Ordering::Relaxed));
+        let keep_ms = i64::try_from(self.local_retention.as_millis()).unwrap_or(i64::MAX);
+        let horizon = self.clock.now_ms().saturating_sub(keep_ms);
+        for (tenant, blocks) in &blocks {
+            let shipped = self.shipper.shipped(tenant, blocks).map_err(|e| e.to_string())?;
+            db.set_shipped(tenant, shipped);
+            db.remove_shipped(tenant, horizon).map_err(|e| e.to_string())?;
+        }
+        result.map_err(|e| e.to_string())
+    }
+}
+
+/// The thread that ships.
+pub(super) struct Shipping {
+    long_term: Arc<LongTerm>,
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Shipping {
+    pub(super) fn start(long_term: Arc<LongTerm>, db: Arc<Db>) -> std::io::Result<Self> {
+        let (stop, stopped) = channel();
+        let shared = long_term.clone();
+        let thread = std::thread::Builder::new().name("shipper".into()).spawn(move || {
+            // So that the first query of a tenant does not wait for its manifest.
+            if let Err(error) = long_term.tenants.discover() {
+                tracing::warn!(%error, "tenants of the bucket could not be read, later they are");
+            }
+            let mut rounds = 0u32;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(ROUND) {
+                if let Err(error) = long_term.round(&db) {
+                    tracing::warn!(error, "blocks could not be shipped, it is tried again");
+                }
+                rounds = rounds.wrapping_add(1);
+                if rounds.is_multiple_of(REFRESH_ROUNDS)
+                    && let Err(error) = long_term.gateway.refresh()
+                {
+                    tracing::warn!(%error, "manifests of the bucket could not be read, it is tried again");
+                }
+            }
+        })?;
+        Ok(Self { long_term: shared, stop, thread })
+    }
+
+    pub(super) fn stop(self) {
+        self.long_term.stopping.store(true, Ordering::Relaxed);
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the shipper panicked");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A server with a bucket: blocks go up, leave the disk, and come back when the disk is lost.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyrrha_env::{Clock, OsDisk, SystemClock};
+use pyrrha_model::contract::Ingest;
+use pyrrha_model::{Labels, TenantId};
+use pyrrha_storage::{Db, StorageConfig};
+
+use crate::process::{Server, directory, now_ms, pyrrha};
+
+/// A data directory with blocks of ten series, one sample a minute in the six hours before `end`.
+fn fill(dir: &Path, end: i64) {
+    let mut config = StorageConfig::new(dir);
+    config.quiet_before_cut = Duration::ZERO;
+    config.idle_cut_after = Duration::ZERO;
+    config.compaction = false;
+    let db = Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).unwrap();
+    let tenant = TenantId::anonymous();
+    for step in 0..360 {
+        let mut appender = db.appender(&tenant).unwrap();
+        for i in 0..10 {
+            let labels = Labels::from_pairs([("__name__", "filled".to_owned()), ("i", i.to_string())]);
+            let series = appender.resolve(None, &labels).unwrap();
+            appender.append(series, 0, end - (360 - step) * 60_000, (step * i) as f64).unwrap();
+        }
+        appender.commit().unwrap();
+    }
+    db.maintain().unwrap();
+    assert!(db.open_blocks(&tenant).len() >= 3);
+    db.close().unwrap();
+}
+
+fn blocks_in(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir.join("anonymous")).into_iter().flatten();
+    entries.filter(|e| e.as_ref().is_ok_and(|e| e.path().join("meta.json").exists())).count()
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let clock = SystemClock::new();
+    while !done() {
+        assert!(clock.monotonic() < Duration::from_secs(90), "{what} in time");
+        clock.sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_wiped_server_answers_from_the_bucket() {
+    let (dir, data) = directory();
+    let bucket = dir.path().join("bucket");
+    let config = dir.path().join("objstore.yml");
+    let text = format!("type: FILESYSTEM\nconfig:\n  directory: {}\nprefix: prod\n", bucket.display());
+    std::fs::write(&config, text).unwrap();
+    // Far enough back that all of it is in blocks.
+    let end = now_ms() / 7_200_000 * 7_200_000 - 24 * 3_600_000;
+    fill(&data, end);
+    let flag = format!("--objstore.config-file={}", config.display());
+    let more = [flag.as_str(), "--self-scrape=false", "--objstore.local-retention=30m"];
+    let answers = |server: &Server| {
+        let at = (end - 600_000) as f64 / 1000.0;
+        let range = format!(
+            "/api/v1/query_range?query=filled&start={}&end={}&step=300",
+            (end - 6 * 3_600_000) / 1000,
+            end / 1000
+        );
+        (
+            server.query("anonymous", "sum by (i) (increase(filled[5h]))", at),
+            server.get(&range).json()["data"].clone(),
+            server.get("/api/v1/label/i/values").json()["data"].clone(),
+        )
+    };
+    let plain = Server::start(&data, &["--self-scrape=false"]);
+    let expected = answers(&plain);
+    assert_eq!(expected.1["result"].as_array().unwrap().len(), 10);
+    assert!(plain.stop().success());
+
+    let server = Server::start(&data, &more);
+    assert_eq!(answers(&server), expected);
+    let kept = blocks_in(&data.join("bucket"));
+    assert!(kept >= 3);
+    wait_until("blocks are shipped", || blocks_in(&bucket.join("prod")) == kept);
+    wait_until("shipped blocks leave", || blocks_in(&data.join("bucket")) == 0);
+    assert_eq!(answers(&server), expected);
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains(&format!("pyrrha_shipper_blocks_total {kept}")), "{metrics}");
+    assert!(metrics.contains("pyrrha_shipper_backlog_blocks 0"));
+    server.kill();
+
+    std::fs::remove_dir_all(&data).unwrap();
+    let wiped = Server::start(&data, &more);
+    assert_eq!(answers(&wiped), expected);
+    assert!(wiped.stop().success());
+}
+
+#[test]
+fn a_bucket_that_makes_no_sense_is_said() {
+    let (dir, data) = directory();
+    let config = dir.path().join("objstore.yml");
+    std::fs::write(&config, "type: S3\nconfig:\n  bukket: b\n").unwrap();
+    let path = format!("--storage.path={}", data.display());
+    let flag = format!("--objstore.config-file={}", config.display());
+    let output = pyrrha(&["server", &path, "--web.listen-address=127.0.0.1:0", &flag]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("line=3") && said.contains("bukket") && said.contains("objstore.yml"), "{said}");
+}
