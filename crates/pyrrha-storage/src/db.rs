@@ -41,6 +41,7 @@ use crate::wal::checkpoint::Checkpoints;
 use crate::wal::{DamageReport, LogPosition, Wal};
 use checkpoint::LastCheckpoint;
 use compaction::Compactor;
+pub(crate) use deletes::MARK as DELETES_MARK;
 use recovery::{Driver, Recovery};
 pub use recovery::{RecoveryPhase, RecoveryStatus};
 use retention::RetentionState;

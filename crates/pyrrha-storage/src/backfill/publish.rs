@@ -10,7 +10,7 @@ use pyrrha_model::TenantId;
 use super::{BackfillError, Staged};
 use crate::block::{Block, BlockId, CHUNKS_DIR, UNFINISHED};
 use crate::config::StorageConfig;
-use crate::db::Db;
+use crate::db::{DELETES_MARK, Db};
 use crate::durable;
 use crate::error::StorageError;
 use crate::manifest::{BlockEntry, DiskManifestStore, Manifest, ManifestState};
@@ -59,6 +59,10 @@ impl Target {
             io::ErrorKind::WouldBlock => TsdbError::from(StorageError::InUse { path: data_dir.to_owned() }),
             _ => TsdbError::io("lock data directory", data_dir)(error),
         })?;
+        // A delete that stands hides all that matches it in blocks that do not know of it.
+        if disk.exists(&data_dir.join("head").join(tenant.as_str()).join(DELETES_MARK)) {
+            return Err(BackfillError::DeletesStand { tenant: tenant.to_string() });
+        }
         let home = data_dir.join("bucket").join(tenant.as_str());
         durable::create_dir(&*disk, &home).map_err(BackfillError::io("create directory", &home))?;
         let dir = home.join("manifest");

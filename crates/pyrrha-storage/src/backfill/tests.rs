@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use pyrrha_env::SystemClock;
-use pyrrha_model::contract::{Ingest, QueryContext, Queryable};
+use pyrrha_model::contract::{Deletes, Ingest, QueryContext, Queryable};
 use pyrrha_model::{Histogram, MetricType, TenantId};
 use pyrrha_testkit::SimDisk;
 
@@ -161,6 +161,22 @@ fn blocks_become_live_in_one_commit_and_only_once() {
     })
     .expect("reads");
     assert_eq!(times, [5_000, 6_000, 8_000_000]);
+}
+
+#[test]
+fn deletes_that_stand_keep_an_import_from_being_hidden() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+    let (data, tenant) = (Path::new("/data"), TenantId::anonymous());
+    let db = Db::open(StorageConfig::new(data), disk.clone(), clock()).expect("opens");
+    let mut appender = db.appender(&tenant).expect("an appender");
+    let series = appender.resolve(None, &labels(1)).expect("a series");
+    appender.append(series, 0, 5_000, 2.0).expect("admitted");
+    appender.commit().expect("commits");
+    let matchers = [vec![pyrrha_model::Matcher::equal("i", "1")]];
+    db.delete(&tenant, &matchers, TimeRange::ALL).expect("deletes");
+    drop(db);
+    let refused = Target::tenant(disk, clock(), data, &tenant).expect_err("deletes stand").to_string();
+    assert!(refused.contains("deletes of the tenant still stand tenant=anonymous"), "{refused}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::error::StorageError;
 use crate::wal::LogDelete;
 
 /// File in a tenant's directory of the head that is there while deletes may stand.
-const MARK: &str = "deletes";
+pub(crate) const MARK: &str = "deletes";
 /// Most deletes of a tenant that stand at once: each costs every query a little.
 const MOST_STANDING: usize = 1000;
 
