@@ -168,6 +168,8 @@ fn push_floats(out: &mut Vec<u8>, floats: &[(Timestamp, f64)], times: &TimeTexts
         out.extend_from_slice(br#","values":["#);
     }
     let mut cursor = times.cursor();
+    // The text of the value before: many gauges and counters stand still.
+    let mut before = (None, 0..0);
     for (i, (t, v)) in rest.iter().enumerate() {
         // The first one is written in any case, so that the series' opening is not repeated.
         if out.len() >= PIECE_BYTES && from + i > 0 {
@@ -184,7 +186,13 @@ fn push_floats(out: &mut Vec<u8>, floats: &[(Timestamp, f64)], times: &TimeTexts
                 out.extend_from_slice(b",\"");
             }
         }
-        push_json_float(out, *v);
+        let text = out.len();
+        if before.0 == Some(v.to_bits()) {
+            out.extend_from_within(before.1);
+        } else {
+            push_json_float(out, *v);
+        }
+        before = (Some(v.to_bits()), text..out.len());
         out.extend_from_slice(b"\"]");
     }
     out.push(b']');

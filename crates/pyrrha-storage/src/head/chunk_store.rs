@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,7 +137,8 @@ impl ChunkStore {
     /// The bytes of a chunk, verified.
     pub(crate) fn read(&self, place: Place, encoding: ChunkEncoding) -> Result<Bytes, Damaged> {
         let segment = self.segments.get(&place.segment).ok_or(Damaged)?;
-        let record = segment.record(place).ok_or(Damaged)?;
+        let (held, at) = segment.record(place).ok_or(Damaged)?;
+        let record = held.bytes().get(at.clone()).ok_or(Damaged)?;
         let (head, chunk) = record.split_at_checked(RECORD_HEADER).ok_or(Damaged)?;
         let crc = crc32c::crc32c_append(crc32c::crc32c(&head[4..8]), chunk);
         if head[..4] != place.len.to_le_bytes()
@@ -145,7 +147,7 @@ impl ChunkStore {
         {
             return Err(Damaged);
         }
-        Ok(record.slice(RECORD_HEADER..))
+        Ok(held.share(at.start + RECORD_HEADER..at.end))
     }
 
     /// What files have to take; `all` includes pages that are not full.
@@ -234,21 +236,47 @@ impl Segment {
         }
     }
 
-    /// The record of a chunk with its header.
-    fn record(&self, place: Place) -> Option<Bytes> {
+    /// Where the record of a chunk with its header is.
+    fn record(&self, place: Place) -> Option<(Held<'_>, Range<usize>)> {
         let start = (place.offset as usize).checked_sub(RECORD_HEADER)?;
         let end = (place.offset as usize).checked_add(place.len as usize)?;
         if end <= self.mapped.len() {
-            return Some(self.mapped.slice(start..end));
+            return Some((Held::Shared(&self.mapped), start..end));
         }
         if start >= self.page_offset as usize {
-            let at = start - self.page_offset as usize;
-            return self.page.get(at..at + (end - start)).map(Bytes::copy_from_slice);
+            let before = self.page_offset as usize;
+            return Some((Held::Open(&self.page), start - before..end - before));
         }
         let after = self.pages.partition_point(|(offset, _)| *offset as usize <= start);
         let (offset, page) = self.pages.get(after.checked_sub(1)?)?;
-        let at = start - *offset as usize;
-        (at + (end - start) <= page.len()).then(|| page.slice(at..at + (end - start)))
+        let before = *offset as usize;
+        Some((Held::Shared(page), start - before..end - before))
+    }
+}
+
+/// Bytes of a segment.
+enum Held<'a> {
+    /// That others may hold on to.
+    Shared(&'a Bytes),
+    /// Of the page that is being filled.
+    Open(&'a [u8]),
+}
+
+impl Held<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Open(bytes) => bytes,
+        }
+    }
+
+    /// Bytes to keep. Threads that read the same file count on one number, so this is done once for
+    /// each chunk.
+    fn share(&self, range: Range<usize>) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.slice(range),
+            Self::Open(bytes) => Bytes::copy_from_slice(&bytes[range]),
+        }
     }
 }
 
