@@ -517,7 +517,9 @@ impl HeadSet {
         let mut damaged = Vec::new();
         let mut newest = NewestChunks::default();
         for (i, (snapshot, entry)) in self.snapshots[first..].iter().zip(&mut batch.series).enumerate() {
+            // Below a deleted sample there may be one that is not.
             if self.labels.hints.newest_only
+                && data.deleted_of(snapshot.series, &self.view).is_empty()
                 && let Some((t, value)) = data.newest_of(snapshot, self.range, &self.view)
                 && !data.deleted_of(snapshot.series, &self.view).iter().any(|d| d.contains(t))
             {
