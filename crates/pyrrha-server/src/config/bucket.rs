@@ -20,17 +20,17 @@ pub struct BucketFlags {
     /// YAML file that names the bucket, as Thanos reads it; without one, blocks stay in the data
     /// directory.
     #[arg(long = "objstore.config-file", env = "PYRRHA_OBJSTORE_CONFIG_FILE", value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
+    pub objstore_config_file: Option<PathBuf>,
     /// Memory for data of the bucket that was read before [default: 256MiB].
     #[arg(long = "objstore.cache-memory", env = "PYRRHA_OBJSTORE_CACHE_MEMORY", value_name = "BYTES")]
-    pub cache_memory: Option<String>,
+    pub objstore_cache_memory: Option<String>,
     /// Blocks in the bucket stay in the data directory until they are so old [default: 24h].
     #[arg(
         long = "objstore.local-retention",
         env = "PYRRHA_OBJSTORE_LOCAL_RETENTION",
         value_name = "DURATION"
     )]
-    pub local_retention: Option<String>,
+    pub objstore_local_retention: Option<String>,
 }
 
 /// The file's keys of the bucket.
@@ -55,11 +55,12 @@ pub struct BucketSettings {
 
 impl BucketSettings {
     pub(super) fn resolve(flags: BucketFlags, file: BucketFile) -> Result<Self, ConfigError> {
-        let cache = flags.cache_memory.or(file.cache_memory.map(YamlBytes::into_text));
+        let cache = flags.objstore_cache_memory.or(file.cache_memory.map(YamlBytes::into_text));
         let cache = cache.unwrap_or_else(|| "256MiB".to_owned());
-        let local = flags.local_retention.or(file.local_retention).unwrap_or_else(|| "24h".to_owned());
+        let local =
+            flags.objstore_local_retention.or(file.local_retention).unwrap_or_else(|| "24h".to_owned());
         Ok(Self {
-            config_file: flags.config_file.or(file.config_file),
+            config_file: flags.objstore_config_file.or(file.config_file),
             cache_bytes: match cache.as_str() {
                 "0" => 0,
                 _ => parse_bytes(&cache).map_err(|message| ConfigError::Value {
