@@ -11,6 +11,7 @@
 #   TARGETS=194 (516 series each)  ONE_METRIC=782 (128 series each; 0 leaves part 3 out)
 #   DURATION=2h  RUNS=3  SERVERS="pyrrha prometheus victoria-metrics"
 #   FROM=<unix seconds> (a full two hours, four to six hours ago)  KEEP=1 keeps the data
+#   REUSE=1 loads nothing where the data of an earlier run with KEEP=1 and the same FROM are there
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-target/compare}"
@@ -131,14 +132,16 @@ for server in $servers; do
     command -v "$server" >/dev/null || [ "$server" = pyrrha ] || { echo "$server is not installed: left out"; continue; }
     echo "== $server: $targets targets, $duration"
     data="$out/data-$server"
-    rm -rf "$data" "$out/$server.log" "$out/$server"-*.json
+    if [ -z "${REUSE:-}" ] || [ ! -d "$data" ]; then
+        rm -rf "$data" "$out/$server.log" "$out/$server"-*.json
+        start "$server" "$data"
+        until_ok "$ready" >/dev/null
+        "$yardstick" load --url "$url$write" --targets "$targets" --interval-s 15 --from "$from" \
+            --duration "$duration" --concurrency 4 --server-pid "$pid" --data-dir "$data" >"$out/$server-load.json"
+        stop "$pid"
+    fi
     start "$server" "$data"
-    until_ok "$ready" >/dev/null
-    "$yardstick" load --url "$url$write" --targets "$targets" --interval-s 15 --from "$from" \
-        --duration "$duration" --concurrency 4 --server-pid "$pid" --data-dir "$data" >"$out/$server-load.json"
-    stop "$pid"
-    start "$server" "$data"
-    ready_ms=$(until_ok /-/ready)
+    ready_ms=$(until_ok "${ready%%\?*}")
     full_ms=$(until_ok "$ready")
     echo "{\"writes_accepted_ms\": $ready_ms, \"answers_complete_ms\": $((ready_ms + full_ms))}" >"$out/$server-restart.json"
     # shellcheck disable=SC2086 # a flag and its value
