@@ -9,6 +9,7 @@ mod decimal;
 pub mod dense;
 mod error;
 mod merge;
+mod precedence;
 mod samples;
 mod series;
 #[cfg(test)]
@@ -18,5 +19,6 @@ pub mod varint;
 pub use aggregate::{Aggregate, AggregateChunk};
 pub use error::DecodeError;
 pub use merge::{SeriesDecoder, decode_series, decode_stored};
+pub use precedence::{Candidate, precedence, value_precedence};
 pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want};
 pub use series::{SeriesEncoder, encode_series};

@@ -6,11 +6,11 @@ use pyrrha_model::{CounterResetHint, TimeRange, Timestamp};
 
 use crate::chunk::histogram::{decode_histograms, decode_values};
 use crate::chunk::{Rhythm, decode_floats_after, decode_shared_floats};
+use crate::precedence::{Candidate, precedence, value_precedence};
 use crate::{DecodeError, FloatColumn, SeriesSamples, Want};
 
-/// Replaces `out` with the samples of a series in `range`, by time, each time once: of chunks that
-/// overlap, the earlier in the entry's list has precedence for equal times. Deleted intervals are
-/// cut out.
+/// Replaces `out` with the samples of a series in `range`, by time, each time once: where chunks
+/// overlap, [`precedence`] says which sample of a time stays. Deleted intervals are cut out.
 ///
 /// Counter-reset hints: gauges keep theirs; a counter is not reset within a chunk, while for the
 /// first of a chunk, and where the sample before comes from another chunk, it is not known.
@@ -143,32 +143,63 @@ fn decode_chunk_after(
 
 /// The samples of a series in `range`, merged as by [`decode_series`], as (start timestamp or 0, time,
 /// value) of the kind that is stored: integer histograms stay so. For those who store again what
-/// they read; [`crate::encode_series`] takes it.
+/// they read; [`crate::encode_series`] takes it, and sees counter resets itself: a hint of the
+/// stored chunk stays only where the sample before comes from the same chunk, or on gauges.
 pub fn decode_stored(
     entry: &SeriesEntry,
     range: TimeRange,
 ) -> Result<Vec<(Timestamp, Timestamp, Value)>, DecodeError> {
     let (mut samples, mut floats) = (Vec::new(), SeriesSamples::default());
-    for chunk in chunks_in(entry, range) {
+    for (chunk, number) in chunks_in(entry, range).zip(0u32..) {
         if chunk.encoding.is_float() {
             floats.clear();
             let want = Want { starts: true, ..Want::default() };
             decode_chunk(chunk, range, want, &mut floats)?;
             let FloatColumn { times, values, starts } = &floats.floats;
             let columns = times.iter().zip(values).zip(starts);
-            samples.extend(columns.map(|((time, value), start)| (*start, *time, Value::Float(*value))));
+            let sample = |((time, value), start): ((&Timestamp, &f64), &Timestamp)| {
+                (number, (*start, *time, Value::Float(*value)))
+            };
+            samples.extend(columns.map(sample));
         } else {
-            samples.extend(decode_values(chunk.encoding, &chunk.bytes)?);
+            let values = decode_values(chunk.encoding, &chunk.bytes)?;
+            samples.extend(values.into_iter().map(|sample| (number, sample)));
         }
     }
-    samples.retain(|(_, t, _)| range.contains(*t) && !entry.deleted.iter().any(|d| d.contains(*t)));
-    // Stable: of equal times, the one of the earlier chunk comes first, and stays.
-    samples.sort_by_key(|(_, time, _)| *time);
-    samples.dedup_by_key(|(_, time, _)| *time);
-    Ok(samples)
+    samples.retain(|(_, (_, t, _))| range.contains(*t) && !entry.deleted.iter().any(|d| d.contains(*t)));
+    samples.sort_by_key(|(chunk, (_, time, _))| (*time, *chunk));
+    samples.dedup_by(|(other_chunk, other), (chunk, kept)| {
+        if other.1 != kept.1 {
+            return false;
+        }
+        if value_precedence(&other.2, &kept.2).then(other.0.cmp(&kept.0)).is_gt() {
+            std::mem::swap(other, kept);
+            std::mem::swap(other_chunk, chunk);
+        }
+        true
+    });
+    let mut before = None;
+    for (chunk, (_, _, value)) in &mut samples {
+        if before.replace(*chunk).is_some_and(|before| before != *chunk) {
+            forget_reset(value);
+        }
+    }
+    Ok(samples.into_iter().map(|(_, sample)| sample).collect())
 }
 
-/// A decoded sample: by time, then by precedence of its chunk.
+/// Takes the hint from a counter whose sample before is not the one that the hint speaks of.
+fn forget_reset(value: &mut Value) {
+    let hint = match value {
+        Value::Float(_) => return,
+        Value::Histogram(h) => &mut h.counter_reset_hint,
+        Value::FloatHistogram(h) => &mut h.counter_reset_hint,
+    };
+    if *hint != CounterResetHint::Gauge {
+        *hint = CounterResetHint::Unknown;
+    }
+}
+
+/// A decoded sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     time: Timestamp,
@@ -201,7 +232,15 @@ fn merge(
     });
     // Merges runs, so chunks in order cost little.
     found.sort();
-    found.dedup_by_key(|f| f.time);
+    found.dedup_by(|other, kept| {
+        if other.time != kept.time {
+            return false;
+        }
+        if compare(&all, other, kept).is_gt() {
+            *kept = *other;
+        }
+        true
+    });
     let mut before = None;
     for f in found {
         let alone = before.is_some_and(|chunk| chunk != f.chunk);
@@ -209,6 +248,19 @@ fn merge(
         before = Some(f.chunk);
     }
     Ok(())
+}
+
+/// Which of two samples of one time stays: the greater.
+fn compare(all: &SeriesSamples, a: &Found, b: &Found) -> std::cmp::Ordering {
+    let candidate = |f: &Found| match f.is_float {
+        true => Candidate::Float(all.floats.values[f.place as usize]),
+        false => Candidate::Histogram(&all.histograms.values[f.place as usize]),
+    };
+    let start = |f: &Found| {
+        let starts = if f.is_float { &all.floats.starts } else { &all.histograms.starts };
+        starts.get(f.place as usize).copied()
+    };
+    precedence(candidate(a), candidate(b)).then_with(|| start(a).cmp(&start(b)))
 }
 
 /// Moves a sample to `out`; `alone`: the sample before it is from another chunk.

@@ -118,6 +118,14 @@ pub struct Flags {
     /// Where blocks go for good.
     #[command(flatten)]
     pub bucket: BucketFlags,
+    /// How far behind its tenant's newest sample an out-of-order sample may lie; 0s: none is taken
+    /// [default: 2h].
+    #[arg(
+        long = "storage.out-of-order-window",
+        env = "PYRRHA_STORAGE_OUT_OF_ORDER_WINDOW",
+        value_name = "DURATION"
+    )]
+    pub out_of_order_window: Option<String>,
     /// Refuse to start on a damaged write log instead of keeping what is readable.
     #[arg(long = "wal.strict", env = "PYRRHA_WAL_STRICT", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -190,6 +198,18 @@ pub struct Flags {
     pub self_scrape: Option<bool>,
 }
 
+/// Flag of the out-of-order window.
+const OUT_OF_ORDER_WINDOW: &str = "storage.out-of-order-window";
+
+/// A duration in ms that may be zero.
+fn window(key: &'static str, value: String) -> Result<i64, ConfigError> {
+    match parse_duration(&value) {
+        Ok(ms) if ms >= 0 => Ok(ms),
+        Ok(_) => Err(ConfigError::Value { key, value, message: "must not be negative".into() }),
+        Err(e) => Err(ConfigError::Value { key, value, message: e.to_string() }),
+    }
+}
+
 /// All settings, resolved.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -203,6 +223,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// Where blocks go for good.
     pub bucket: BucketSettings,
+    /// How far behind its tenant's newest sample an out-of-order sample may lie, ms.
+    pub out_of_order_window_ms: i64,
     /// Whether a damaged log refuses the start.
     pub wal_strict: bool,
     /// Where to listen.
@@ -289,6 +311,10 @@ impl Settings {
                 },
             )?,
             bucket: BucketSettings::resolve(flags.bucket, file.objstore)?,
+            out_of_order_window_ms: window(
+                OUT_OF_ORDER_WINDOW,
+                or(flags.out_of_order_window, file.storage.out_of_order_window, "2h"),
+            )?,
             wal_strict: flags.wal_strict.or(file.storage.wal_strict).unwrap_or(false),
             listen_address: or(flags.listen_address, file.web.listen_address, "127.0.0.1:9009"),
             enable_admin_api: flags.enable_admin_api.or(file.web.enable_admin_api).unwrap_or(false),
@@ -367,6 +393,7 @@ impl Settings {
             ("query.timeout", span(self.query_timeout)),
             ("self-scrape", self.self_scrape.to_string()),
             ("storage.attach", self.attach.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+            ("storage.out-of-order-window", ms(self.out_of_order_window_ms)),
             ("storage.path", self.storage_path.display().to_string()),
             ("wal.strict", self.wal_strict.to_string()),
             ("web.enable-admin-api", self.enable_admin_api.to_string()),

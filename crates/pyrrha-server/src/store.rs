@@ -21,7 +21,7 @@ use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::{Cardinality, Db, RecoveryPhase, StorageConfig};
 
 use crate::app::{App, ReplayProgress, ReplayState, Store};
-use crate::config::Settings;
+use crate::config::{Settings, TenantLimits};
 use crate::query_pool::waiting_elsewhere;
 use crate::server::OpenStore;
 use bucket::{LongTerm, Shipping};
@@ -38,6 +38,11 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
         settings.limits.iter().filter_map(|(id, limits)| limits.retention.map(|time| (id.clone(), time)));
     config.tenant_retention = own.collect();
     config.wal.strict = settings.wal_strict;
+    config.out_of_order_window_ms = settings.out_of_order_window_ms;
+    let window = |(tenant, limits): (&TenantId, &TenantLimits)| {
+        limits.out_of_order_window_ms.map(|window| (tenant.clone(), window))
+    };
+    config.tenant_out_of_order_window_ms = settings.limits.iter().filter_map(window).collect();
     config.start_timestamps = app.features.start_timestamps;
     let attached = attached::open(&settings.attach)?;
     let long_term = LongTerm::open(settings, clock.clone())?;

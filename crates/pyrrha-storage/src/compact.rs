@@ -29,8 +29,8 @@ pub use plan::{CompactionRanges, plan};
 
 /// Merges `inputs` into the block `output` under `home`. Chunks that overlap nothing are copied as
 /// they are; where blocks overlap each sample is kept once, and of different values for one time
-/// the one from the block with the older id. Deleted intervals are gone from the output. Exemplars
-/// are merged by series, each once; of metadata the newest block's stays.
+/// the one that [`pyrrha_encoding::precedence`] puts first. Deleted intervals are gone from the output.
+/// Exemplars are merged by series, each once; of metadata the newest block's stays.
 ///
 /// Gives the output's meta, or `None`, and no block, if nothing is left. The context's budget
 /// bounds memory (one series of each input, and the symbols), its flag stops the work.
@@ -41,7 +41,7 @@ pub fn compact(
     inputs: &[Block],
     ctx: &QueryContext,
 ) -> Result<Option<BlockMeta>, StoreError> {
-    // Ids sort by the time of their making: of conflicting samples the first acknowledged wins.
+    // One order of the inputs, so that one set of them gives one output.
     let mut inputs: Vec<&Block> = inputs.iter().collect();
     inputs.sort_by_key(|block| block.meta().ulid);
     let mut sets = Vec::with_capacity(inputs.len());

@@ -21,9 +21,11 @@ pub struct StorageConfig {
     pub samples_per_chunk: u16,
     /// How far a sample may lie ahead of the wall clock, ms.
     pub future_limit_ms: i64,
-    /// Within this many ms of the tenant's newest sample a late sample is refused as out of order,
-    /// before it as too old; 0: always as out of order. Late samples are not stored yet.
+    /// How far behind its tenant's newest sample, or the wall clock if that is behind it, an
+    /// out-of-order sample may lie, ms; 0: none is taken.
     pub out_of_order_window_ms: i64,
+    /// The same for single tenants.
+    pub tenant_out_of_order_window_ms: BTreeMap<TenantId, i64>,
     /// Whether start timestamps are stored (XOR2 and ST chunks). Off, they are dropped and counted.
     pub start_timestamps: bool,
     /// Most series in the head of one tenant; 0: any number.
@@ -77,7 +79,8 @@ impl StorageConfig {
             block_range_ms: 2 * 3_600_000,
             samples_per_chunk: 120,
             future_limit_ms: 10 * 60_000,
-            out_of_order_window_ms: 0,
+            out_of_order_window_ms: 2 * 3_600_000,
+            tenant_out_of_order_window_ms: BTreeMap::new(),
             start_timestamps: false,
             max_series_per_tenant: 0,
             max_exemplars_per_tenant: 100_000,
@@ -102,5 +105,10 @@ impl StorageConfig {
     /// How long data of a tenant is kept; zero: for ever.
     pub fn retention_of(&self, tenant: &TenantId) -> Duration {
         self.tenant_retention.get(tenant).copied().unwrap_or(self.retention)
+    }
+
+    /// Length of a tenant's out-of-order window, ms.
+    pub fn out_of_order_window_of(&self, tenant: &TenantId) -> i64 {
+        self.tenant_out_of_order_window_ms.get(tenant).copied().unwrap_or(self.out_of_order_window_ms)
     }
 }

@@ -296,6 +296,8 @@ pub struct HeadStats {
     pub series: u64,
     /// Sealed chunks.
     pub chunks: u64,
+    /// Chunks of out-of-order samples, sealed or not.
+    pub late_chunks: u64,
     /// Bytes on the heap, about.
     pub memory_bytes: u64,
     /// Bytes of sealed chunks in mapped files.

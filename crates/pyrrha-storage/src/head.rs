@@ -11,18 +11,18 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use pyrrha_env::{Clock, Disk};
 use pyrrha_model::contract::Refused;
-use pyrrha_model::{Labels, TenantId};
+use pyrrha_model::{Labels, StoreError, TenantId};
 
 use crate::config::StorageConfig;
 use crate::db::HeadStats;
 use crate::metrics::Metrics;
 use crate::wal::{LogBatch, LogPosition};
-use admission::{Admission, Newest};
+use admission::{Admission, Newest, is_cut};
 use data::{Appended, ChunkRules, HeadData};
 use directory::Directory;
 use extras::Extras;
@@ -34,6 +34,7 @@ mod admission;
 mod appender;
 mod cardinality;
 mod checkpoint;
+mod checkpoint_late;
 mod chunk_store;
 mod cut;
 mod data;
@@ -41,9 +42,9 @@ mod deletes;
 mod directory;
 mod exemplars;
 mod extras;
-mod insert;
 mod keys;
 mod label_query;
+mod late;
 mod order;
 mod paged;
 mod recover;
@@ -58,7 +59,7 @@ pub(crate) use appender::{CommitLog, HeadAppender, Pending};
 pub use cardinality::Cardinality;
 pub(crate) use checkpoint::{HeadRestorer, TENANT as CHECKPOINT_TENANT};
 pub(crate) use chunk_store::parse_file_name;
-pub(crate) use cut::CutSeries;
+pub(crate) use cut::{Cut, CutSeries};
 pub(crate) use extras::BlockExtras;
 pub(crate) use select::HeadView;
 
@@ -76,6 +77,11 @@ pub(crate) struct Head {
     extras: RwLock<Extras>,
     /// Batches between submission and apply or abandon.
     in_flight: AtomicUsize,
+    /// Batches submitted, and how many of them are applied or abandoned, which is in the same order.
+    submitted: AtomicU64,
+    settled: AtomicU64,
+    /// Length of the tenant's out-of-order window, ms.
+    window_ms: i64,
     /// A batch was abandoned: admitted samples are reset once nothing is in flight.
     draining: AtomicBool,
     recovery: RecoveryState,
@@ -95,6 +101,9 @@ impl Head {
             start_timestamps: config.start_timestamps,
         };
         Self {
+            window_ms: config.out_of_order_window_of(&tenant),
+            submitted: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             tenant,
             config,
             clock,
@@ -164,6 +173,8 @@ impl Head {
         let appended = self.append(batch, position);
         self.metrics.samples.add(appended.floats);
         self.metrics.histograms.add(appended.histograms);
+        self.metrics.late.add(appended.late);
+        self.metrics.conflicts.add(appended.conflicts);
         self.metrics.starts_dropped.add(appended.starts_dropped);
         self.metrics.exemplars.add(batch.exemplars.len() as u64);
     }
@@ -180,8 +191,20 @@ impl Head {
         appended
     }
 
+    /// Queues a batch for the log; gives its number. Called under the admission lock: numbers and
+    /// the log have one order.
+    fn enqueue(&self, batch: LogBatch, log: &dyn CommitLog) -> Result<(u64, Pending), StoreError> {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let number = self.submitted.fetch_add(1, Ordering::AcqRel);
+        log.submit(batch).map(|pending| (number, pending)).inspect_err(|_| {
+            self.submitted.fetch_sub(1, Ordering::AcqRel);
+            self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        })
+    }
+
     /// Ends a batch that was submitted, applied or not.
     pub(crate) fn settled(&self, applied: bool) {
+        self.settled.fetch_add(1, Ordering::AcqRel);
         if !applied {
             self.recovery.withdrawn();
             self.metrics.batches_abandoned.add(1);
@@ -201,6 +224,7 @@ impl Head {
     /// Makes what is admitted equal to what is applied. Before the head is recovered that is not
     /// known: every sample counts as the first of its series then.
     fn reset_admission(&self, admission: &mut Admission) {
+        admission.forget_batches();
         if !self.is_recovered() {
             let len = admission.newest.len();
             (admission.newest, admission.newest_time) = (Paged::default(), None);
@@ -219,7 +243,7 @@ impl Head {
         admission.histograms = data.histogram_series();
         let len = data.hot.len();
         admission.newest.grow(len);
-        admission.newest_time = None;
+        admission.newest_time = data.newest_time;
         for series in 0..len {
             let newest = data.hot[series].newest;
             admission.newest[series] = newest;
@@ -227,6 +251,7 @@ impl Head {
                 admission.newest_time = admission.newest_time.max(Some(newest.t));
             }
         }
+        admit_newest_late(admission, &data);
     }
 
     /// Moves sealed chunks from memory to files in `dir`; `all` includes pages that are not full.
@@ -255,7 +280,8 @@ impl Head {
         let (memory, files) = self.bytes();
         let data = self.data.read();
         stats.chunks += data.sealed.len() as u64;
-        for info in data.ranges.values() {
+        stats.late_chunks += (data.late.chunks() + data.late.open_chunks()) as u64;
+        for info in data.ranges.values().chain(data.late.iter().map(|range| &range.info)) {
             let (min, max) = stats.times.unwrap_or((info.min_time, info.max_time));
             stats.times = Some((min.min(info.min_time), max.max(info.max_time)));
         }
@@ -278,6 +304,20 @@ impl Head {
         let (memory, files) = self.data.read().bytes();
         (admitted + memory + self.directory.read().bytes(), files)
     }
+}
+
+/// A late sample may be newer than what its series has in order, where a cut of its range has
+/// failed: it counts as the newest then.
+fn admit_newest_late(admission: &mut Admission, data: &HeadData) {
+    let Admission { cut, newest, .. } = admission;
+    data.newest_late(
+        |start| !is_cut(cut, start),
+        |series, late| {
+            if late.t > newest[series as usize].t {
+                newest[series as usize] = late;
+            }
+        },
+    );
 }
 
 #[cfg(test)]

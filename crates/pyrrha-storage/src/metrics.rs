@@ -61,6 +61,11 @@ pub struct Metrics {
     pub samples: Counter,
     /// Histogram samples stored.
     pub histograms: Counter,
+    /// Samples of either kind stored out of order.
+    pub late: Counter,
+    /// Samples dropped because another value was stored for their time, although they had been
+    /// admitted.
+    pub conflicts: Counter,
     /// Exemplars stored.
     pub exemplars: Counter,
     /// Deletes made.
@@ -98,10 +103,16 @@ pub struct Metrics {
     pub side_out_of_order: Counter,
     /// Of those, the ones dropped because another value of that time had been acknowledged before.
     pub side_conflicts: Counter,
+    /// Those of them that were out of order.
+    pub replayed_late: Counter,
     /// Batches whose log write failed.
     pub batches_abandoned: Counter,
     /// Blocks cut from heads.
     pub blocks_cut: Counter,
+    /// Those of them that were made of late samples alone.
+    pub late_blocks_cut: Counter,
+    /// Ranges whose late samples have become a block, or part of one.
+    pub late_ranges_cut: Counter,
     /// Compactions committed.
     pub compactions: Counter,
     /// Compactions that failed.

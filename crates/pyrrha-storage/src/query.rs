@@ -21,8 +21,8 @@ impl SeriesSet for EmptySet {
     }
 }
 
-/// The union of `sources`, which come with all their labels. Of chunks that overlap, those of
-/// earlier sources have precedence. At most `limit` series (0: all).
+/// The union of `sources`, which come with all their labels; chunks may overlap. At most `limit`
+/// series (0: all).
 pub fn merge(ctx: &QueryContext, mut sources: Vec<Box<dyn SeriesSet>>, limit: usize) -> Box<dyn SeriesSet> {
     match (sources.len(), sources.pop()) {
         (_, None) => Box::new(EmptySet),

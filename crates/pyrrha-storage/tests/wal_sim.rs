@@ -10,8 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pyrrha_model::contract::Value;
 use pyrrha_model::{Labels, TenantId};
-use pyrrha_storage::wal::{LogBatch, LogEntry, LogPosition, Replay, Wal, WalConfig, WalError, WalSink};
+use pyrrha_storage::wal::{
+    LogBatch, LogEntry, LogHistogram, LogPosition, Replay, Wal, WalConfig, WalError, WalSink,
+};
 use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk, SimRng};
 
 const DIR: &str = "data/wal";
@@ -114,6 +117,11 @@ impl Run {
                 1 => self.rng.unit(),
                 _ => self.rng.below(1000) as f64,
             });
+        }
+        for _ in 0..self.rng.below(3).saturating_sub(1) * self.rng.below(5) {
+            let value = Value::Float(self.rng.unit());
+            let (series, t) = (self.rng.below(60) as u32, -(id as i64));
+            batch.late.push(LogHistogram { series, t, start: 0, value });
         }
         self.batches.insert(id, (batch.clone(), Fate::InDoubt));
         batch
@@ -232,7 +240,7 @@ impl Run {
                     defined.insert((tenant, series), ());
                 }
                 LogEntry::Batch { batch, .. } => {
-                    for &series in &batch.refs {
+                    for &series in batch.refs.iter().chain(batch.late.iter().map(|h| &h.series)) {
                         assert!(defined.contains_key(&(batch.tenant.clone(), series)), "seed {seed}");
                     }
                     if self.flips && self.find_partial(&batch) {
@@ -301,7 +309,11 @@ impl Run {
 
 fn bits(batch: &LogBatch) -> Vec<(u32, i64, u64)> {
     let values = batch.values.iter().map(|v| v.to_bits());
-    batch.refs.iter().zip(&batch.times).zip(values).map(|((&r, &t), v)| (r, t, v)).collect()
+    let late = batch.late.iter().map(|h| match h.value {
+        Value::Float(v) => (h.series, h.t, v.to_bits()),
+        _ => (h.series, h.t, 0),
+    });
+    batch.refs.iter().zip(&batch.times).zip(values).map(|((&r, &t), v)| (r, t, v)).chain(late).collect()
 }
 
 fn run(seed: u64, flips: bool) {

@@ -14,12 +14,13 @@ use parking_lot::Mutex;
 use pyrrha_encoding::encode_series;
 use pyrrha_env::Clock;
 use pyrrha_model::contract::{Appender, ChunkRef, Delete, DeleteId, Ingest, Value};
-use pyrrha_model::{Exemplar, Labels, Metadata, SeriesRef, StoreError, TenantId, Timestamp};
+use pyrrha_model::{Exemplar, Labels, Metadata, SeriesRef, StoreError, TenantId, TimeRange, Timestamp};
 
 /// What a [`ModelDb`] takes.
 #[derive(Debug, Clone)]
 pub struct ModelRules {
-    /// How far a sample may be behind its series' last one, and behind the tenant's newest, ms.
+    /// How far a sample that is out of order may lie behind the tenant's newest one, or behind the
+    /// wall clock if that is earlier, ms; 0: none is taken.
     pub out_of_order_window_ms: i64,
     /// Judges "too far in the future" (10 min) and "too old"; without a clock nothing is too far
     /// in the future.
@@ -48,6 +49,8 @@ struct Tenant {
     /// By reference.
     series: Vec<Series>,
     newest: Option<Timestamp>,
+    /// What has left the head.
+    cut: Vec<TimeRange>,
     metadata: BTreeMap<String, Metadata>,
     deletes: BTreeMap<DeleteId, Delete>,
     last_delete: u128,
@@ -56,9 +59,14 @@ struct Tenant {
 #[derive(Debug, Default)]
 struct Series {
     labels: Labels,
+    /// What readers see.
     samples: BTreeMap<Timestamp, (Timestamp, Value)>,
     /// What deletes hide, by the delete that did so first.
     hidden: BTreeMap<DeleteId, BTreeMap<Timestamp, (Timestamp, Value)>>,
+    /// What a head still has: no other value of its time is taken.
+    in_head: BTreeMap<Timestamp, Value>,
+    /// The newest sample that came in order.
+    last: Option<(Timestamp, Value)>,
     exemplars: Vec<Exemplar>,
     /// All samples, encoded; `None` since the last change.
     chunks: Option<Vec<ChunkRef>>,
@@ -73,6 +81,15 @@ impl ModelDb {
     /// An empty store.
     pub fn with_rules(rules: ModelRules) -> Self {
         Self { rules, tenants: Mutex::default() }
+    }
+
+    /// Samples of the range leave the head. From now on samples for it are out of order, and where
+    /// one comes for a time that is taken, the merge decides.
+    pub fn cut(&self, tenant: &TenantId, range: TimeRange) {
+        let mut tenants = self.tenants.lock();
+        let tenant = tenants.entry(tenant.clone()).or_default();
+        tenant.cut.push(range);
+        tenant.series.iter_mut().for_each(|series| series.in_head.retain(|t, _| !range.contains(*t)));
     }
 
     /// Forgets everything.

@@ -11,6 +11,7 @@ mod layout;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pyrrha_model::contract::Value;
 use pyrrha_model::{ChunkEncoding, CounterResetHint, FloatHistogram, Histogram, TimeRange, Timestamp};
 
@@ -86,6 +87,21 @@ fn hint_of(flags: u8) -> CounterResetHint {
 /// first sample, or that it holds gauges.
 pub fn counter_reset_header(encoding: ChunkEncoding, bytes: &[u8]) -> Result<CounterResetHint, DecodeError> {
     Header::read(encoding, bytes).map(|(header, _)| header.reset)
+}
+
+/// The same chunk, saying nothing of a counter reset before its first sample: for a chunk of counters
+/// that gets another one before it. Other chunks stay as they are.
+pub fn forget_reset(encoding: ChunkEncoding, chunk: &Bytes) -> Bytes {
+    let hint = if encoding.is_float() { None } else { counter_reset_header(encoding, chunk).ok() };
+    if !matches!(hint, Some(CounterResetHint::Reset | CounterResetHint::NotReset)) {
+        return chunk.clone();
+    }
+    let starts = matches!(encoding, ChunkEncoding::HistogramSt | ChunkEncoding::FloatHistogramSt);
+    let mut bytes = chunk.to_vec();
+    if let Some(flags) = bytes.get_mut(if starts { 0 } else { 2 }) {
+        *flags = *flags & 0x3f | flags_of(CounterResetHint::Unknown) << 6;
+    }
+    Bytes::from(bytes)
 }
 
 #[derive(Debug)]

@@ -65,13 +65,18 @@ fn hints_between_sources_are_unknown() {
         vec![counter(2, 1), counter(3, 2), counter(4, 3), counter(6, 4)],
     ]);
     let read = read(&two, TimeRange::ALL);
-    // Time 2 and 6 come from the first chunk; 3 and 5 follow a sample of the other one.
+    // Of the samples at 2 and 6 those with the greater count stay, which are the first source's; 3 and
+    // 5 follow a sample of the other one.
     assert_eq!(
         hints(&read),
         [(1, Unknown), (2, NotReset), (3, Unknown), (4, NotReset), (5, Unknown), (6, NotReset)]
     );
     let counts: Vec<f64> = read.histograms.values.iter().map(|h| h.count).collect();
     assert_eq!(counts, [10.0, 11.0, 2.0, 3.0, 12.0, 13.0]);
+    // Stored again, the samples after a change of sources tell what follows from their values.
+    let stored = decode_stored(&two, TimeRange::ALL).unwrap();
+    let again = SeriesEntry { chunks: crate::encode_series(&stored, true).into(), ..SeriesEntry::default() };
+    assert_eq!(again.chunks.len(), 2, "one reset, from 11 to 2");
 }
 
 #[test]
@@ -87,7 +92,7 @@ fn chunks_that_are_not_what_they_say_are_put_in_order() {
     };
     let out = read(&SeriesEntry { chunks: vec![chunk].into(), ..SeriesEntry::default() }, TimeRange::ALL);
     assert_eq!(out.floats.times, [3, 5, 7, 9]);
-    assert_eq!(out.floats.values, [2.0, 1.0, 5.0, 4.0]);
+    assert_eq!(out.floats.values, [3.0, 1.0, 5.0, 4.0], "of one time, the greater");
 }
 
 #[test]
@@ -130,14 +135,21 @@ proptest! {
         entry.deleted = deleted.iter().map(|&(start, len)| TimeRange::new(start, start + len)).collect();
         let range = TimeRange::new(from, from + len);
         let mut map = BTreeMap::new();
-        // Last in the list first, so that the earlier chunk wins.
-        for chunk in entry.chunks.iter().rev() {
+        let mut keep = |t: i64, sample| {
+            // A histogram goes before a float, then the greater bits, then the later start.
+            let stays = |s: &(i64, Option<u64>, Option<(u64, u64)>)| (s.2.is_some(), s.2.map(|(c, s)| (s, c)), s.1, s.0);
+            let kept = map.entry(t).or_insert(sample);
+            if stays(&sample) > stays(kept) {
+                *kept = sample;
+            }
+        };
+        for chunk in &entry.chunks {
             let one = SeriesEntry { chunks: vec![chunk.clone()].into(), ..SeriesEntry::default() };
             let one = read(&one, TimeRange::ALL);
             let floats = one.floats.times.iter().zip(&one.floats.values).zip(&one.floats.starts);
-            map.extend(floats.map(|((t, v), s)| (*t, (*s, Some(v.to_bits()), None))));
+            floats.for_each(|((t, v), s)| keep(*t, (*s, Some(v.to_bits()), None)));
             let histograms = one.histograms.times.iter().zip(&one.histograms.values).zip(&one.histograms.starts);
-            map.extend(histograms.map(|((t, h), s)| (*t, (*s, None, Some((h.count.to_bits(), h.sum.to_bits()))))));
+            histograms.for_each(|((t, h), s)| keep(*t, (*s, None, Some((h.count.to_bits(), h.sum.to_bits())))));
         }
         map.retain(|t, _| range.contains(*t) && !entry.deleted.iter().any(|d| d.contains(*t)));
         let out = read(&entry, range);

@@ -31,6 +31,7 @@ pub(super) struct File {
 pub(super) struct Storage {
     pub(super) path: Option<PathBuf>,
     pub(super) attach: Vec<String>,
+    pub(super) out_of_order_window: Option<String>,
     pub(super) wal_strict: Option<bool>,
     pub(super) tsdb: Tsdb,
     pub(super) compaction: Option<bool>,

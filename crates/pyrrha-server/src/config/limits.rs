@@ -24,6 +24,7 @@ pub(super) struct LimitsFile {
     query_memory_budget: Option<YamlBytes>,
     memory_budget: Option<YamlBytes>,
     retention: Option<String>,
+    out_of_order_window: Option<String>,
 }
 
 /// What a tenant may do, where it differs from everybody.
@@ -41,6 +42,8 @@ pub struct TenantLimits {
     pub memory_budget: Option<usize>,
     /// How long samples are kept; zero: for ever.
     pub retention: Option<Duration>,
+    /// How far behind the tenant's newest sample an out-of-order sample may lie, ms.
+    pub out_of_order_window_ms: Option<i64>,
 }
 
 /// Checks the file's limits.
@@ -68,6 +71,11 @@ pub(super) fn resolve(
                 Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
                 Err(e) => Err(bad(&text, e.to_string())),
             });
+            let window = limits.out_of_order_window.map(|text| match parse_duration(&text) {
+                Ok(ms) if ms >= 0 => Ok(ms),
+                Ok(_) => Err(bad(&text, "must not be negative".into())),
+                Err(e) => Err(bad(&text, e.to_string())),
+            });
             let limits = TenantLimits {
                 features: limits.features.map(|names| features(&tenant, &names)),
                 query_max_samples: limits.query_max_samples,
@@ -75,6 +83,7 @@ pub(super) fn resolve(
                 query_memory_budget: bytes(limits.query_memory_budget)?,
                 memory_budget: bytes(limits.memory_budget)?,
                 retention: retention.transpose()?,
+                out_of_order_window_ms: window.transpose()?,
             };
             Ok((id, limits))
         })

@@ -27,6 +27,8 @@ impl DbCollector {
         let head = self.db.head_stats();
         gauge(out, "pyrrha_head_series", "Series in heads", head.series as f64)?;
         gauge(out, "pyrrha_head_chunks", "Sealed chunks in heads", head.chunks as f64)?;
+        let late = head.late_chunks as f64;
+        gauge(out, "pyrrha_head_out_of_order_chunks", "Chunks of out-of-order samples in heads", late)?;
         gauge(out, "pyrrha_head_memory_bytes", "Memory of heads", head.memory_bytes as f64)?;
         gauge(out, "pyrrha_head_file_bytes", "Mapped files of heads", head.file_bytes as f64)?;
         gauge(out, "pyrrha_tenants", "Tenants with data", self.db.tenants().len() as f64)?;
@@ -40,6 +42,8 @@ impl DbCollector {
         for (name, help, value) in [
             ("pyrrha_head_samples_appended", "Float samples stored", &m.samples),
             ("pyrrha_head_histograms_appended", "Histogram samples stored", &m.histograms),
+            ("pyrrha_head_out_of_order_samples_appended", "Samples stored out of order", &m.late),
+            ("pyrrha_head_samples_conflicting", "Samples lost to another of their time", &m.conflicts),
             ("pyrrha_head_exemplars_appended", "Exemplars stored", &m.exemplars),
             (
                 "pyrrha_head_exemplars_dropped",
@@ -55,6 +59,7 @@ impl DbCollector {
             ("pyrrha_head_chunks_damaged", "Head chunks with a wrong checksum", &m.chunks_damaged),
             ("pyrrha_head_batches_abandoned", "Batches whose log write failed", &m.batches_abandoned),
             ("pyrrha_blocks_cut", "Blocks cut from heads", &m.blocks_cut),
+            ("pyrrha_blocks_cut_out_of_order", "Those made of out-of-order samples", &m.late_blocks_cut),
             ("pyrrha_block_cuts_failed", "Cuts that failed and are tried again", &m.cuts_failed),
             ("pyrrha_blocks_removed", "Blocks removed by retention", &m.blocks_removed),
             ("pyrrha_blocks_orphaned", "Blocks of unfinished jobs removed", &m.orphans_removed),
@@ -70,6 +75,12 @@ impl DbCollector {
         ] {
             counter(out, name, help, value.get() as f64)?;
         }
+        counter(
+            out,
+            "prometheus_tsdb_head_out_of_order_samples_appended",
+            "As pyrrha_head_out_of_order_samples_appended",
+            m.late.get() as f64,
+        )?;
         counter(
             out,
             "prometheus_tsdb_head_samples_appended",

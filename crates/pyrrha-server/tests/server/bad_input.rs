@@ -91,8 +91,12 @@ fn order_and_duplicates_follow_the_rules() {
     assert_eq!(write(now, 1.0).0, 204, "the same again is no error");
     let (code, text) = write(now, 2.0);
     assert!(code == 400 && text.contains("duplicate sample for timestamp"), "{code} {text}");
-    let (code, text) = write(now - 1000, 1.0);
-    assert!(code == 400 && text.contains("out of order"), "{code} {text}");
+    assert_eq!(write(now - 1000, 1.0).0, 204, "out of order within the window");
+    assert_eq!(write(now - 1000, 1.0).0, 204);
+    let (code, text) = write(now - 1000, 2.0);
+    assert!(code == 400 && text.contains("duplicate sample for timestamp"), "{code} {text}");
+    let (code, text) = write(now - 3 * HOUR, 1.0);
+    assert!(code == 400 && text.contains("too old sample"), "{code} {text}");
     // Unsorted labels are the same series.
     let labels = [("z", "1"), ("__name__", "n"), ("a", "1")];
     let sorted = [("__name__", "n"), ("a", "1"), ("z", "1")];
@@ -100,6 +104,62 @@ fn order_and_duplicates_follow_the_rules() {
         assert_eq!(server.write("anonymous", &body(vec![series(&labels, &[(t, 1.0)])])).unwrap().status, 204);
     }
     assert_eq!(server.get("/api/v1/series?match[]=n").json()["data"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_out_of_order_window_is_a_setting_also_of_a_tenant() {
+    let (_guard, dir) = directory();
+    let file = dir.with_file_name("pyrrha.yml");
+    std::fs::write(&file, "limits:\n  wide: {out_of_order_window: 1d}\n").unwrap();
+    let config = format!("--config.file={}", file.display());
+    let server = Server::start(&dir, &["--self-scrape=false", "--storage.out-of-order-window=0s", &config]);
+    let now = now_ms();
+    let write = |tenant, t| {
+        let answer = server.write(tenant, &body(vec![series(&[("__name__", "m")], &[(t, 1.0)])])).unwrap();
+        (answer.status, answer.text())
+    };
+    for tenant in ["anonymous", "wide"] {
+        assert_eq!(write(tenant, now).0, 204);
+    }
+    let (code, text) = write("anonymous", now - 1000);
+    assert!(code == 400 && text.contains("out of order sample"), "{code} {text}");
+    assert_eq!(write("wide", now - 23 * HOUR).0, 204);
+    let (code, text) = write("wide", now - 25 * HOUR);
+    assert!(code == 400 && text.contains("too old sample"), "{code} {text}");
+}
+
+#[test]
+fn samples_out_of_order_are_answered_in_order_also_after_a_kill() {
+    let (_guard, dir) = directory();
+    let mut server = Server::start(&dir, &["--self-scrape=false"]);
+    let last = now_ms() / 1000 * 1000;
+    // Every second, first the even ones; then the odd ones, newest first.
+    let even: Vec<(i64, f64)> = (0..200).map(|k| (last - 400_000 + k * 2000, k as f64 * 2.0)).collect();
+    let odd: Vec<(i64, f64)> = even[..199].iter().map(|(t, v)| (t + 1000, v + 1.0)).rev().collect();
+    let m = |samples: &[(i64, f64)]| series(&[("__name__", "m"), ("job", "late")], samples);
+    assert_eq!(server.write("anonymous", &body(vec![m(&even)])).unwrap().status, 204);
+    for part in odd.chunks(50) {
+        assert_eq!(server.write("anonymous", &body(vec![m(part)])).unwrap().status, 204);
+    }
+    for when in ["at once", "after a kill"] {
+        let time = last as f64 / 1000.0;
+        let rows = server.query("anonymous", "m[10m]", time);
+        let values: Vec<f64> = rows[0]["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| pair[1].as_str().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(values, (0..399).map(f64::from).collect::<Vec<_>>(), "{when}");
+        let rate = server.query("anonymous", "resets(m[10m]) + count_over_time(m[10m])", time);
+        assert_eq!(rate[0]["value"][1], "399", "{when}");
+        if when == "at once" {
+            let metrics = server.get("/metrics").text();
+            assert!(metrics.contains("pyrrha_head_out_of_order_samples_appended_total 199"), "{metrics}");
+            server.kill();
+            server = Server::start(&dir, &["--self-scrape=false"]);
+        }
+    }
 }
 
 #[test]

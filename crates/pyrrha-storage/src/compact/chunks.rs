@@ -1,5 +1,6 @@
 //! Chunks of one series that may overlap, as chunks that do not.
 
+use pyrrha_encoding::chunk::histogram::forget_reset;
 use pyrrha_encoding::{DecodeError, decode_stored, encode_series};
 use pyrrha_model::contract::{ChunkRef, SeriesEntry};
 use pyrrha_model::{ChunkEncoding, TimeRange};
@@ -9,6 +10,7 @@ use pyrrha_model::{ChunkEncoding, TimeRange};
 pub(crate) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<(), DecodeError> {
     let chunks = &entry.chunks;
     let mut at = 0;
+    let mut rewritten = false;
     while at < chunks.len() {
         let (mut end, mut max_time) = (at + 1, chunks[at].max_time);
         while end < chunks.len() && chunks[end].min_time <= max_time {
@@ -18,9 +20,15 @@ pub(crate) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<()
         let cluster = TimeRange::new(chunks[at].min_time, max_time);
         let copied = chunks[at + 1..end].iter().all(|c| same(c, &chunks[at]));
         if copied && !entry.deleted.iter().any(|d| d.overlaps(&cluster)) {
-            out.push(chunks[at].clone());
+            let mut chunk = chunks[at].clone();
+            if std::mem::take(&mut rewritten) {
+                // Its header speaks of a sample that may be another one now, or none.
+                chunk.bytes = forget_reset(chunk.encoding, &chunk.bytes);
+            }
+            out.push(chunk);
         } else {
             rewrite(entry, at..end, out)?;
+            rewritten = true;
         }
         at = end;
     }

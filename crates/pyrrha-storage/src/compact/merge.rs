@@ -1,6 +1,7 @@
 //! The k-way merge of label-sorted series sets into one, for writing.
 
-use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
+use pyrrha_encoding::chunk::histogram::forget_reset;
+use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
 use pyrrha_model::{Labels, StoreError};
 
 /// Series pulled from an input at once: few, so that many inputs fit in little memory.
@@ -39,7 +40,8 @@ impl<'a> SeriesMerge<'a> {
             self.inputs.iter().filter_map(|input| input.current.as_ref().map(|(labels, _)| labels)).min();
         let Some(labels) = labels.cloned() else { return Ok(None) };
         let mut merged = SeriesEntry::default();
-        let mut sources = 0;
+        // Which source each chunk is from.
+        let (mut sources, mut from) = (0u32, Vec::new());
         for input in &mut self.inputs {
             if input.current.as_ref().is_none_or(|(other, _)| *other != labels) {
                 continue;
@@ -48,14 +50,29 @@ impl<'a> SeriesMerge<'a> {
                 // An interval hides samples of its own block only: it is applied here, before
                 // samples of other blocks come beside it.
                 append(&mut merged, entry)?;
+                from.resize(merged.chunks.len(), sources);
                 sources += 1;
             }
             input.advance(self.ctx)?;
         }
         if sources > 1 {
-            merged.chunks.sort_by_key(|chunk| chunk.min_time);
+            sort_chunks(&mut merged, from);
         }
         Ok(Some((labels, merged)))
+    }
+}
+
+/// Sorts chunks by min time. One whose neighbour before is from another source forgets what it says
+/// of counter resets: it speaks of its own source.
+fn sort_chunks(merged: &mut SeriesEntry, from: Vec<u32>) {
+    let mut sorted: Vec<(u32, ChunkRef)> = from.into_iter().zip(merged.chunks.drain(..)).collect();
+    sorted.sort_by_key(|(_, chunk)| chunk.min_time);
+    let mut before = None;
+    for (source, mut chunk) in sorted {
+        if before.replace(source).is_some_and(|before| before != source) {
+            chunk.bytes = forget_reset(chunk.encoding, &chunk.bytes);
+        }
+        merged.chunks.push(chunk);
     }
 }
 

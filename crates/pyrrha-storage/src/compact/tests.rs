@@ -135,12 +135,14 @@ fn what_overlaps_nothing_is_copied_byte_for_byte() {
 }
 
 #[test]
-fn the_older_block_wins_a_conflict() {
-    let disk = disk();
+fn the_greater_value_wins_a_conflict_whichever_block_has_it() {
     let at = |v: f64| BTreeMap::from([(1u8, BTreeMap::from([(10i64, v)]))]);
-    let blocks = [write_block(&disk, 2, &at(2.0)), write_block(&disk, 1, &at(1.0))];
-    let model = read(&run(&disk, &blocks).expect("not empty"));
-    assert_eq!(model.values().next().and_then(|row| row.get(&10)), Some(&1.0f64.to_bits()));
+    for (older, newer) in [(1.0, 2.0), (2.0, 1.0), (pyrrha_model::stale_nan(), 2.0)] {
+        let disk = disk();
+        let blocks = [write_block(&disk, 1, &at(older)), write_block(&disk, 2, &at(newer))];
+        let model = read(&run(&disk, &blocks).expect("not empty"));
+        assert_eq!(model.values().next().and_then(|row| row.get(&10)), Some(&2.0f64.to_bits()));
+    }
 }
 
 #[test]

@@ -28,11 +28,13 @@ impl Db {
         // A checkpoint costs by the series: where there are many it may come later.
         let series: usize = self.shared.tenants.all().iter().map(|t| t.head.series_count()).sum();
         let enough = config.checkpoint_after_samples.max(series as u64 * SAMPLES_PER_SERIES);
-        if new == 0 || !late && new < enough {
+        // Replay does not know which late samples have become a block: it starts behind them.
+        let cut = self.shared.metrics.late_ranges_cut.get();
+        if cut == last.late_ranges_cut && (new == 0 || !late && new < enough) {
             return;
         }
         // Failed or not: the next try is as far away as the next checkpoint.
-        (last.at, last.appended) = (now, appended);
+        *last = LastCheckpoint { at: now, appended, late_ranges_cut: cut };
         if let Err(error) = self.checkpoint() {
             self.shared.metrics.checkpoints_failed.add(1);
             tracing::warn!(%error, "checkpoint failed, a restart would read more of the log");
@@ -73,12 +75,14 @@ pub(crate) struct LastCheckpoint {
     at: std::time::Duration,
     /// Samples appended by then.
     appended: u64,
+    /// Late ranges cut by then.
+    late_ranges_cut: u64,
 }
 
 impl LastCheckpoint {
     /// A start is as good as a checkpoint.
     pub(crate) fn now(at: std::time::Duration) -> Self {
-        Self { at, appended: 0 }
+        Self { at, ..Self::default() }
     }
 }
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyrrha_model::contract::{CancelReason, CancelToken, MemoryBudget, QueryContext};
-use pyrrha_model::{ErrorKind, StoreError};
+use pyrrha_model::{ErrorKind, StoreError, TimeRange};
 
 use super::tenant::Tenant;
 use super::{Db, Shared};
 use crate::block::{Block, BlockId, BlockMeta};
 use crate::compact::{CompactionRanges, compact, plan};
 use crate::error::StorageError;
+use crate::head::add_range;
 use crate::manifest::{BlockEntry, Change, ManifestError};
 
 /// After a compaction failed, its tenant's next one comes so much later.
@@ -160,7 +161,7 @@ impl Shared {
         for blocks in groups.into_values() {
             let metas: Vec<BlockMeta> = blocks.iter().map(|b| b.meta().clone()).collect();
             let chosen = plan(&metas, &ranges);
-            if !chosen.is_empty() {
+            if !chosen.is_empty() && close_gaps(tenant, chosen.iter().filter_map(|&i| metas.get(i))) {
                 return chosen.into_iter().filter_map(|i| blocks.get(i).cloned()).collect();
             }
         }
@@ -280,6 +281,24 @@ impl Shared {
     fn examine(&self, tenant: &Tenant, block: &Block, cancel: &CancelToken) -> Result<(), StoreError> {
         crate::compact::examine(block, &self.compaction_context(tenant, cancel))
     }
+}
+
+/// Lets no sample in order into what lies between the blocks: the output will cover it. False if the
+/// head has some there; they become a block first.
+fn close_gaps<'a>(tenant: &Tenant, inputs: impl Iterator<Item = &'a BlockMeta>) -> bool {
+    let all =
+        inputs.map(BlockMeta::range).reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)));
+    let Some(range) = all else { return true };
+    // Cuts change what is cut too.
+    let _cuts = tenant.cuts.lock();
+    let Some(gaps) = tenant.head.close_gaps(range) else { return false };
+    if !gaps.is_empty() {
+        let mut view = tenant.view.write();
+        let mut cut = view.head.cut.to_vec();
+        gaps.into_iter().for_each(|gap| add_range(&mut cut, gap));
+        view.head.cut = cut.into();
+    }
+    true
 }
 
 fn commit(tenant: &Tenant, change: &Change) -> Result<(), ManifestError> {

@@ -15,12 +15,14 @@ use super::{Db, Shared};
 use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
 use crate::compact::resolve;
 use crate::error::StorageError;
-use crate::head::{BlockExtras, CutSeries, HeadView, add_range};
+use crate::head::{BlockExtras, Cut, CutSeries, HeadView, add_range};
 use crate::manifest::{BlockEntry, ManifestError};
 use crate::wal::{LogPosition, Wal};
 
 /// After a cut failed (a full disk, say) it is tried again this much later.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Hint of a block made of late samples, as Prometheus has it.
+const FROM_OUT_OF_ORDER: &str = "from-out-of-order";
 
 /// Bytes of the log by segment, oldest first.
 pub(super) struct LogSizes(Vec<(u64, u64)>);
@@ -42,8 +44,8 @@ impl LogSizes {
 pub(crate) struct CutState {
     /// A block that is written, and committed or not.
     written: Option<Written>,
-    /// Ranges that new queries no longer read in the head, which still has them.
-    hidden: Vec<TimeRange>,
+    /// What new queries no longer read in the head, which still has it.
+    hidden: Vec<Cut>,
     /// Held by the queries that do read them.
     readers: Vec<Arc<()>>,
     /// Monotonic time before which no cut is tried.
@@ -52,8 +54,8 @@ pub(crate) struct CutState {
 
 #[derive(Debug)]
 struct Written {
-    range: TimeRange,
-    /// The block; none if the range had nothing readable.
+    cut: Cut,
+    /// The block; none if the cut had nothing readable.
     block: Option<Block>,
     /// What its sidecar files have.
     extras: Option<BlockExtras>,
@@ -91,10 +93,13 @@ impl Db {
             let hidden = tenant.view.read().head.cut.clone();
             let pinned = tenant.head.pins_log_from(&hidden).map_or(0, |from| log.bytes_from(from));
             let pressed = pinned > self.shared.config.log_limit_bytes || self.is_disk_full();
-            let Some(range) = tenant.head.cuttable(&hidden, pressed) else { return Ok(false) };
-            tenant.head.refuse_range(range);
-            let written = self.write_range(tenant, range);
-            if written.is_err() {
+            let Some(cut) = tenant.head.cuttable(&hidden, pressed) else { return Ok(false) };
+            let in_order = cut.in_order;
+            if in_order {
+                tenant.head.refuse_range(cut.range);
+            }
+            let written = self.write_cut(tenant, cut);
+            if written.is_err() && in_order {
                 tenant.head.accept_range(&hidden);
             }
             state.written = Some(written?);
@@ -104,24 +109,31 @@ impl Db {
             // Committing once more what may have been committed is safe.
             tenant.manifest.commit(&[BlockEntry::of(block.meta(), block.bytes())], &[])?;
             self.shared.metrics.blocks_cut.add(1);
+            if !written.cut.in_order {
+                self.shared.metrics.late_blocks_cut.add(1);
+            }
         }
         if let Some(written) = state.written.take() {
             self.shared.end_job(&tenant.head.tenant, &written.job, &tenant.manifest.current());
-            self.shared.hide(tenant, written.range, written.block, state);
+            let extras = written.extras;
+            self.shared.hide(tenant, written.cut, written.block, state);
             // Whoever looks for exemplars looks into the head first.
-            written.extras.iter().for_each(|extras| tenant.head.extras_saved(extras));
+            extras.iter().for_each(|extras| tenant.head.extras_saved(extras));
         }
         Ok(true)
     }
 
-    fn write_range(&self, tenant: &Tenant, range: TimeRange) -> Result<Written, StorageError> {
-        tenant.head.settle(&*self.log)?;
-        tenant.head.seal_range(range);
+    fn write_cut(&self, tenant: &Tenant, mut cut: Cut) -> Result<Written, StorageError> {
+        if cut.in_order {
+            tenant.head.settle(&*self.log)?;
+            tenant.head.seal_range(cut.range);
+        }
+        cut.late = tenant.head.close_late(cut.range);
         let id = BlockId::new(&*self.shared.clock);
         let job = self.shared.begin_job(&tenant.head.tenant, &[id], &[])?;
-        match self.write_block(tenant, range, id) {
-            Ok(Some((block, extras))) => Ok(Written { range, block: Some(block), extras: Some(extras), job }),
-            Ok(None) => Ok(Written { range, block: None, extras: None, job }),
+        match self.write_block(tenant, &cut, id) {
+            Ok(Some((block, extras))) => Ok(Written { cut, block: Some(block), extras: Some(extras), job }),
+            Ok(None) => Ok(Written { cut, block: None, extras: None, job }),
             Err(error) => {
                 self.shared.end_job(&tenant.head.tenant, &job, &tenant.manifest.current());
                 Err(error)
@@ -132,14 +144,15 @@ impl Db {
     fn write_block(
         &self,
         tenant: &Tenant,
-        range: TimeRange,
+        cut: &Cut,
         id: BlockId,
     ) -> Result<Option<(Block, BlockExtras)>, StorageError> {
+        let range = cut.range;
         let dir = self.shared.bucket_dir(&tenant.head.tenant).join(id.to_string());
         let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
         writer.knows_deletes(tenant.head.standing_deletes().1);
         let mut series = 0u64;
-        let damaged = tenant.head.visit_range(range, |labels, found| {
+        let damaged = tenant.head.visit_cut(cut, |labels, found| {
             series += u64::from(write_series(&mut writer, labels, found)?);
             Ok::<_, StorageError>(())
         })?;
@@ -153,8 +166,12 @@ impl Db {
         let exemplars = std::mem::take(&mut extras.exemplars);
         writer.write_exemplars(exemplars.into_iter().map(Ok::<_, StorageError>))?;
         writer.write_metadata(extras.metadata.iter().map(|(name, m)| (name.as_str(), m)))?;
-        let meta = writer.finish(BlockMeta::of_head(id, range.start, range.end + 1))?;
-        tracing::info!(tenant = %tenant.head.tenant, block = %id, series, samples = meta.stats.num_samples, start = range.start, "head range cut");
+        let mut meta = BlockMeta::of_head(id, range.start, range.end + 1);
+        if !cut.in_order {
+            meta.compaction.hints = vec![FROM_OUT_OF_ORDER.to_owned()];
+        }
+        let meta = writer.finish(meta)?;
+        tracing::info!(tenant = %tenant.head.tenant, block = %id, series, samples = meta.stats.num_samples, start = range.start, in_order = cut.in_order, "head range cut");
         Ok(Some((Block::open(&*self.shared.disk, &dir)?, extras)))
     }
 
@@ -208,7 +225,7 @@ pub(super) fn write_series(
 
 impl Shared {
     /// From here on queries read the range in the block.
-    fn hide(&self, tenant: &Tenant, range: TimeRange, block: Option<Block>, state: &mut CutState) {
+    fn hide(&self, tenant: &Tenant, gone: Cut, block: Option<Block>, state: &mut CutState) {
         let view = tenant.view.read().clone();
         let mut blocks: Vec<Block> = view.blocks.to_vec();
         // One that was adopted from a commit in doubt is there already.
@@ -218,10 +235,16 @@ impl Shared {
         self.hide_in(tenant, &mut blocks, &mut missing);
         let mut view = tenant.view.write();
         let mut cut = view.head.cut.to_vec();
-        add_range(&mut cut, range);
-        let old = std::mem::replace(&mut view.head, HeadView { cut: cut.into(), ..HeadView::default() });
+        if gone.in_order {
+            add_range(&mut cut, gone.range);
+        }
+        let late_cut = view.head.late_cut.iter().chain(&gone.late).copied().collect();
+        let hidden = HeadView { cut: cut.into(), late_cut, ..HeadView::default() };
+        let old = std::mem::replace(&mut view.head, hidden);
+        tenant.head.late_in_block(&gone.late);
+        self.metrics.late_ranges_cut.add(gone.late.len() as u64);
         state.readers.push(old.pin);
-        state.hidden.push(range);
+        state.hidden.push(gone);
         view.blocks = blocks.into();
         view.missing = missing.into();
     }
@@ -231,10 +254,13 @@ impl Shared {
         if state.hidden.is_empty() || !state.readers.is_empty() {
             return Ok(());
         }
-        let mut ranges = Vec::new();
-        state.hidden.drain(..).for_each(|range| add_range(&mut ranges, range));
+        let gone = std::mem::take(&mut state.hidden);
         let cut = tenant.view.read().head.cut.clone();
-        tenant.head.forget(&*self.disk, &self.head_dir(&tenant.head.tenant), &ranges, &cut)
+        let forgotten = tenant.head.forget(&*self.disk, &self.head_dir(&tenant.head.tenant), &gone, &cut);
+        // The ids stand for nothing now. Readers of the old view may stay.
+        let mut view = tenant.view.write();
+        view.head.late_cut = state.hidden.iter().flat_map(|cut| cut.late.iter().copied()).collect();
+        forgotten
     }
 }
 

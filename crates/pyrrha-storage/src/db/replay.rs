@@ -104,7 +104,7 @@ impl Replayed {
             *series = self.refs.get(*series as usize).copied().unwrap_or(UNKNOWN);
         };
         batch.refs.iter_mut().for_each(head_ref);
-        batch.histograms.iter_mut().for_each(|h| head_ref(&mut h.series));
+        batch.histograms.iter_mut().chain(&mut batch.late).for_each(|h| head_ref(&mut h.series));
         batch.exemplars.iter_mut().for_each(|(series, _)| head_ref(series));
         for hidden in batch.deletes.iter_mut().filter_map(LogDelete::hidden_mut) {
             hidden.iter_mut().for_each(|(series, _)| head_ref(series));

@@ -133,12 +133,12 @@ impl Db {
         home: &Path,
         change: &mut Change,
     ) -> Result<(), StorageError> {
-        for (range, times) in tenant.head.shown_ranges(&view.head) {
+        for (cut, times) in tenant.head.shown(&view.head) {
             let id = BlockId::new(&*self.shared.clock);
             let dir = home.join(id.to_string());
             let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
             let mut series = 0u64;
-            tenant.head.visit_range(range, |labels, mut found| {
+            tenant.head.visit_cut(&cut, |labels, mut found| {
                 found.entry.deleted.extend(found.undoable.drain(..).map(|(_, interval)| interval));
                 series += u64::from(write_series(&mut writer, labels, found)?);
                 Ok::<_, StorageError>(())

@@ -11,6 +11,8 @@ use pyrrha_model::{Exemplar, Histogram, Labels, Matcher, Metadata, MetricType, S
 
 use super::*;
 
+mod late;
+
 type Samples = BTreeMap<Labels, Vec<(i64, u64)>>;
 
 fn open(dir: &Path) -> Result<Db, StorageError> {

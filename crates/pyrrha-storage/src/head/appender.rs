@@ -26,6 +26,17 @@ fn is_stale(value: &Value) -> bool {
     }
 }
 
+/// Where a sample that was not refused is logged.
+#[derive(Debug, Clone, Copy)]
+enum Log {
+    /// Among the samples in order.
+    InOrder,
+    /// Among the late ones.
+    Late,
+    /// The log has it.
+    Nowhere,
+}
+
 /// Waits until a batch is durable and applied.
 pub(crate) type Pending = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
 
@@ -38,6 +49,9 @@ pub(crate) struct HeadAppender {
     batch: LogBatch,
     /// What the newest samples were before this batch, to be put back if it is dropped.
     undo: Vec<(u32, Newest)>,
+    newest_time_undo: Option<Timestamp>,
+    /// Its late samples.
+    late: Vec<(u32, Timestamp)>,
     exemplar_undo: Vec<(u32, Option<Exemplar>)>,
     metadata_undo: Vec<(String, Option<Metadata>)>,
     stats: AppendStats,
@@ -47,7 +61,7 @@ pub(crate) struct HeadAppender {
 impl HeadAppender {
     /// Opens a batch. Waits for the batch that is open.
     pub(crate) fn open(head: Arc<Head>, log: Arc<dyn CommitLog>) -> Result<Self, StoreError> {
-        let admission = head.admission.lock_arc();
+        let mut admission = head.admission.lock_arc();
         if head.draining.load(Ordering::Acquire) {
             return Err(StoreError::new(
                 ErrorKind::Unavailable,
@@ -55,19 +69,19 @@ impl HeadAppender {
             ));
         }
         let now = head.clock.now_ms();
-        let limits = Limits {
-            latest: now.saturating_add(head.config.future_limit_ms),
-            window: head.config.out_of_order_window_ms,
-            now,
-        };
+        let limits =
+            Limits { latest: now.saturating_add(head.config.future_limit_ms), window: head.window_ms, now };
+        admission.applied(head.settled.load(Ordering::Acquire));
         let batch = LogBatch::new(head.tenant.clone());
         Ok(Self {
             head,
             log,
+            newest_time_undo: admission.newest_time,
             admission,
             limits,
             batch,
             undo: Vec::new(),
+            late: Vec::new(),
             exemplar_undo: Vec::new(),
             metadata_undo: Vec::new(),
             stats: AppendStats::default(),
@@ -87,20 +101,52 @@ impl HeadAppender {
             .ok_or_else(|| Refused::InvalidLabels(format!("unknown series reference {}", series.0)))
     }
 
-    /// Whether the sample has to be logged. A repetition of a sample that still waits for the log
-    /// is logged too: the batch it repeats may fail.
-    fn admit(&mut self, series: u32, t: Timestamp, value: u64) -> Result<bool, Refused> {
+    /// How the sample has to be logged. A repetition of a sample that still waits for the log is
+    /// logged too: the batch it repeats may fail.
+    fn admit(&mut self, series: u32, t: Timestamp, value: u64) -> Result<Log, Refused> {
         let before = self.admission.newest[series as usize];
         match self.admission.admit(series, t, value, &self.limits) {
             Ok(Admitted::New) => {
                 self.undo.push((series, before));
-                Ok(true)
+                Ok(Log::InOrder)
             }
-            Ok(Admitted::Repeated) => {
-                self.head.metrics.repeated.add(1);
-                Ok(self.head.in_flight.load(Ordering::Acquire) > 0)
-            }
+            Ok(Admitted::Repeated) => Ok(self.repeated(Log::InOrder)),
+            Ok(Admitted::Late) => self.admit_late(series, t, value),
             Err(refused) => Err(self.refuse(refused)),
+        }
+    }
+
+    /// Admits a late sample if its time is free: the first acknowledged value stays.
+    fn admit_late(&mut self, series: u32, t: Timestamp, value: u64) -> Result<Log, Refused> {
+        let stored = self.admission.admitted_at(series, t, &self.undo);
+        match stored.or_else(|| self.head.data.read().stored_at(series, t)) {
+            None => {
+                self.admission.add_late(series, t, value);
+                self.late.push((series, t));
+                Ok(Log::Late)
+            }
+            Some(stored) if stored == value => Ok(self.repeated(Log::Late)),
+            Some(_) => Err(self.refuse(Refused::Duplicate)),
+        }
+    }
+
+    fn repeated(&self, log: Log) -> Log {
+        self.head.metrics.repeated.add(1);
+        if self.head.in_flight.load(Ordering::Acquire) > 0 { log } else { Log::Nowhere }
+    }
+
+    fn push_float(&mut self, series: u32, start: Timestamp, t: Timestamp, v: f64) {
+        if start != 0 && self.batch.starts.is_empty() {
+            self.batch.starts.resize(self.batch.refs.len(), 0);
+        }
+        if start != 0 || !self.batch.starts.is_empty() {
+            self.batch.starts.push(start);
+        }
+        self.batch.refs.push(series);
+        self.batch.times.push(t);
+        self.batch.values.push(v);
+        if !self.admission.histograms.is_empty() {
+            self.admission.histograms.remove(&series);
         }
     }
 
@@ -108,6 +154,10 @@ impl HeadAppender {
         for (series, before) in self.undo.drain(..).rev() {
             self.admission.newest[series as usize] = before;
         }
+        for (series, t) in self.late.drain(..) {
+            self.admission.remove_late(series, t);
+        }
+        self.admission.newest_time = self.newest_time_undo;
         for (series, before) in self.exemplar_undo.drain(..).rev() {
             self.admission.exemplars.restore(series, before);
         }
@@ -145,19 +195,10 @@ impl Appender for HeadAppender {
             }
         }
         let series = self.index(series)?;
-        if self.admit(series, t, v.to_bits())? {
-            if start != 0 && self.batch.starts.is_empty() {
-                self.batch.starts.resize(self.batch.refs.len(), 0);
-            }
-            if start != 0 || !self.batch.starts.is_empty() {
-                self.batch.starts.push(start);
-            }
-            self.batch.refs.push(series);
-            self.batch.times.push(t);
-            self.batch.values.push(v);
-            if !self.admission.histograms.is_empty() {
-                self.admission.histograms.remove(&series);
-            }
+        match self.admit(series, t, v.to_bits())? {
+            Log::InOrder => self.push_float(series, start, t, v),
+            Log::Late => self.batch.late.push(LogHistogram { series, t, start, value: Value::Float(v) }),
+            Log::Nowhere => {}
         }
         self.stats.samples += 1;
         Ok(())
@@ -179,9 +220,13 @@ impl Appender for HeadAppender {
         if !is_stale(&value) {
             validate::check(&value).map_err(|text| self.refuse(Refused::InvalidHistogram(text)))?;
         }
-        if self.admit(series, t, validate::fingerprint(&value))? {
-            self.batch.histograms.push(LogHistogram { series, t, start, value });
-            self.admission.histograms.insert(series, kind);
+        match self.admit(series, t, validate::fingerprint(&value))? {
+            Log::InOrder => {
+                self.batch.histograms.push(LogHistogram { series, t, start, value });
+                self.admission.histograms.insert(series, kind);
+            }
+            Log::Late => self.batch.late.push(LogHistogram { series, t, start, value }),
+            Log::Nowhere => {}
         }
         self.stats.histograms += 1;
         Ok(())
@@ -218,18 +263,14 @@ impl Appender for HeadAppender {
         }
         let tenant = self.head.tenant.clone();
         let batch = std::mem::replace(&mut self.batch, LogBatch::new(tenant));
-        self.head.in_flight.fetch_add(1, Ordering::AcqRel);
         let unjudged = self.head.recovery.submitted();
-        let pending = match self.log.submit(batch) {
-            Ok(pending) => pending,
-            Err(error) => {
-                if unjudged {
-                    self.head.recovery.withdrawn();
-                }
-                self.head.in_flight.fetch_sub(1, Ordering::AcqRel);
-                return Err(error);
+        let (number, pending) = self.head.enqueue(batch, &*self.log).inspect_err(|_| {
+            if unjudged {
+                self.head.recovery.withdrawn();
             }
-        };
+        })?;
+        let (before, late) = (std::mem::take(&mut self.undo), std::mem::take(&mut self.late));
+        self.admission.submitted(number, before, late);
         self.submitted = true;
         // The lock goes before the wait, so that other batches join the same group.
         drop(self);

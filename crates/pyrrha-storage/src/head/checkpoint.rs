@@ -16,7 +16,8 @@ use pyrrha_model::contract::DeleteId;
 use pyrrha_model::{ChunkEncoding, Exemplar, LabelsBuilder, Metadata, MetricType, TimeRange, Timestamp};
 
 use super::admission::{Newest, is_cut};
-use super::chunk_store::{Place, SegmentFile, file_name};
+use super::checkpoint_late::{LATE_RANGE, LATE_SERIES, NEWEST};
+use super::chunk_store::{Place, SegmentFile, Shelf, file_name};
 use super::data::{HeadData, RangeInfo};
 use super::exemplars::RingItem;
 use super::sealed::{NONE, Sealed};
@@ -42,15 +43,15 @@ const EXEMPLARS: u32 = 7;
 const DELETES: u32 = 9;
 
 /// Series in one section, captured under one hold of the lock.
-const SLICE: usize = 1024;
+pub(super) const SLICE: usize = 1024;
 /// Bytes of symbols in one section, about.
 const SYMBOL_BYTES: usize = 1 << 20;
 /// Where a sealed chunk is: in a file, or in the checkpoint.
 const IN_FILE: u8 = 0;
 const INLINE: u8 = 1;
 
-/// Lengths of head chunk files, as far as they are synced, with the starts of their ranges.
-pub(crate) type SyncedFiles = BTreeMap<u32, (Timestamp, u32)>;
+/// Lengths of head chunk files, as far as they are synced, with what is in them.
+pub(crate) type SyncedFiles = BTreeMap<u32, (Shelf, u32)>;
 
 /// Series as a checkpoint numbers them.
 struct Numbers {
@@ -65,15 +66,15 @@ impl Head {
     /// Makes all chunks that are sealed by now durable in files.
     pub(crate) fn sync_chunks(&self, disk: &dyn Disk, dir: &Path) -> io::Result<SyncedFiles> {
         self.write_chunks(disk, dir, true)?;
-        let files: Vec<(u32, Timestamp, u32, Option<Arc<SegmentFile>>)> = {
+        let files: Vec<(u32, Shelf, u32, Option<Arc<SegmentFile>>)> = {
             let data = self.data.read();
-            data.store.segments().map(|(n, start, len, file)| (n, start, len, file.cloned())).collect()
+            data.store.segments().map(|(n, shelf, len, file)| (n, shelf, len, file.cloned())).collect()
         };
         let mut synced = SyncedFiles::new();
-        for (number, start, len, file) in files {
+        for (number, shelf, len, file) in files {
             // Files of earlier runs were synced by them.
             if len > 0 && file.is_none_or(|file| file.sync()) {
-                synced.insert(number, (start, len));
+                synced.insert(number, (shelf, len));
             }
         }
         disk.sync_dir(dir)?;
@@ -89,10 +90,11 @@ impl Head {
         out.section(TENANT, self.tenant.as_str().as_bytes())?;
         let bound = self.write_symbols(out)?;
         let mut buffer = Vec::new();
-        put_uvarint(&mut buffer, synced.len() as u64);
-        for (&number, &(start, len)) in synced {
+        let in_order = || synced.iter().filter(|(_, (shelf, _))| shelf.late == 0);
+        put_uvarint(&mut buffer, in_order().count() as u64);
+        for (&number, &(shelf, len)) in in_order() {
             put_uvarint(&mut buffer, number.into());
-            put_varint(&mut buffer, start);
+            put_varint(&mut buffer, shelf.start);
             put_uvarint(&mut buffer, len.into());
         }
         out.section(FILES, &buffer)?;
@@ -109,6 +111,7 @@ impl Head {
             self.put_series(&mut buffer, first..bound.min(first + SLICE), synced, &mut numbers);
             out.section(SERIES, &buffer)?;
         }
+        self.write_late(out, synced, &numbers.of)?;
         self.write_extras(out, &numbers.of)?;
         buffer.clear();
         self.put_deletes(&mut buffer, &numbers.of);
@@ -173,8 +176,10 @@ impl Head {
         for series in series {
             let (names, values) = directory.ids(series as u32);
             let hot = &data.hot[series];
-            let bare = hot.newest.t == Timestamp::MIN && !numbers.with_exemplars.contains(series as u32);
-            if names.is_empty() || bare {
+            let wanted = hot.newest.t != Timestamp::MIN
+                || numbers.with_exemplars.contains(series as u32)
+                || data.late.has(series as u32);
+            if names.is_empty() || !wanted {
                 continue;
             }
             put_uvarint(out, names.len() as u64);
@@ -235,22 +240,7 @@ impl HeadData {
             index = sealed.before;
         }
         put_uvarint(out, list.len() as u64);
-        for sealed in list.into_iter().rev() {
-            put_varint(out, sealed.min_time);
-            put_uvarint(out, sealed.span.into());
-            out.push(sealed.encoding);
-            let Place { segment, offset, len } = sealed.place;
-            if synced.get(&segment).is_some_and(|&(_, end)| offset + len <= end) {
-                out.push(IN_FILE);
-                put_uvarint(out, segment.into());
-                put_uvarint(out, offset.into());
-                put_uvarint(out, len.into());
-            } else {
-                out.push(INLINE);
-                // A chunk that does not read back stays one: it is reported when it is asked for.
-                put_bytes(out, &self.store.read(sealed.place, sealed.encoding()).unwrap_or_default());
-            }
-        }
+        list.into_iter().rev().for_each(|sealed| self.put_sealed(out, sealed, synced));
         match self.open_chunk(hot, self.open_count(hot)) {
             Some((encoding, chunk)) => {
                 out.push(encoding as u8);
@@ -262,11 +252,31 @@ impl HeadData {
     }
 }
 
+impl HeadData {
+    /// A sealed chunk: a place in a file, or the chunk itself.
+    pub(super) fn put_sealed(&self, out: &mut Vec<u8>, sealed: &Sealed, synced: &SyncedFiles) {
+        put_varint(out, sealed.min_time);
+        put_uvarint(out, sealed.span.into());
+        out.push(sealed.encoding);
+        let Place { segment, offset, len } = sealed.place;
+        if synced.get(&segment).is_some_and(|&(_, end)| offset + len <= end) {
+            out.push(IN_FILE);
+            put_uvarint(out, segment.into());
+            put_uvarint(out, offset.into());
+            put_uvarint(out, len.into());
+        } else {
+            out.push(INLINE);
+            // A chunk that does not read back stays one: it is reported when it is asked for.
+            put_bytes(out, &self.store.read(sealed.place, sealed.encoding()).unwrap_or_default());
+        }
+    }
+}
+
 fn put_text(out: &mut Vec<u8>, text: &str) {
     put_bytes(out, text.as_bytes());
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_uvarint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
@@ -275,20 +285,29 @@ fn take_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, DecodeError> {
     std::str::from_utf8(take_length_prefixed(input)?).map_err(|_| MALFORMED)
 }
 
-const MALFORMED: DecodeError = DecodeError::Malformed { part: "head checkpoint" };
+pub(super) const MALFORMED: DecodeError = DecodeError::Malformed { part: "head checkpoint" };
 
 /// Fills a head from the sections of a checkpoint.
 pub(crate) struct HeadRestorer<'a> {
-    head: &'a Head,
+    pub(super) head: &'a Head,
     disk: &'a dyn Disk,
     dir: &'a Path,
     /// Symbol ids of the checkpoint as ids of the head.
     symbols: Vec<u32>,
     /// Series of the checkpoint as references of the head.
-    series: Vec<u32>,
+    pub(super) series: Vec<u32>,
+    /// The late range whose series come.
+    pub(super) late: Option<u64>,
 }
 
 /// A sealed chunk of the checkpoint.
+pub(super) struct SealedChunk<'a> {
+    pub(super) min_time: Timestamp,
+    pub(super) span: u32,
+    pub(super) encoding: ChunkEncoding,
+    stored: Stored<'a>,
+}
+
 enum Stored<'a> {
     File(Place),
     Inline(&'a [u8]),
@@ -296,7 +315,7 @@ enum Stored<'a> {
 
 impl<'a> HeadRestorer<'a> {
     pub(crate) fn new(head: &'a Head, disk: &'a dyn Disk, dir: &'a Path) -> Self {
-        Self { head, disk, dir, symbols: Vec::new(), series: Vec::new() }
+        Self { head, disk, dir, symbols: Vec::new(), series: Vec::new(), late: None }
     }
 
     /// Takes a section after [`TENANT`]. After an error the head is of no use.
@@ -309,6 +328,9 @@ impl<'a> HeadRestorer<'a> {
             METADATA => self.take_metadata(payload),
             EXEMPLARS => self.take_exemplars(payload),
             DELETES => self.take_deletes(payload),
+            LATE_RANGE => self.take_late_range(payload),
+            LATE_SERIES => self.take_late_series(payload),
+            NEWEST => self.take_newest(payload),
             _ => Err(MALFORMED),
         }
     }
@@ -328,15 +350,19 @@ impl<'a> HeadRestorer<'a> {
             let number = take_uvarint32(&mut input)?;
             let start = take_varint(&mut input)?;
             let len = take_uvarint32(&mut input)? as usize;
-            if is_cut(&cut, start) {
-                continue;
+            if !is_cut(&cut, start) {
+                self.adopt(number, Shelf::in_order(start), len)?;
             }
-            let mapped = self.disk.map(&self.dir.join(file_name(number, start))).unwrap_or_default();
-            if mapped.len() < len {
-                return Err(DecodeError::Truncated { part: "head chunk file" });
-            }
-            self.head.data.write().store.adopt(number, start, mapped.slice(..len));
         }
+        Ok(())
+    }
+
+    pub(super) fn adopt(&self, number: u32, shelf: Shelf, len: usize) -> Result<(), DecodeError> {
+        let mapped = self.disk.map(&self.dir.join(file_name(number, shelf))).unwrap_or_default();
+        if mapped.len() < len {
+            return Err(DecodeError::Truncated { part: "head chunk file" });
+        }
+        self.head.data.write().store.adopt(number, shelf, mapped.slice(..len));
         Ok(())
     }
 
@@ -455,34 +481,51 @@ fn metric_type(byte: u8) -> MetricType {
     TYPES.into_iter().find(|t| *t as u8 == byte).unwrap_or_default()
 }
 
+/// Reads what [`HeadData::put_sealed`] wrote.
+pub(super) fn take_sealed<'a>(input: &mut &'a [u8]) -> Result<SealedChunk<'a>, DecodeError> {
+    let min_time = take_varint(input)?;
+    let span = take_uvarint32(input)?;
+    let encoding = ChunkEncoding::from_byte(take_u8(input)?).ok_or(MALFORMED)?;
+    let stored = match take_u8(input)? {
+        IN_FILE => Stored::File(Place {
+            segment: take_uvarint32(input)?,
+            offset: take_uvarint32(input)?,
+            len: take_uvarint32(input)?,
+        }),
+        INLINE => Stored::Inline(take_length_prefixed(input)?),
+        _ => return Err(MALFORMED),
+    };
+    Ok(SealedChunk { min_time, span, encoding, stored })
+}
+
 impl HeadData {
+    /// The chunk as one of this head; its list is the caller's.
+    pub(super) fn restore_sealed(
+        &mut self,
+        chunk: &SealedChunk<'_>,
+        shelf: Shelf,
+    ) -> Result<Sealed, DecodeError> {
+        let &SealedChunk { min_time, span, encoding, ref stored } = chunk;
+        if i64::from(span) >= self.rules.range_ms || min_time.unsigned_abs() > 1 << 61 {
+            return Err(MALFORMED);
+        }
+        let place = match stored {
+            Stored::File(place) => *place,
+            Stored::Inline(chunk) => self.store.append(shelf, encoding, chunk),
+        };
+        Ok(Sealed { min_time, span, place, before: NONE, encoding: encoding as u8 })
+    }
+
     fn take_chunks(&mut self, input: &mut &[u8], series: u32, cut: &[TimeRange]) -> Result<(), DecodeError> {
         for _ in 0..take_count(input, 5)? {
-            let min_time = take_varint(input)?;
-            let span = take_uvarint32(input)?;
-            let encoding = ChunkEncoding::from_byte(take_u8(input)?).ok_or(MALFORMED)?;
-            let stored = match take_u8(input)? {
-                IN_FILE => Stored::File(Place {
-                    segment: take_uvarint32(input)?,
-                    offset: take_uvarint32(input)?,
-                    len: take_uvarint32(input)?,
-                }),
-                INLINE => Stored::Inline(take_length_prefixed(input)?),
-                _ => return Err(MALFORMED),
-            };
-            if is_cut(cut, min_time) {
+            let chunk = take_sealed(input)?;
+            if is_cut(cut, chunk.min_time) {
                 continue;
             }
-            if i64::from(span) >= self.rules.range_ms || min_time.unsigned_abs() > 1 << 61 {
-                return Err(MALFORMED);
-            }
-            let place = match stored {
-                Stored::File(place) => place,
-                Stored::Inline(chunk) => self.store.append(self.rules.range_start(min_time), encoding, chunk),
-            };
+            let sealed =
+                self.restore_sealed(&chunk, Shelf::in_order(self.rules.range_start(chunk.min_time)))?;
             let before = self.hot[series as usize].tail;
-            let sealed = Sealed { min_time, span, place, before, encoding: encoding as u8 };
-            self.hot[series as usize].tail = self.sealed.push(sealed);
+            self.hot[series as usize].tail = self.sealed.push(Sealed { before, ..sealed });
         }
         let encoding = take_u8(input)?;
         if encoding == 0 {

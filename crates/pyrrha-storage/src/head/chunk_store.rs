@@ -19,9 +19,29 @@ pub(crate) const FILE_HEADER: [u8; 8] = *b"PYHC\0\0\0\x01";
 /// Bytes before a chunk in its record: length, encoding, three zeros, CRC-32C.
 pub(crate) const RECORD_HEADER: usize = 12;
 const PAGE: usize = 64 << 10;
+/// Ends of file names, by what is on the shelf.
+const IN_ORDER: &str = ".chunks";
+const LATE: &str = ".late";
 const FILE_LIMIT: u32 = 128 << 20;
 /// Files are allocated at least so far ahead, and by their length up to the most.
 const ALLOCATE: (u64, u64) = (64 << 10, 8 << 20);
+
+/// Which chunks share a segment: those of one block range that came in order, or those of one late
+/// range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Shelf {
+    /// Start of the block range.
+    pub(crate) start: Timestamp,
+    /// Id of the late range; 0: in order.
+    pub(crate) late: u64,
+}
+
+impl Shelf {
+    /// Of chunks that came in order.
+    pub(crate) fn in_order(start: Timestamp) -> Self {
+        Self { start, late: 0 }
+    }
+}
 
 /// Where a sealed chunk is: segment number, offset of its bytes, their length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,10 +51,10 @@ pub(crate) struct Place {
     pub(crate) len: u32,
 }
 
-/// The chunks of one range, in one file.
+/// Chunks of one shelf, in one file.
 #[derive(Debug)]
 struct Segment {
-    range_start: Timestamp,
+    shelf: Shelf,
     /// The file's content as far as it is written.
     mapped: Bytes,
     /// Full pages with their offsets that are not in the file yet.
@@ -57,7 +77,7 @@ pub(crate) struct SegmentFile {
 /// Bytes of a segment that wait for its file.
 pub(crate) struct Unwritten {
     segment: u32,
-    range_start: Timestamp,
+    shelf: Shelf,
     file: Option<Arc<SegmentFile>>,
     from: u32,
     pages: Vec<(u32, Bytes)>,
@@ -75,8 +95,8 @@ pub(crate) struct Written {
 pub(crate) struct ChunkStore {
     segments: BTreeMap<u32, Segment>,
     next: u32,
-    /// The segment that takes the chunks of a range.
-    open: BTreeMap<Timestamp, u32>,
+    /// The segment that takes the chunks of a shelf.
+    open: BTreeMap<Shelf, u32>,
 }
 
 /// A chunk could not be read back.
@@ -84,9 +104,9 @@ pub(crate) struct ChunkStore {
 pub(crate) struct Damaged;
 
 impl ChunkStore {
-    /// Stores a chunk of the range that starts at `range_start`.
-    pub(crate) fn append(&mut self, range_start: Timestamp, encoding: ChunkEncoding, chunk: &[u8]) -> Place {
-        let number = self.segment_for(range_start, chunk.len());
+    /// Stores a chunk on a shelf.
+    pub(crate) fn append(&mut self, shelf: Shelf, encoding: ChunkEncoding, chunk: &[u8]) -> Place {
+        let number = self.segment_for(shelf, chunk.len());
         let segment = self.segments.get_mut(&number).expect("segment_for returns a segment that exists");
         if segment.page.len() + chunk.len() + RECORD_HEADER > PAGE {
             segment.close_page();
@@ -101,22 +121,22 @@ impl ChunkStore {
         Place { segment: number, offset, len: chunk.len() as u32 }
     }
 
-    fn segment_for(&mut self, range_start: Timestamp, len: usize) -> u32 {
-        if let Some(&number) = self.open.get(&range_start)
+    fn segment_for(&mut self, shelf: Shelf, len: usize) -> u32 {
+        if let Some(&number) = self.open.get(&shelf)
             && self.segments.get(&number).is_some_and(|s| (s.end() as usize) + len < FILE_LIMIT as usize)
         {
             return number;
         }
         let number = self.next;
         self.next += 1;
-        self.open.insert(range_start, number);
-        self.segments.insert(number, Segment::new(range_start));
+        self.open.insert(shelf, number);
+        self.segments.insert(number, Segment::new(shelf));
         number
     }
 
     /// Adds a file that an earlier run wrote, under its number.
-    pub(crate) fn adopt(&mut self, number: u32, range_start: Timestamp, mapped: Bytes) {
-        let mut segment = Segment::new(range_start);
+    pub(crate) fn adopt(&mut self, number: u32, shelf: Shelf, mapped: Bytes) {
+        let mut segment = Segment::new(shelf);
         segment.page.clear();
         segment.page_offset = u32::try_from(mapped.len()).unwrap_or(u32::MAX);
         segment.mapped = mapped;
@@ -160,7 +180,7 @@ impl ChunkStore {
             if !segment.pages.is_empty() {
                 found.push(Unwritten {
                     segment: number,
-                    range_start: segment.range_start,
+                    shelf: segment.shelf,
                     file: segment.file.clone(),
                     from: segment.mapped.len() as u32,
                     pages: segment.pages.clone(),
@@ -180,24 +200,17 @@ impl ChunkStore {
         }
     }
 
-    /// Segments as (number, start of their range, bytes in the file, the file if this run wrote
-    /// it).
-    pub(crate) fn segments(
-        &self,
-    ) -> impl Iterator<Item = (u32, Timestamp, u32, Option<&Arc<SegmentFile>>)> + '_ {
-        self.segments.iter().map(|(&n, s)| (n, s.range_start, s.mapped.len() as u32, s.file.as_ref()))
+    /// Segments as (number, shelf, bytes in the file, the file if this run wrote it).
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, Shelf, u32, Option<&Arc<SegmentFile>>)> + '_ {
+        self.segments.iter().map(|(&n, s)| (n, s.shelf, s.mapped.len() as u32, s.file.as_ref()))
     }
 
-    /// Forgets the segments of ranges for which `gone` is true, and returns their numbers and
-    /// range starts: their files can be removed.
-    pub(crate) fn remove(&mut self, gone: impl Fn(Timestamp) -> bool) -> Vec<(u32, Timestamp)> {
-        self.open.retain(|&start, _| !gone(start));
-        let dead: Vec<(u32, Timestamp)> = self
-            .segments
-            .iter()
-            .filter(|(_, s)| gone(s.range_start))
-            .map(|(&n, s)| (n, s.range_start))
-            .collect();
+    /// Forgets the segments of shelves for which `gone` is true, and returns their numbers and
+    /// shelves: their files can be removed.
+    pub(crate) fn remove(&mut self, gone: impl Fn(Shelf) -> bool) -> Vec<(u32, Shelf)> {
+        self.open.retain(|&shelf, _| !gone(shelf));
+        let dead: Vec<(u32, Shelf)> =
+            self.segments.iter().filter(|(_, s)| gone(s.shelf)).map(|(&n, s)| (n, s.shelf)).collect();
         dead.iter().for_each(|(number, _)| drop(self.segments.remove(number)));
         dead
     }
@@ -212,9 +225,9 @@ impl ChunkStore {
 }
 
 impl Segment {
-    fn new(range_start: Timestamp) -> Self {
+    fn new(shelf: Shelf) -> Self {
         Self {
-            range_start,
+            shelf,
             mapped: Bytes::new(),
             pages: Vec::new(),
             page: FILE_HEADER.to_vec(),
@@ -303,7 +316,7 @@ impl Unwritten {
         let file = match self.file {
             Some(file) => file,
             None => {
-                let path = dir.join(file_name(self.segment, self.range_start));
+                let path = dir.join(file_name(self.segment, self.shelf));
                 let file = disk.create_new(&path)?;
                 Arc::new(SegmentFile { path, file, failed: AtomicBool::new(false) })
             }
@@ -330,13 +343,15 @@ impl Unwritten {
 }
 
 /// Name of a head chunk file.
-pub(crate) fn file_name(segment: u32, range_start: Timestamp) -> String {
-    format!("{segment:08}-{range_start}.chunks")
+pub(crate) fn file_name(segment: u32, shelf: Shelf) -> String {
+    let suffix = if shelf.late == 0 { IN_ORDER } else { LATE };
+    format!("{segment:08}-{}{suffix}", shelf.start)
 }
 
 /// Segment number and range start of a head chunk file's name.
 pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Timestamp)> {
-    let (segment, start) = name.strip_suffix(".chunks")?.split_once('-')?;
+    let rest = name.strip_suffix(IN_ORDER).or_else(|| name.strip_suffix(LATE))?;
+    let (segment, start) = rest.split_once('-')?;
     Some((segment.parse().ok()?, start.parse().ok()?))
 }
 
@@ -353,8 +368,8 @@ mod tests {
         let chunk = |i: usize| vec![i as u8; 10 + i % 500];
         let mut places = Vec::new();
         for i in 0..3000 {
-            let start = if i % 2 == 0 { 0 } else { -7200 };
-            places.push(store.append(start, ChunkEncoding::Xor, &chunk(i)));
+            let shelf = Shelf { start: 0, late: i as u64 % 2 };
+            places.push(store.append(shelf, ChunkEncoding::Xor, &chunk(i)));
             if i % 1000 == 999 {
                 for unwritten in store.unwritten(i == 1999) {
                     let written = unwritten.write(&OsDisk, dir.path()).expect("write");
@@ -372,9 +387,12 @@ mod tests {
         let at = u64::from(places[0].offset);
         file.file.write_at(at, &[99]).expect("write");
         assert_eq!(store.read(places[0], ChunkEncoding::Xor), Err(Damaged));
-        assert_eq!(store.remove(|start| start == 0).len(), 1);
+        assert_eq!(store.remove(|shelf| shelf.late == 0).len(), 1);
         assert_eq!(store.read(places[2], ChunkEncoding::Xor), Err(Damaged));
         assert!(store.read(places[1], ChunkEncoding::Xor).is_ok());
-        assert_eq!(parse_file_name(&file_name(3, -7200)), Some((3, -7200)));
+        let shelf = Shelf::in_order(-7200);
+        assert_eq!(parse_file_name(&file_name(3, shelf)), Some((3, -7200)));
+        assert_ne!(file_name(3, shelf), file_name(3, Shelf { late: 7, ..shelf }));
+        assert_eq!(parse_file_name(&file_name(3, Shelf { late: 7, ..shelf })), Some((3, -7200)));
     }
 }

@@ -1,30 +1,46 @@
 //! What leaves a head: ranges that become blocks, and series that have nothing left.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pyrrha_encoding::{decode_stored, encode_series};
 use pyrrha_env::Disk;
 use pyrrha_index::RoaringBitmap;
 use pyrrha_model::contract::{ChunkRef, DeleteId, QueryContext, SeriesEntry};
 use pyrrha_model::{Labels, StoreError, TimeRange, Timestamp};
 use smallvec::SmallVec;
 
-use super::admission::is_cut;
+use super::admission::{add_range, is_cut};
 use super::chunk_store::file_name;
-use super::data::{HeadData, Open};
+use super::data::{HeadData, Open, RangeInfo};
 use super::deletes::Intervals;
+use super::late::LateRange;
 use super::sealed::NONE;
 use super::select::HeadView;
-use super::{Head, Newest};
+use super::{Head, Newest, admit_newest_late};
 use crate::wal::LogPosition;
 
 /// Series that are sealed or pruned under one hold of the lock.
 const SLICE: usize = 2048;
+/// Late samples of a range that become a block as soon as no more come.
+const MANY_LATE: u64 = 100_000;
 /// How often a removal looks whether the log has settled what was submitted, and how long apart.
 const SETTLE_TRIES: usize = 200;
 const SETTLE_WAIT: Duration = Duration::from_millis(1);
+
+/// What of a head becomes a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// A block range.
+    pub(crate) range: TimeRange,
+    /// Whether the samples in order go with the late ones: the range has not been cut before.
+    pub(crate) in_order: bool,
+    /// Ids of the late ranges that go; known once they are closed.
+    pub(crate) late: Vec<u64>,
+}
 
 /// A series as a cut finds it.
 #[derive(Debug)]
@@ -52,17 +68,34 @@ impl HeadData {
 }
 
 impl Head {
-    /// The oldest range that is not `hidden` and may be cut: newer data lies half a range beyond its
-    /// end and nothing has come for it of late, or nothing has come for it for long and it is as old
-    /// by the wall clock. Under pressure (the head keeps too much of the log, or the disk is full)
-    /// newer data beyond its end is enough, or its age.
-    pub(crate) fn cuttable(&self, hidden: &[TimeRange], pressed: bool) -> Option<TimeRange> {
+    /// What may be cut: the oldest range that is not `hidden`, if newer data lies half a range beyond
+    /// its end and nothing has come for it of late, or nothing has come for it for long and it is as
+    /// old by the wall clock. Under pressure (the head keeps too much of the log, or the disk is full)
+    /// newer data beyond its end is enough, or its age. Else late samples of a range that is hidden.
+    pub(crate) fn cuttable(&self, hidden: &[TimeRange], pressed: bool) -> Option<Cut> {
+        let range_ms = self.data.read().rules.range_ms;
+        let cut = |start, in_order| Cut {
+            range: TimeRange::new(start, start + range_ms - 1),
+            in_order,
+            late: Vec::new(),
+        };
+        let in_order = self.cuttable_in_order(hidden, pressed).map(|start| cut(start, true));
+        in_order.or_else(|| self.cuttable_late(hidden, pressed).map(|start| cut(start, false)))
+    }
+
+    fn cuttable_in_order(&self, hidden: &[TimeRange], pressed: bool) -> Option<Timestamp> {
         let (now, wall) = (self.clock.monotonic(), self.clock.now_ms());
         let data = self.data.read();
-        let ranges = || data.ranges.iter().filter(|(start, _)| !is_cut(hidden, **start));
-        let newest = ranges().map(|(_, r)| r.max_time).max()?;
+        let mut ranges: BTreeMap<Timestamp, RangeInfo> = data.ranges.clone();
+        for late in data.late.iter().filter(|late| !late.in_block) {
+            let info = ranges.entry(late.start).or_insert(late.info);
+            info.max_time = info.max_time.max(late.info.max_time);
+            info.appended = info.appended.max(late.info.appended);
+        }
+        ranges.retain(|start, _| !is_cut(hidden, *start));
+        let newest = ranges.values().map(|r| r.max_time).max()?;
         let range_ms = data.rules.range_ms;
-        ranges().find_map(|(&start, info)| {
+        ranges.iter().find_map(|(&start, info)| {
             let silent = now.saturating_sub(info.appended);
             let (end, settled) =
                 (start.saturating_add(range_ms), start.saturating_add(range_ms + range_ms / 2));
@@ -72,21 +105,60 @@ impl Head {
             let old = wall >= settled;
             let idle = old && silent >= self.config.idle_cut_after;
             let may_go = passed || idle || pressed && (newest >= end || old);
-            may_go.then(|| TimeRange::new(start, start + range_ms - 1))
+            may_go.then_some(start)
         })
     }
 
-    /// The block ranges that a view shows, each with the times of its samples.
-    pub(crate) fn shown_ranges(&self, view: &HeadView) -> Vec<(TimeRange, TimeRange)> {
+    /// What a view shows, as cuts would take it, each with the times of its samples.
+    pub(crate) fn shown(&self, view: &HeadView) -> Vec<(Cut, TimeRange)> {
         let data = self.data.read();
         let range_ms = data.rules.range_ms;
-        let shown = data.ranges.iter().filter(|(start, _)| !is_cut(&view.cut, **start));
-        shown
-            .map(|(&start, info)| {
-                let range = TimeRange::new(start, start.saturating_add(range_ms - 1));
-                (range, TimeRange::new(info.min_time, info.max_time))
-            })
-            .collect()
+        let mut shown: BTreeMap<Timestamp, (Cut, TimeRange)> = BTreeMap::new();
+        let cut = |start: Timestamp, in_order| Cut {
+            range: TimeRange::new(start, start.saturating_add(range_ms - 1)),
+            in_order,
+            late: Vec::new(),
+        };
+        for (&start, info) in data.ranges.iter().filter(|(start, _)| !is_cut(&view.cut, **start)) {
+            shown.insert(start, (cut(start, true), TimeRange::new(info.min_time, info.max_time)));
+        }
+        for late in data.late.iter().filter(|late| !view.late_cut.contains(&late.id)) {
+            let (cut, times) = shown.entry(late.start).or_insert_with(|| {
+                (cut(late.start, false), TimeRange::new(late.info.min_time, late.info.max_time))
+            });
+            cut.late.push(late.id);
+            times.start = times.start.min(late.info.min_time);
+            times.end = times.end.max(late.info.max_time);
+        }
+        shown.into_values().collect()
+    }
+
+    /// Late samples of a range that has been cut make a block that overlaps another, which costs a
+    /// merge: they wait for company, but not when they are many, have waited for long, or are in the way.
+    fn cuttable_late(&self, hidden: &[TimeRange], pressed: bool) -> Option<Timestamp> {
+        let now = self.clock.monotonic();
+        let data = self.data.read();
+        let longest = Duration::from_millis(data.rules.range_ms.unsigned_abs());
+        let due = |late: &&LateRange| {
+            let quiet = now.saturating_sub(late.info.appended);
+            let many = late.info.samples >= MANY_LATE && quiet >= self.config.quiet_before_cut;
+            pressed
+                || many
+                || quiet >= self.config.idle_cut_after
+                || now.saturating_sub(late.began) >= longest
+        };
+        let waiting = data.late.iter().filter(|late| !late.in_block && is_cut(hidden, late.start));
+        waiting.filter(due).map(|late| late.start).next()
+    }
+
+    /// Lets no more samples into the late ranges of the block range, and gives their ids.
+    pub(crate) fn close_late(&self, range: TimeRange) -> Vec<u64> {
+        self.data.write().late.close(range.start)
+    }
+
+    /// Says that a live block has the samples of these late ranges.
+    pub(crate) fn late_in_block(&self, ids: &[u64]) {
+        self.data.write().late.set_in_block(ids);
     }
 
     /// Refuses samples of the range from now on. Batches submitted before may still bring some.
@@ -94,21 +166,46 @@ impl Head {
         self.admission.lock().add_cut(range);
     }
 
+    /// Counts the parts of `range` that are not cut as cut from now on, and gives them; `None`, and no
+    /// change, if the head has samples there, or may be getting some. For a block that will cover the
+    /// range: a start takes it that samples in order below a block are in it.
+    pub(crate) fn close_gaps(&self, range: TimeRange) -> Option<Vec<TimeRange>> {
+        let mut admission = self.admission.lock();
+        let gaps = gaps_in(&admission.cut, range);
+        if gaps.is_empty() {
+            return Some(gaps);
+        }
+        let data = self.data.read();
+        let range_ms = data.rules.range_ms;
+        let whole = |start: Timestamp| TimeRange::new(start, start + range_ms - 1);
+        let stored = data.ranges.keys().any(|&start| gaps.iter().any(|gap| gap.overlaps(&whole(start))));
+        if !self.is_recovered() || stored || admission.has_newest_in(&gaps) {
+            return None;
+        }
+        gaps.iter().for_each(|&gap| admission.add_cut(gap));
+        Some(gaps)
+    }
+
     /// Takes samples of the range again: its cut failed.
     pub(crate) fn accept_range(&self, still_cut: &[TimeRange]) {
-        self.admission.lock().cut = still_cut.to_vec();
+        let mut admission = self.admission.lock();
+        admission.cut = still_cut.to_vec();
+        admit_newest_late(&mut admission, &self.data.read());
     }
 
     /// The log has nothing of the head's samples before this place; `None`: nothing at all.
     pub(crate) fn logged_from(&self) -> Option<LogPosition> {
-        self.data.read().ranges.values().map(|r| r.logged_from).min()
+        let data = self.data.read();
+        let late = data.late.iter().map(|late| late.info.logged_from);
+        data.ranges.values().map(|r| r.logged_from).chain(late).min()
     }
 
     /// The same without the ranges that are `hidden`.
     pub(crate) fn pins_log_from(&self, hidden: &[TimeRange]) -> Option<LogPosition> {
         let data = self.data.read();
         let kept = data.ranges.iter().filter(|(start, _)| !is_cut(hidden, **start));
-        kept.map(|(_, range)| range.logged_from).min()
+        let late = data.late.iter().filter(|late| !late.in_block).map(|late| late.info.logged_from);
+        kept.map(|(_, range)| range.logged_from).chain(late).min()
     }
 
     /// Ends the open chunks of the range. No sample of it may be on its way.
@@ -130,11 +227,11 @@ impl Head {
         }
     }
 
-    /// Visits the series with chunks in the range, sorted by labels, with their chunks. Damaged
+    /// Visits the series with samples in the cut, sorted by labels, with chunks that do not overlap. Damaged
     /// chunks are left out; returns how many.
-    pub(crate) fn visit_range<E: From<StoreError>>(
+    pub(crate) fn visit_cut<E: From<StoreError>>(
         &self,
-        range: TimeRange,
+        cut: &Cut,
         mut visit: impl FnMut(&Labels, CutSeries) -> Result<(), E>,
     ) -> Result<usize, E> {
         let ctx = QueryContext::unlimited();
@@ -145,16 +242,28 @@ impl Head {
             let directory = self.directory.read();
             let data = self.data.read();
             for &series in slice {
-                let Some(snapshot) = data.snapshot(series, range, &view) else { continue };
                 let mut chunks = SmallVec::new();
-                data.chunks_of(&snapshot, range, &view, &mut chunks, &mut damaged);
+                if let Some(snapshot) = data.snapshot(series, cut.range, &view).filter(|_| cut.in_order) {
+                    data.chunks_of(&snapshot, cut.range, &view, &mut chunks, &mut damaged);
+                }
+                let in_order = chunks.len();
+                data.chunks_late(series, cut, &mut chunks, &mut damaged);
                 if !chunks.is_empty() {
-                    found.push((directory.labels(series), data.cut_series(series, chunks)));
+                    let late = chunks.len() > in_order;
+                    found.push((directory.labels(series), data.cut_series(series, chunks), late));
                 }
             }
+            let starts = data.rules.start_timestamps;
             drop(data);
             drop(directory);
-            for (labels, series) in found.drain(..) {
+            for (labels, mut series, late) in found.drain(..) {
+                if late {
+                    let chunks = std::mem::take(&mut series.entry.chunks);
+                    series.entry.chunks = in_time_order(chunks, starts).unwrap_or_else(|chunks| {
+                        damaged.push(cut.range);
+                        chunks
+                    });
+                }
                 visit(&labels, series)?;
             }
         }
@@ -162,26 +271,34 @@ impl Head {
         Ok(damaged.len())
     }
 
-    /// Forgets the ranges and what only they needed. No reader may be left that began before they
-    /// were hidden. Series go if all they had is in `cut`.
+    /// Forgets what was cut and what only that needed. No reader may be left that began before it
+    /// was hidden. Series go if all they had is in `cut`.
     pub(crate) fn forget(
         &self,
         disk: &dyn Disk,
         dir: &Path,
-        ranges: &[TimeRange],
+        gone: &[Cut],
         cut: &[TimeRange],
     ) -> io::Result<()> {
-        self.prune_chunks(ranges);
+        let mut ranges = Vec::new();
+        gone.iter().filter(|cut| cut.in_order).for_each(|cut| add_range(&mut ranges, cut.range));
+        let late: Vec<u64> = gone.iter().flat_map(|cut| cut.late.iter().copied()).collect();
+        self.prune_chunks(&ranges);
         let files = {
             let mut data = self.data.write();
-            data.ranges.retain(|&start, _| !is_cut(ranges, start));
-            let oldest = data.ranges.values().map(|r| r.min_time).min();
+            data.ranges.retain(|&start, _| !is_cut(&ranges, start));
+            data.forget_late(&late);
+            let left = data.ranges.values().chain(data.late.iter().map(|late| &late.info));
+            let oldest = left.map(|r| r.min_time).min();
             data.deletes.forget_before(oldest.unwrap_or(Timestamp::MAX));
-            data.store.remove(|start| is_cut(ranges, start))
+            data.store.remove(|shelf| match shelf.late {
+                0 => is_cut(&ranges, shelf.start),
+                id => late.contains(&id),
+            })
         };
         self.remove_idle_series(cut);
-        for (segment, start) in files {
-            let path = dir.join(file_name(segment, start));
+        for (segment, shelf) in files {
+            let path = dir.join(file_name(segment, shelf));
             if disk.exists(&path) {
                 disk.remove_file(&path)?;
             }
@@ -229,7 +346,7 @@ impl Head {
             let hot = &data.hot[*series as usize];
             let idle = hot.open == Open::None && hot.tail == NONE && gone(hot.newest.t);
             // An exemplar that is in no block needs the labels of its series.
-            idle && !with_exemplars.contains(*series)
+            idle && !with_exemplars.contains(*series) && !data.late.has(*series)
         };
         let dead: RoaringBitmap = directory.postings.all().iter().filter(idle).collect();
         if dead.is_empty() {
@@ -245,5 +362,61 @@ impl Head {
         admission.keys.retain(|series| !dead.contains(series));
         admission.exemplars.forget(&dead);
         self.metrics.series_removed.add(dead.len());
+    }
+}
+
+impl HeadData {
+    /// The late chunks of a series that go with the cut.
+    fn chunks_late(
+        &self,
+        series: u32,
+        cut: &Cut,
+        chunks: &mut SmallVec<[ChunkRef; 4]>,
+        damaged: &mut Vec<TimeRange>,
+    ) {
+        for range in cut.late.iter().filter_map(|&id| self.late.get(id)) {
+            if let Some(late) = range.series.get(&series) {
+                self.late_chunks(late.tail, cut.range, chunks, damaged);
+                chunks.extend(self.late_open(late));
+            }
+        }
+    }
+}
+
+/// What of `range` no one of the sorted, disjoint ranges covers.
+fn gaps_in(cut: &[TimeRange], range: TimeRange) -> Vec<TimeRange> {
+    let (mut gaps, mut start) = (Vec::new(), range.start);
+    for covered in cut.iter().filter(|covered| covered.overlaps(&range)) {
+        if covered.start > start {
+            gaps.push(TimeRange::new(start, covered.start - 1));
+        }
+        start = start.max(covered.end.saturating_add(1));
+    }
+    if start <= range.end {
+        gaps.push(TimeRange::new(start, range.end));
+    }
+    gaps
+}
+
+/// Chunks of one series as chunks that do not overlap and say what is known of counter resets. All
+/// are written anew: a late sample changes what is before the chunk after it. What does not decode
+/// is given back without the chunks that overlap others.
+fn in_time_order(
+    mut chunks: SmallVec<[ChunkRef; 4]>,
+    starts: bool,
+) -> Result<SmallVec<[ChunkRef; 4]>, SmallVec<[ChunkRef; 4]>> {
+    chunks.sort_by_key(|chunk| chunk.min_time);
+    let entry = SeriesEntry { chunks, ..SeriesEntry::default() };
+    match decode_stored(&entry, TimeRange::ALL) {
+        Ok(samples) => Ok(encode_series(&samples, starts).into()),
+        Err(_) => {
+            let mut apart: SmallVec<[ChunkRef; 4]> = SmallVec::new();
+            for chunk in entry.chunks {
+                if apart.last().is_none_or(|before| before.max_time < chunk.min_time) {
+                    apart.push(chunk);
+                }
+            }
+            Err(apart)
+        }
     }
 }

@@ -9,12 +9,12 @@ use hashbrown::{HashMap, HashSet};
 use pyrrha_encoding::DecodeError;
 use pyrrha_encoding::chunk::{ChunkBuffer, HistogramAppender, Xor2Appender, XorAppender, sample_count, xor};
 use pyrrha_model::contract::{ChunkRef, Value};
-use pyrrha_model::{ChunkEncoding, Timestamp};
+use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
 
-use super::admission::{HistogramKind, Newest};
-use super::chunk_store::{ChunkStore, Damaged};
+use super::admission::{HistogramKind, Newest, is_cut};
+use super::chunk_store::{ChunkStore, Damaged, Shelf};
 use super::deletes::HeadDeletes;
-use super::insert::Inserted;
+use super::late::{Inserted, LateRanges};
 use super::paged::Paged;
 use super::sealed::{NONE, Sealed, SealedLists};
 use super::side::{Side, set_count};
@@ -120,6 +120,10 @@ pub(crate) struct HeadData {
     pub(crate) store: ChunkStore,
     pub(crate) ranges: BTreeMap<Timestamp, RangeInfo>,
     pub(crate) deletes: HeadDeletes,
+    /// What came out of order.
+    pub(crate) late: LateRanges,
+    /// Time of the newest sample there ever was.
+    pub(crate) newest_time: Option<Timestamp>,
     pub(crate) chunks_sealed: u64,
     /// Monotonic time of the batch that is being appended.
     pub(crate) now: Duration,
@@ -155,17 +159,32 @@ impl HeadData {
             store: ChunkStore::default(),
             ranges: BTreeMap::new(),
             deletes: HeadDeletes::default(),
+            late: LateRanges::default(),
+            newest_time: None,
             chunks_sealed: 0,
             now: Duration::ZERO,
         }
     }
 
-    /// Appends what a batch has. Samples that are not newer than their series are left out.
+    /// Appends what a batch has. Samples that are not newer than their series, and are not among the
+    /// late ones, are left out.
     pub(crate) fn append_batch(&mut self, batch: &LogBatch, position: LogPosition) -> Appended {
         let mut appended = Appended::default();
+        self.append_in_order(batch, position, &mut appended);
+        for h in &batch.late {
+            let inserted = self.append_late(h.series, h.start, h.t, &h.value, position);
+            appended.count_late(inserted, &h.value);
+            if inserted == Inserted::New && !self.rules.start_timestamps {
+                appended.starts_dropped += u64::from(h.start != 0);
+            }
+        }
+        appended
+    }
+
+    fn append_in_order(&mut self, batch: &LogBatch, position: LogPosition, appended: &mut Appended) {
         if self.rules.start_timestamps || mixes_kinds(batch) {
-            self.append_in_time_order(batch, position, &mut appended);
-            return appended;
+            self.append_in_time_order(batch, position, appended);
+            return;
         }
         let skipped = self.append_floats(&batch.refs, &batch.times, &batch.values, position);
         appended.floats = batch.refs.len() as u64 - skipped;
@@ -173,7 +192,6 @@ impl HeadData {
         for h in &batch.histograms {
             appended.histograms += u64::from(self.append_value(h.series, h.start, h.t, &h.value, position));
         }
-        appended
     }
 
     /// Floats and histograms of one series may alternate: their order is that of time.
@@ -371,56 +389,51 @@ impl HeadData {
         Ok(())
     }
 
-    /// Forgets the open chunk of a series.
-    pub(crate) fn drop_open(&mut self, series: u32) {
-        let hot = &mut self.hot[series as usize];
-        match hot.open {
-            Open::None => {}
-            Open::Xor => self.slabs.free(hot.slot),
-            Open::Side => {
-                self.free_sides.push(hot.slot.0);
-                self.sides[hot.slot.0 as usize] = None;
-            }
-        }
-        hot.open = Open::None;
-    }
-
-    /// Appends a batch of the log, wherever in time its samples belong.
-    pub(crate) fn recover_batch(&mut self, batch: &mut LogBatch, position: LogPosition) -> Recovered {
+    /// Appends a batch of the log, wherever in time its samples belong: what is not newer than its
+    /// series, or lies in a range that is `cut`, is late, whatever it was when it was logged.
+    pub(crate) fn recover_batch(
+        &mut self,
+        batch: &mut LogBatch,
+        position: LogPosition,
+        cut: &[TimeRange],
+    ) -> Recovered {
         let mut recovered = Recovered::default();
+        let mut late = std::mem::take(&mut batch.late);
         for i in 0..batch.refs.len() {
             let (series, t) = (batch.refs[i], batch.times[i]);
-            let Some(newest) = self.hot.get(series as usize).map(|hot| hot.newest) else { continue };
-            if t < newest.t {
+            if self.hot.get(series as usize).is_some_and(|hot| t <= hot.newest.t) {
                 let start = batch.starts.get(i).copied().unwrap_or(0);
-                recovered.count(self.insert_recovered(series, start, t, &Value::Float(batch.values[i])));
-                self.note_sample(t, position);
+                late.push(LogHistogram { series, t, start, value: Value::Float(batch.values[i]) });
                 batch.refs[i] = u32::MAX;
-            } else if t == newest.t {
-                recovered.conflicts += u64::from(newest.value != batch.values[i].to_bits());
             }
         }
-        for h in &batch.histograms {
-            let newest =
-                self.hot.get(h.series as usize).map(|hot| hot.newest).filter(|newest| newest.t == h.t);
-            recovered.conflicts += u64::from(newest.is_some_and(|n| n.value != fingerprint(&h.value)));
-        }
-        let late = |h: &LogHistogram| self.hot.get(h.series as usize).is_some_and(|hot| h.t < hot.newest.t);
-        let (late, rest) = std::mem::take(&mut batch.histograms).into_iter().partition(late);
+        let behind =
+            |h: &LogHistogram| self.hot.get(h.series as usize).is_some_and(|hot| h.t <= hot.newest.t);
+        let (behind, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut batch.histograms).into_iter().partition(behind);
         batch.histograms = rest;
-        let late: Vec<LogHistogram> = late;
-        for h in late {
-            recovered.count(self.insert_recovered(h.series, h.start, h.t, &h.value));
-        }
+        late.extend(behind);
         let appended = self.append_batch(batch, position);
         recovered.new += appended.floats + appended.histograms;
+        for h in late {
+            recovered.count(self.recover_late(&h, position, cut));
+        }
         recovered
     }
 
-    fn note_sample(&mut self, t: Timestamp, position: LogPosition) {
-        let mut span = RangeSpan::of(&self.rules, t);
-        span.add(t);
-        self.note_range(&mut span, position);
+    fn recover_late(&mut self, h: &LogHistogram, position: LogPosition, cut: &[TimeRange]) -> Inserted {
+        let newest = self.hot.get(h.series as usize).map(|hot| hot.newest);
+        if newest.is_none_or(|newest| h.t <= newest.t) || is_cut(cut, h.t) {
+            return self.append_late(h.series, h.start, h.t, &h.value, position);
+        }
+        // What made it late is not in the head any more.
+        match &h.value {
+            Value::Float(v) if !self.rules.start_timestamps => {
+                self.append_floats(&[h.series], &[h.t], &[*v], position);
+            }
+            value => drop(self.append_value(h.series, h.start, h.t, value, position)),
+        }
+        Inserted::New
     }
 
     fn restored_side(&mut self, series: u32, start: Timestamp, last: Timestamp) -> Result<(), DecodeError> {
@@ -431,7 +444,8 @@ impl HeadData {
     }
 
     fn push_sealed(&mut self, series: u32, chunk: &ChunkRef) {
-        let place = self.store.append(self.rules.range_start(chunk.min_time), chunk.encoding, &chunk.bytes);
+        let shelf = Shelf::in_order(self.rules.range_start(chunk.min_time));
+        let place = self.store.append(shelf, chunk.encoding, &chunk.bytes);
         let hot = &mut self.hot[series as usize];
         hot.tail = self.sealed.push(Sealed {
             min_time: chunk.min_time,
@@ -453,7 +467,8 @@ impl HeadData {
                 let chunk = &mut self.slabs.get_mut(hot.slot)[..len];
                 xor::set_count(chunk, hot.xor.count());
                 let min_time = hot.open_start();
-                let place = self.store.append(self.rules.range_start(min_time), ChunkEncoding::Xor, chunk);
+                let shelf = Shelf::in_order(self.rules.range_start(min_time));
+                let place = self.store.append(shelf, ChunkEncoding::Xor, chunk);
                 self.slabs.free(hot.slot);
                 hot.tail = self.sealed.push(Sealed {
                     min_time,
@@ -552,6 +567,7 @@ impl HeadData {
         info.appended = self.now;
         info.min_time = info.min_time.min(span.min);
         info.max_time = info.max_time.max(span.max);
+        self.newest_time = self.newest_time.max(Some(span.max));
         span.samples = 0;
     }
 
@@ -559,6 +575,7 @@ impl HeadData {
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let (mut memory, files) = self.store.bytes();
         memory += self.sides.iter().flatten().map(Side::bytes).sum::<usize>();
+        memory += self.late.bytes();
         memory += self.sides.capacity() * size_of::<Option<Side>>();
         memory += self.deletes.bytes();
         (self.hot.bytes() + self.slabs.bytes() + self.sealed.bytes() + memory, files)
@@ -570,9 +587,9 @@ impl HeadData {
 pub(crate) struct Recovered {
     /// Samples put in their place, late ones included.
     pub(crate) new: u64,
-    /// Those that were older than the newest of their series.
+    /// Those that were not newer than their series.
     pub(crate) late: u64,
-    /// Samples for which there was another value.
+    /// Samples for which there was another value, which stays.
     pub(crate) conflicts: u64,
     pub(crate) lost: u64,
 }
@@ -596,8 +613,27 @@ impl Recovered {
 pub(crate) struct Appended {
     pub(crate) floats: u64,
     pub(crate) histograms: u64,
+    /// Those of either kind that are late.
+    pub(crate) late: u64,
+    /// Late samples for which there was another value by now.
+    pub(crate) conflicts: u64,
     /// Start timestamps that had no place.
     pub(crate) starts_dropped: u64,
+}
+
+impl Appended {
+    fn count_late(&mut self, inserted: Inserted, value: &Value) {
+        match inserted {
+            Inserted::New => {
+                self.late += 1;
+                let kind =
+                    if matches!(value, Value::Float(_)) { &mut self.floats } else { &mut self.histograms };
+                *kind += 1;
+            }
+            Inserted::Conflict => self.conflicts += 1,
+            Inserted::Known | Inserted::Lost => {}
+        }
+    }
 }
 
 /// Whether a series of the batch has both floats and histograms.

@@ -4,7 +4,6 @@
 //! what no block has yet is logged once more before the log loses its beginning.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 
 use pyrrha_model::contract::Exemplars;
 use pyrrha_model::{Labels, Metadata, StoreError, Timestamp};
@@ -133,14 +132,11 @@ impl Head {
     }
 
     pub(super) fn submit(&self, batch: LogBatch, log: &dyn CommitLog) -> Result<(), StoreError> {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        match log.submit(batch) {
-            Ok(pending) => pending(),
-            Err(error) => {
-                self.in_flight.fetch_sub(1, Ordering::AcqRel);
-                Err(error)
-            }
-        }
+        let (_, pending) = {
+            let _order = self.admission.lock();
+            self.enqueue(batch, log)?
+        };
+        pending()
     }
 
     /// Waits until every batch submitted so far is applied or abandoned.

@@ -76,7 +76,8 @@ impl Head {
         let data = self.data.read();
         let shown = data.ranges.iter().filter(|(start, _)| !is_cut(&view.cut, **start));
         let (mut some, mut all) = (false, true);
-        for (_, info) in shown {
+        let late = data.late.iter().filter(|late| !view.late_cut.contains(&late.id)).map(|late| &late.info);
+        for info in shown.map(|(_, info)| info).chain(late) {
             let times = TimeRange::new(info.min_time, info.max_time);
             some |= times.overlaps(&range);
             all &= range.contains(times.start) && range.contains(times.end);
@@ -99,11 +100,14 @@ impl Head {
     ) -> Result<(), StoreError> {
         let set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
         let data = self.data.read();
+        let late = data.late_in(range, view);
         for (i, series) in set.iter().enumerate() {
             if i % CHECK_EVERY == 0 {
                 ctx.cancel.check()?;
             }
-            if data.snapshot(series, range, view).is_some() {
+            if data.snapshot(series, range, view).is_some()
+                || data.late_snapshot(series, range, &late, 0).is_some()
+            {
                 found(series);
             }
         }

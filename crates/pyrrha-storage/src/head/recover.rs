@@ -13,7 +13,7 @@ use pyrrha_model::TimeRange;
 
 use super::admission::{Admission, is_cut};
 use super::data::{HeadData, Recovered};
-use super::{Extras, Head};
+use super::{Extras, Head, admit_newest_late};
 use crate::wal::{LogBatch, LogPosition, PackedBatch};
 
 /// Where the recovery of a head stands.
@@ -113,18 +113,20 @@ impl Head {
             batch.histograms.retain(|h| !is_cut(cut, h.t));
         }
         let samples = batch.samples() as u64;
-        let recovered = self.put_back(batch, position);
+        let recovered = self.put_back(batch, position, cut);
         self.metrics.replayed.add(recovered.new);
         self.metrics.replay_skipped.add(samples - recovered.new - recovered.lost);
         self.metrics.replay_lost.add(recovered.lost);
+        self.metrics.replayed_late.add(recovered.late);
+        self.metrics.conflicts.add(recovered.conflicts);
     }
 
-    fn put_back(&self, batch: &mut LogBatch, position: LogPosition) -> Recovered {
+    fn put_back(&self, batch: &mut LogBatch, position: LogPosition, cut: &[TimeRange]) -> Recovered {
         self.append_extras(batch, position);
         let mut data = self.data.write();
         data.now = self.clock.monotonic();
         batch.deletes.iter().for_each(|delete| data.deletes.apply(delete, position));
-        data.recover_batch(batch, position)
+        data.recover_batch(batch, position, cut)
     }
 
     /// Ranges that have left the head; they do not change before it is recovered.
@@ -197,7 +199,8 @@ impl Head {
             let starts = batch.starts.iter().filter(|start| **start != 0).count();
             self.metrics.starts_dropped.add(starts as u64);
         }
-        let recovered = self.put_back(&mut batch, position);
+        // What was admitted as late stays so: it lies behind a newer sample, or in a block range.
+        let recovered = self.put_back(&mut batch, position, &[TimeRange::ALL]);
         self.metrics.side_in_order.add(recovered.new - recovered.late);
         self.metrics.side_out_of_order.add(recovered.late);
         self.metrics.side_conflicts.add(recovered.conflicts);
@@ -245,5 +248,7 @@ impl Head {
             }
         }
         admission.histograms = histograms;
+        admission.newest_time = admission.newest_time.max(data.newest_time);
+        admit_newest_late(admission, &data);
     }
 }

@@ -70,34 +70,27 @@ impl SealedLists {
         &self.items[index as usize]
     }
 
-    /// Says where a chunk is now.
-    pub(crate) fn set_place(&mut self, index: u32, place: Place) {
-        self.items[index as usize].place = place;
-    }
-
-    /// Says which chunk is before another.
-    pub(crate) fn set_before(&mut self, index: u32, before: u32) {
-        self.items[index as usize].before = before;
-    }
-
-    /// Frees the chunks of the list that ends in `tail` for which `gone` is true, which must be
-    /// its oldest. Returns the new tail.
+    /// Frees the chunks of the list that ends in `tail` for which `gone` is true. Returns the new tail.
     pub(crate) fn prune(&mut self, tail: u32, gone: impl Fn(&Sealed) -> bool) -> u32 {
-        let (mut index, mut kept) = (tail, NONE);
-        while index != NONE && !gone(self.get(index)) {
-            kept = index;
-            index = self.get(index).before;
-        }
+        let (mut index, mut newest, mut kept) = (tail, NONE, NONE);
         while index != NONE {
             let before = self.get(index).before;
-            self.free.push(index);
+            if gone(self.get(index)) {
+                self.free.push(index);
+            } else {
+                if kept == NONE {
+                    newest = index;
+                } else {
+                    self.items[kept as usize].before = index;
+                }
+                kept = index;
+            }
             index = before;
         }
-        if kept == NONE {
-            return NONE;
+        if kept != NONE {
+            self.items[kept as usize].before = NONE;
         }
-        self.items[kept as usize].before = NONE;
-        tail
+        newest
     }
 
     /// Number of chunks.
@@ -108,5 +101,29 @@ impl SealedLists {
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
         self.items.bytes() + self.free.capacity() * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_may_lie_anywhere_in_the_list() {
+        for gone in 0u32..32 {
+            let mut lists = SealedLists::default();
+            let mut tail = NONE;
+            for min_time in 0..5 {
+                tail = lists.push(Sealed { min_time, before: tail, ..Sealed::default() });
+            }
+            let is_gone = |sealed: &Sealed| gone >> sealed.min_time & 1 == 1;
+            let (mut index, mut left) = (lists.prune(tail, is_gone), Vec::new());
+            while index != NONE {
+                left.push(lists.get(index).min_time);
+                index = lists.get(index).before;
+            }
+            assert_eq!(left, (0..5).rev().filter(|t| gone >> t & 1 == 0).collect::<Vec<_>>());
+            assert_eq!(lists.len(), left.len());
+        }
     }
 }

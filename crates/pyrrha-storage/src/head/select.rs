@@ -1,6 +1,6 @@
 //! Reading a head: snapshots of series, batches made from them, label queries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use super::data::{HeadData, Hot, Open};
 use super::deletes::{Intervals, covers};
 use super::directory::Directory;
 use super::exemplars::RingItem;
+use super::late::LateRange;
 use super::sealed::{NONE, Sealed};
 
 /// How many series are looked at between two looks at the cancel flag.
@@ -31,8 +32,10 @@ const CHECK_EVERY: usize = 4096;
 /// What a query may read of a head: all but the ranges that it reads from blocks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeadView {
-    /// Ranges to leave out, sorted and disjoint; whole block ranges.
+    /// Ranges of which samples in order are left out, sorted and disjoint; whole block ranges.
     pub(crate) cut: Arc<[TimeRange]>,
+    /// Late ranges to leave out.
+    pub(crate) late_cut: Arc<[u64]>,
     /// Held by readers, so that what they may read stays.
     pub(crate) pin: Arc<()>,
     /// Show what is deleted as well: a cut decides itself what becomes of it.
@@ -47,6 +50,17 @@ pub(super) struct Snapshot {
     tail: u32,
     /// Samples of the chunk that was open.
     open: u16,
+}
+
+/// What came out of order for a series until the query began.
+#[derive(Debug)]
+pub(super) struct LateSnapshot {
+    /// Which of the snapshots it belongs to.
+    place: usize,
+    /// Its newest sealed chunk in each late range.
+    tails: SmallVec<[u32; 2]>,
+    /// What was not sealed.
+    open: Vec<ChunkRef>,
 }
 
 /// Memory reserved for as long as this lives.
@@ -76,6 +90,13 @@ impl Drop for Reserved {
     }
 }
 
+impl LateSnapshot {
+    fn bytes(&self) -> usize {
+        let open = |chunk: &ChunkRef| size_of::<ChunkRef>() + chunk.bytes.len();
+        size_of::<Self>() + self.open.iter().map(open).sum::<usize>()
+    }
+}
+
 impl Head {
     /// The series that satisfy all matchers and have chunks in `range`, sorted by labels.
     pub(crate) fn select(
@@ -88,7 +109,9 @@ impl Head {
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
         let sorted = self.matching(ctx, matchers, hints.shard)?;
         let reserved = Reserved::new(&ctx.budget, sorted.len() * size_of::<Snapshot>())?;
-        let snapshots = self.snapshot(ctx, &sorted, range, &view, hints.limit)?;
+        let (snapshots, late) = self.snapshot(ctx, &sorted, range, &view, hints.limit)?;
+        let late_bytes: usize = late.iter().map(LateSnapshot::bytes).sum();
+        let late_reserved = Reserved::new(&ctx.budget, late_bytes)?;
         Ok(Box::new(HeadSet {
             head: self.clone(),
             ctx: ctx.clone(),
@@ -96,9 +119,10 @@ impl Head {
             view,
             labels: LabelTranslation::new(hints),
             snapshots,
+            late: late.into(),
             next: 0,
             batch: None,
-            _reserved: reserved,
+            _reserved: [reserved, late_reserved],
         }))
     }
 
@@ -130,20 +154,27 @@ impl Head {
         range: TimeRange,
         view: &HeadView,
         limit: usize,
-    ) -> Result<Vec<Snapshot>, StoreError> {
+    ) -> Result<(Vec<Snapshot>, Vec<LateSnapshot>), StoreError> {
         let mut snapshots =
             Vec::with_capacity(if limit == 0 { sorted.len() } else { limit.min(sorted.len()) });
+        let mut lates = Vec::new();
         let data = self.data.read();
+        let late_ranges = data.late_in(range, view);
         for (i, &series) in sorted.iter().enumerate() {
             if i % CHECK_EVERY == 0 {
                 ctx.cancel.check()?;
             }
-            snapshots.extend(data.snapshot(series, range, view));
+            let snapshot = data.snapshot(series, range, view);
+            let late = data.late_snapshot(series, range, &late_ranges, snapshots.len());
+            if late.is_some() || snapshot.is_some() {
+                snapshots.push(snapshot.unwrap_or(Snapshot { series, tail: NONE, open: 0 }));
+                lates.extend(late);
+            }
             if limit > 0 && snapshots.len() == limit {
                 break;
             }
         }
-        Ok(snapshots)
+        Ok((snapshots, lates))
     }
 
     /// Label sets of the series that satisfy all matchers and have data in `range`, sorted.
@@ -156,7 +187,7 @@ impl Head {
         view: &HeadView,
     ) -> Result<Vec<Labels>, StoreError> {
         let sorted = self.matching(ctx, matchers, None)?;
-        let snapshots = self.snapshot(ctx, &sorted, range, view, limit)?;
+        let (snapshots, _) = self.snapshot(ctx, &sorted, range, view, limit)?;
         let directory = self.directory.read();
         let mut reserved = Reserved::new(&ctx.budget, 0)?;
         let mut found = Vec::new();
@@ -265,26 +296,55 @@ impl HeadData {
             && self.sealed_from(tail, view).all(|s| gone(s.range()))
     }
 
+    /// The late ranges that a query over `range` reads.
+    pub(super) fn late_in(&self, range: TimeRange, view: &HeadView) -> Vec<&LateRange> {
+        let samples = |late: &LateRange| TimeRange::new(late.info.min_time, late.info.max_time);
+        let wanted = |late: &&LateRange| samples(late).overlaps(&range) && !view.late_cut.contains(&late.id);
+        self.late.iter().filter(wanted).collect()
+    }
+
+    pub(super) fn late_snapshot(
+        &self,
+        series: u32,
+        range: TimeRange,
+        late_ranges: &[&LateRange],
+        place: usize,
+    ) -> Option<LateSnapshot> {
+        let mut found = LateSnapshot { place, tails: SmallVec::new(), open: Vec::new() };
+        for late in late_ranges.iter().filter_map(|late| late.series.get(&series)) {
+            found.open.extend(
+                self.late_open(late)
+                    .into_iter()
+                    .filter(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&range)),
+            );
+            if self.late_sealed(late).any(|sealed| sealed.range().overlaps(&range)) {
+                found.tails.push(late.tail);
+            }
+        }
+        (!found.tails.is_empty() || !found.open.is_empty()).then_some(found)
+    }
+
     /// Sealed chunks from the newest to the oldest that `view` shows.
     fn sealed_from<'a>(&'a self, tail: u32, view: &'a HeadView) -> impl Iterator<Item = &'a Sealed> {
         let mut index = tail;
-        std::iter::from_fn(move || {
+        let all = std::iter::from_fn(move || {
             if index == NONE {
                 return None;
             }
             let sealed = self.sealed.get(index);
             index = sealed.before;
-            (!is_cut(&view.cut, sealed.min_time)).then_some(sealed)
-        })
+            Some(sealed)
+        });
+        all.filter(|sealed| !is_cut(&view.cut, sealed.min_time))
     }
 
     /// The newest sealed chunk of a series that `view` shows.
     fn visible_tail(&self, hot: &Hot, view: &HeadView) -> u32 {
-        if hot.tail != NONE && is_cut(&view.cut, self.sealed.get(hot.tail).min_time) {
-            NONE
-        } else {
-            hot.tail
+        let mut tail = hot.tail;
+        while tail != NONE && is_cut(&view.cut, self.sealed.get(tail).min_time) {
+            tail = self.sealed.get(tail).before;
         }
+        tail
     }
 
     /// The chunks of a snapshot in `range`, oldest first. Ranges of damaged ones go to `damaged`.
@@ -350,10 +410,9 @@ impl HeadData {
         let (mut index, mut found) = (tail, None);
         while index != NONE && index != snapshot.tail {
             let sealed = self.sealed.get(index);
-            if is_cut(&view.cut, sealed.min_time) {
-                break;
+            if !is_cut(&view.cut, sealed.min_time) {
+                found = Some(sealed);
             }
-            found = Some(sealed);
             index = sealed.before;
         }
         let Some(sealed) = found.filter(|s| s.range().overlaps(&range)) else { return Ok(None) };
@@ -386,7 +445,7 @@ impl NewestChunks {
     }
 }
 
-fn chunk_ref(range: TimeRange, encoding: ChunkEncoding, bytes: Bytes) -> ChunkRef {
+pub(super) fn chunk_ref(range: TimeRange, encoding: ChunkEncoding, bytes: Bytes) -> ChunkRef {
     ChunkRef { min_time: range.start, max_time: range.end, encoding, timestamps: Timestamps::Own, bytes }
 }
 
@@ -476,10 +535,12 @@ struct HeadSet {
     view: HeadView,
     labels: LabelTranslation,
     snapshots: Vec<Snapshot>,
+    /// By place.
+    late: VecDeque<LateSnapshot>,
     next: usize,
     /// Memory of the chunks of the batch that was given out last.
     batch: Option<Reserved>,
-    _reserved: Reserved,
+    _reserved: [Reserved; 2],
 }
 
 impl SeriesSet for HeadSet {
@@ -512,21 +573,31 @@ impl SeriesSet for HeadSet {
 }
 
 impl HeadSet {
-    fn fill_chunks(&self, first: usize, batch: &mut SeriesBatch) -> Result<(), StoreError> {
+    fn fill_chunks(&mut self, first: usize, batch: &mut SeriesBatch) -> Result<(), StoreError> {
         let data = self.head.data.read();
         let mut damaged = Vec::new();
         let mut newest = NewestChunks::default();
-        for (i, (snapshot, entry)) in self.snapshots[first..].iter().zip(&mut batch.series).enumerate() {
+        let snapshots = self.snapshots.iter().enumerate().skip(first);
+        for (i, ((place, snapshot), entry)) in snapshots.zip(&mut batch.series).enumerate() {
+            let late = self.late.front().is_some_and(|late| late.place == place);
             // Below a deleted sample there may be one that is not.
             if self.labels.hints.newest_only
+                && !late
                 && data.deleted_of(snapshot.series, &self.view).is_empty()
                 && let Some((t, value)) = data.newest_of(snapshot, self.range, &self.view)
-                && !data.deleted_of(snapshot.series, &self.view).iter().any(|d| d.contains(t))
             {
                 newest.add(i, t, value);
                 continue;
             }
             data.chunks_of(snapshot, self.range, &self.view, &mut entry.chunks, &mut damaged);
+            while self.late.front().is_some_and(|late| late.place <= place) {
+                let Some(late) = self.late.pop_front() else { break };
+                late.tails.iter().for_each(|&tail| {
+                    data.late_chunks(tail, self.range, &mut entry.chunks, &mut damaged);
+                });
+                entry.chunks.extend(late.open);
+                entry.chunks.sort_by_key(|chunk| chunk.min_time);
+            }
             entry.deleted = data.deleted_of(snapshot.series, &self.view);
             if !entry.deleted.is_empty() {
                 let SeriesEntry { chunks, deleted, .. } = entry;

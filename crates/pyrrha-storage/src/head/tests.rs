@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use pyrrha_encoding::FloatColumn;
-use pyrrha_encoding::chunk::decode_floats;
-use pyrrha_model::contract::{Appender, QueryContext, SelectHints, SeriesBatch, SeriesKey};
+use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+use pyrrha_model::contract::{Appender, Ingest, QueryContext, SelectHints, SeriesBatch, SeriesKey, Value};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TimeRange};
-use pyrrha_testkit::SimClock;
+use pyrrha_testkit::{ModelDb, ModelRules, SimClock};
 
 use super::select::HeadView;
 use super::*;
@@ -43,13 +42,12 @@ impl TestLog {
 }
 
 fn new_head() -> (Arc<Head>, Arc<TestLog>) {
+    head_with(StorageConfig::new("unused"))
+}
+
+fn head_with(config: StorageConfig) -> (Arc<Head>, Arc<TestLog>) {
     let clock = Arc::new(SimClock::new(1_700_000_000_000));
-    let head = Arc::new(Head::new(
-        TenantId::anonymous(),
-        Arc::new(StorageConfig::new("unused")),
-        clock,
-        Arc::default(),
-    ));
+    let head = Arc::new(Head::new(TenantId::anonymous(), Arc::new(config), clock, Arc::default()));
     let log = TestLog { head: Some(head.clone()), ..TestLog::default() };
     (head, Arc::new(log))
 }
@@ -67,10 +65,9 @@ fn drain(ctx: &QueryContext, set: &mut dyn pyrrha_model::contract::SeriesSet, ra
     let (mut batch, mut model, mut order) = (SeriesBatch::default(), Model::new(), Vec::new());
     while set.next_batch(3, &mut batch).expect("a batch") {
         for entry in &batch.series {
-            let mut column = FloatColumn::default();
-            for chunk in &entry.chunks {
-                decode_floats(chunk.encoding, &chunk.bytes, range, &mut column, false).expect("a chunk");
-            }
+            let mut decoded = SeriesSamples::default();
+            decode_series(entry, range, Want::default(), &mut decoded).expect("chunks");
+            let column = decoded.floats;
             let labels = batch.resolve(&ctx.symbols, entry);
             order.push(labels.clone());
             let samples =
@@ -228,6 +225,88 @@ fn a_query_over_its_budget_fails_and_gives_everything_back() {
     assert_eq!(ctx.budget.used(), 0);
 }
 
+/// What the model has, as [`read`] gives it.
+fn dump(model: &ModelDb) -> Model {
+    let bits = |samples: Vec<(i64, i64, Value)>| {
+        samples
+            .into_iter()
+            .map(|(_, t, value)| match value {
+                Value::Float(v) => (t, v.to_bits()),
+                _ => panic!("only floats are appended"),
+            })
+            .collect()
+    };
+    model.dump(&TenantId::anonymous()).into_iter().map(|(labels, samples)| (labels, bits(samples))).collect()
+}
+
+#[test]
+fn late_samples_are_seen_at_once_and_a_select_keeps_its_view() {
+    let (head, log) = new_head();
+    const SECOND: i64 = 1000;
+    for t in (0..400).step_by(2) {
+        assert_eq!(append(&head, &log, &[(0, t * SECOND, t as f64)]), [Ok(())]);
+    }
+    for t in (1..200).step_by(2) {
+        assert_eq!(append(&head, &log, &[(0, t * SECOND, t as f64)]), [Ok(())]);
+    }
+    let ctx = QueryContext::unlimited();
+    let mut before = head
+        .select(&ctx, &[], TimeRange::ALL, &SelectHints::default(), HeadView::default())
+        .expect("a select");
+    for t in (201..400).step_by(2) {
+        assert_eq!(append(&head, &log, &[(0, t * SECOND, t as f64)]), [Ok(())]);
+    }
+    let times = |model: Model| model[&labels(0)].iter().map(|s| s.0 / SECOND).collect::<Vec<_>>();
+    let expected: Vec<i64> = (0..400).filter(|t| t % 2 == 0 || *t < 200).collect();
+    assert_eq!(times(drain(&ctx, &mut *before, TimeRange::ALL)), expected);
+    assert_eq!(times(read(&head, &[], TimeRange::ALL)), (0..400).collect::<Vec<_>>());
+    assert_eq!(times(read(&head, &[], TimeRange::new(3 * SECOND, 5 * SECOND))), [3, 4, 5]);
+    assert_eq!(head.metrics.late.get(), 199, "the last one is newer than all");
+    assert_eq!(append(&head, &log, &[(0, 7 * SECOND, 7.0)]), [Ok(())], "a repetition");
+    assert_eq!(append(&head, &log, &[(0, 7 * SECOND, 8.0)]), [Err(Refused::Duplicate)]);
+    assert_eq!(append(&head, &log, &[(0, 8 * SECOND, 7.0)]), [Err(Refused::Duplicate)]);
+    assert_eq!(head.metrics.late.get(), 199);
+    let mut stats = HeadStats::default();
+    head.add_stats(&mut stats);
+    assert_eq!(stats.late_chunks, 199 / 32 + 1);
+}
+
+#[test]
+fn a_late_sample_meets_those_that_wait_for_the_log() {
+    let (head, log) = new_head();
+    append(&head, &log, &[(0, 1000, 1.0)]);
+    log.hold.store(true, Ordering::Relaxed);
+    assert_eq!(
+        append(&head, &log, &[(0, 2000, 2.0), (0, 3000, 3.0), (0, 2500, 2.5)]),
+        [Ok(()), Ok(()), Ok(())]
+    );
+    assert_eq!(append(&head, &log, &[(0, 4000, 4.0)]), [Ok(())]);
+    let refused = [2000, 2500, 3000, 4000].map(|t| (0, t, 9.0));
+    let duplicate = || Err(Refused::Duplicate);
+    assert_eq!(append(&head, &log, &refused), [duplicate(), duplicate(), duplicate(), duplicate()]);
+    let repeated = [(0, 2000, 2.0), (0, 2500, 2.5), (0, 3000, 3.0), (0, 3500, 3.5)];
+    assert_eq!(append(&head, &log, &repeated), [Ok(()), Ok(()), Ok(()), Ok(())]);
+    {
+        let mut appender = HeadAppender::open(head.clone(), log.clone()).expect("an appender");
+        let series = appender.resolve(None, &labels(0)).expect("a series");
+        appender.append(series, 0, 1500, 1.5).expect("admitted");
+        assert_eq!(appender.append(series, 0, 1500, 1.6), Err(Refused::Duplicate));
+    }
+    assert_eq!(append(&head, &log, &[(0, 1500, 1.7)]), [Ok(())], "the dropped batch is forgotten");
+    log.settle(true);
+    let found = read(&head, &[], TimeRange::ALL)[&labels(0)].clone();
+    let expected =
+        [(1000, 1.0), (1500, 1.7), (2000, 2.0), (2500, 2.5), (3000, 3.0), (3500, 3.5), (4000, 4.0f64)];
+    assert_eq!(found, expected.map(|(t, v)| (t, v.to_bits())));
+    // An abandoned one leaves its time free.
+    assert_eq!(append(&head, &log, &[(0, 3600, 1.0), (0, 5000, 5.0)]), [Ok(()), Ok(())]);
+    log.settle(false);
+    log.hold.store(false, Ordering::Relaxed);
+    assert_eq!(append(&head, &log, &[(0, 3600, 2.0), (0, 5000, 6.0)]), [Ok(()), Ok(())]);
+    assert_eq!(append(&head, &log, &[(0, 3600, 3.0)]), [duplicate()]);
+    assert_eq!(head.metrics.conflicts.get(), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -235,24 +314,26 @@ proptest! {
     fn what_is_admitted_is_what_is_read(
         batches in prop::collection::vec(prop::collection::vec((0usize..5, -3i64..200, 0u8..3), 1..60), 1..40),
         step in 1i64..400_000, start in -20_000_000i64..20_000_000, from in -3i64..200, to in -3i64..200,
+        window in prop_oneof![Just(0i64), 1i64..20_000_000],
     ) {
-        let (head, log) = new_head();
-        let mut model = Model::new();
+        let clock = Arc::new(SimClock::new(1_700_000_000_000));
+        let (head, log) = head_with(StorageConfig { out_of_order_window_ms: window, ..StorageConfig::new("unused") });
+        let model = ModelDb::with_rules(ModelRules {
+            out_of_order_window_ms: window, clock: Some(clock), start_timestamps: false,
+        });
         for (round, batch) in batches.iter().enumerate() {
             let samples: Vec<(usize, i64, f64)> = batch.iter()
                 .map(|&(i, t, v)| (i, start + (t + round as i64 * 20) * step, f64::from(v))).collect();
             let results = append(&head, &log, &samples);
-            for ((i, t, v), result) in samples.into_iter().zip(results) {
-                let stored = model.entry(labels(i)).or_default();
-                let expected = match stored.last() {
-                    Some(&(last, bits)) if t == last && bits == v.to_bits() => Ok(()),
-                    Some(&(last, _)) if t == last => Err(Refused::Duplicate),
-                    Some(&(last, _)) if t < last => Err(Refused::OutOfOrder),
-                    _ => { stored.push((t, v.to_bits())); Ok(()) }
-                };
-                prop_assert_eq!(result, expected);
-            }
+            let mut appender = model.appender(&TenantId::anonymous()).expect("always opens");
+            let expected: Vec<_> = samples.iter().map(|&(i, t, v)| {
+                let series = appender.resolve(None, &labels(i)).expect("no limit");
+                appender.append(series, 0, t, v)
+            }).collect();
+            appender.commit().expect("always commits");
+            prop_assert_eq!(results, expected);
         }
+        let mut model = dump(&model);
         prop_assert_eq!(&read(&head, &[], TimeRange::ALL), &model);
         let range = TimeRange::new(start + from * step, start + to * step);
         let mut cut = read(&head, &[], range);
@@ -262,5 +343,6 @@ proptest! {
         }
         model.retain(|_, samples| !samples.is_empty());
         prop_assert_eq!(cut, model);
+        prop_assert_eq!(head.metrics.conflicts.get(), 0);
     }
 }

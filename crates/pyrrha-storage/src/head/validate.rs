@@ -175,42 +175,65 @@ fn check_spans(spans: &[Span], buckets: usize, side: &str, most: Option<usize>) 
 }
 
 /// A number that identifies a value among those of one series: the bits of a float, a hash of a
-/// histogram. Only compared within a process and its checkpoints, of one build.
+/// histogram. Buckets without observations do not count: a chunk may add some to a histogram. Only
+/// compared within a process and its checkpoints, of one build.
 pub(crate) fn fingerprint(value: &Value) -> u64 {
     let mut hasher = foldhash::quality::FixedState::with_seed(0x9A17).build_hasher();
-    let mut float = |v: f64| hasher.write_u64(v.to_bits());
     match value {
         Value::Float(v) => return v.to_bits(),
+        // A marker is stored in the kind of the samples before it, whichever kind was sent.
+        Value::Histogram(h) if h.is_stale() => return pyrrha_model::stale_nan().to_bits(),
+        Value::FloatHistogram(h) if h.is_stale() => return pyrrha_model::stale_nan().to_bits(),
         Value::Histogram(h) => {
-            float(h.sum);
-            float(h.zero_threshold);
-            h.custom_values.iter().for_each(|&v| float(v));
-            hasher.write_i32(h.schema);
+            numbers(&mut hasher, h.schema, &[h.sum, h.zero_threshold], &h.custom_values);
             hasher.write_u64(h.zero_count);
             hasher.write_u64(h.count);
-            h.positive_buckets.iter().chain(&h.negative_buckets).for_each(|&b| hasher.write_i64(b));
-            spans(&mut hasher, &h.positive_spans, &h.negative_spans);
+            for (spans, deltas) in
+                [(&h.positive_spans, &h.positive_buckets), (&h.negative_spans, &h.negative_buckets)]
+            {
+                let mut count = 0i64;
+                let counts = deltas.iter().map(|delta| {
+                    count = count.wrapping_add(*delta);
+                    count as u64
+                });
+                filled(&mut hasher, spans, counts);
+            }
         }
         Value::FloatHistogram(h) => {
-            float(h.sum);
-            float(h.zero_threshold);
-            h.custom_values.iter().for_each(|&v| float(v));
-            float(h.zero_count);
-            float(h.count);
-            h.positive_buckets.iter().chain(&h.negative_buckets).for_each(|&b| float(b));
-            hasher.write_i32(h.schema);
-            spans(&mut hasher, &h.positive_spans, &h.negative_spans);
+            numbers(
+                &mut hasher,
+                h.schema,
+                &[h.sum, h.zero_threshold, h.zero_count, h.count],
+                &h.custom_values,
+            );
+            // No count is negative, so only an empty bucket has these bits.
+            filled(&mut hasher, &h.positive_spans, h.positive_buckets.iter().map(|c| c.to_bits()));
+            filled(&mut hasher, &h.negative_spans, h.negative_buckets.iter().map(|c| c.to_bits()));
             hasher.write_u8(1);
         }
     }
     hasher.finish()
 }
 
-fn spans(hasher: &mut impl Hasher, positive: &[Span], negative: &[Span]) {
-    for span in positive.iter().chain(&[Span { offset: i32::MIN, length: 0 }]).chain(negative) {
-        hasher.write_i32(span.offset);
-        hasher.write_u32(span.length);
+fn numbers(hasher: &mut impl Hasher, schema: i32, values: &[f64], bounds: &[f64]) {
+    hasher.write_i32(schema);
+    values.iter().chain(bounds).for_each(|v| hasher.write_u64(v.to_bits()));
+}
+
+/// Hashes the index and count of each bucket that is not empty.
+fn filled(hasher: &mut impl Hasher, spans: &[Span], mut counts: impl Iterator<Item = u64>) {
+    let mut index = 0i64;
+    for span in spans {
+        index += i64::from(span.offset);
+        for count in counts.by_ref().take(span.length as usize) {
+            if count != 0 {
+                hasher.write_i64(index);
+                hasher.write_u64(count);
+            }
+            index += 1;
+        }
     }
+    hasher.write_u8(0);
 }
 
 #[cfg(test)]
@@ -256,5 +279,8 @@ mod tests {
         let moved = Histogram { negative_spans: good().positive_spans, positive_spans: Vec::new(), ..good() };
         assert_ne!(of(good()), of(moved));
         assert_ne!(of(good()), fingerprint(&Value::FloatHistogram(Box::new(good().to_float()))));
+        let spans = vec![Span { offset: -2, length: 2 }, Span { offset: 3, length: 1 }];
+        let wide = Histogram { positive_spans: spans, positive_buckets: vec![2, 1, -3], ..good() };
+        assert_eq!(of(good()), of(wide), "an empty bucket more");
     }
 }

@@ -14,7 +14,7 @@ pub struct LogPosition {
     pub offset: u64,
 }
 
-/// A native histogram sample.
+/// A sample with a value of any kind: a native histogram, or a late sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogHistogram {
     /// The head's reference of its series.
@@ -23,7 +23,7 @@ pub struct LogHistogram {
     pub t: Timestamp,
     /// Start timestamp, ms; 0: not known.
     pub start: Timestamp,
-    /// The histogram. A float here is logged like any other value.
+    /// Its value.
     pub value: Value,
 }
 
@@ -45,6 +45,9 @@ pub struct LogBatch {
     pub starts: Vec<Timestamp>,
     /// Native histogram samples.
     pub histograms: Vec<LogHistogram>,
+    /// Samples of any kind that came out of order: behind a newer one of their series, or for a
+    /// range that had become a block.
+    pub late: Vec<LogHistogram>,
     /// Exemplars by series.
     pub exemplars: Vec<(u32, Exemplar)>,
     /// Metadata by metric family.
@@ -65,6 +68,7 @@ impl LogBatch {
             values: Vec::new(),
             starts: Vec::new(),
             histograms: Vec::new(),
+            late: Vec::new(),
             exemplars: Vec::new(),
             metadata: Vec::new(),
             deletes: Vec::new(),
@@ -76,15 +80,16 @@ impl LogBatch {
     pub fn is_empty(&self) -> bool {
         self.refs.is_empty()
             && self.histograms.is_empty()
+            && self.late.is_empty()
             && self.exemplars.is_empty()
             && self.metadata.is_empty()
             && self.deletes.is_empty()
             && self.series.is_empty()
     }
 
-    /// Float and histogram samples.
+    /// Float and histogram samples, late ones included.
     pub fn samples(&self) -> usize {
-        self.refs.len() + self.histograms.len()
+        self.refs.len() + self.histograms.len() + self.late.len()
     }
 
     /// Bytes it takes in memory, about: what admission to the log is bounded by.
@@ -93,7 +98,7 @@ impl LogBatch {
             self.metadata.iter().map(|(name, m)| name.len() + m.help.len() + m.unit.len() + 96).sum();
         256 + self.refs.len() * 20
             + self.starts.len() * 8
-            + self.histograms.iter().map(histogram_bytes).sum::<usize>()
+            + self.histograms.iter().chain(&self.late).map(histogram_bytes).sum::<usize>()
             + self.exemplars.iter().map(|(_, e)| 64 + labels_bytes(&e.labels)).sum::<usize>()
             + metadata
             + self.deletes.iter().map(LogDelete::bytes).sum::<usize>()

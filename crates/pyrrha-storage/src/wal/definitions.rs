@@ -78,7 +78,7 @@ impl Definer {
         let mut before = 0i64;
         let mut count = 0u64;
         let mut body = Vec::new();
-        let histograms = batch.histograms.iter().map(|h| h.series);
+        let histograms = batch.histograms.iter().chain(&batch.late).map(|h| h.series);
         let exemplars = batch.exemplars.iter().map(|(series, _)| *series);
         let all = batch.refs.iter().copied().chain(histograms).chain(exemplars);
         let deleted = batch.deletes.iter().flat_map(LogDelete::hidden).map(|(series, _)| *series);

@@ -28,6 +28,7 @@ const STARTS: u8 = 4;
 const HISTOGRAMS: u8 = 5;
 const EXEMPLARS: u8 = 6;
 const METADATA: u8 = 7;
+const LATE: u8 = 8;
 const DELETES: u8 = 9;
 /// Flag of a section that is packed with LZ4.
 const PACKED: u8 = 0x80;
@@ -55,6 +56,9 @@ impl RecordEncoder {
         }
         if !batch.histograms.is_empty() {
             self.section(out, HISTOGRAMS, true, |body| put_histograms(body, &batch.histograms));
+        }
+        if !batch.late.is_empty() {
+            self.section(out, LATE, true, |body| put_histograms(body, &batch.late));
         }
         if !batch.exemplars.is_empty() {
             self.section(out, EXEMPLARS, true, |body| put_exemplars(body, &batch.exemplars));
@@ -117,6 +121,7 @@ pub(super) struct Sections<'a> {
     exemplars: Section<'a>,
     metadata: Section<'a>,
     deletes: Section<'a>,
+    late: Section<'a>,
     /// Sections of a newer writer, which are passed over.
     pub(super) unknown: usize,
 }
@@ -173,6 +178,7 @@ pub(super) fn sections(mut payload: &[u8]) -> Result<Sections<'_>, DecodeError> 
             EXEMPLARS => all.exemplars = section,
             METADATA => all.metadata = section,
             DELETES => all.deletes = section,
+            LATE => all.late = section,
             _ => all.unknown += 1,
         }
     }
@@ -198,6 +204,9 @@ pub(super) fn decode_batch(
     }
     if !sections.histograms.is_empty() {
         batch.histograms = take_histograms(sections.histograms.body(buffer)?)?;
+    }
+    if !sections.late.is_empty() {
+        batch.late = take_histograms(sections.late.body(buffer)?)?;
     }
     if !sections.exemplars.is_empty() {
         batch.exemplars = take_exemplars(sections.exemplars.body(buffer)?)?;

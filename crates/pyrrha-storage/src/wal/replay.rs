@@ -419,6 +419,7 @@ fn drop_undefined(batch: &mut LogBatch, defined: Option<&RefSet>) -> u64 {
     }
     let before = batch.samples();
     batch.histograms.retain(|h| defined.contains(h.series));
+    batch.late.retain(|h| defined.contains(h.series));
     if !batch.refs.iter().all(|&series| defined.contains(series)) {
         let keep: Vec<bool> = batch.refs.iter().map(|&series| defined.contains(series)).collect();
         retain(&mut batch.refs, &keep);

@@ -17,6 +17,9 @@ pub(super) struct Batch<'a> {
     db: &'a ModelDb,
     tenant: TenantId,
     samples: BTreeMap<(SeriesRef, Timestamp), (Timestamp, Value)>,
+    /// The newest of its samples that are in order, by series.
+    last: BTreeMap<SeriesRef, (Timestamp, Value)>,
+    newest: Option<Timestamp>,
     exemplars: Vec<(SeriesRef, Exemplar)>,
     metadata: Vec<(String, Metadata)>,
     new_series: BTreeSet<SeriesRef>,
@@ -28,6 +31,8 @@ impl<'a> Batch<'a> {
             db,
             tenant,
             samples: BTreeMap::new(),
+            last: BTreeMap::new(),
+            newest: None,
             exemplars: Vec::new(),
             metadata: Vec::new(),
             new_series: BTreeSet::new(),
@@ -42,41 +47,52 @@ impl<'a> Batch<'a> {
         value: Value,
     ) -> Result<(), Refused> {
         let tenants = self.db.tenants.lock();
-        let stored = tenants.get(&self.tenant);
-        let (stored, newest) = match stored.and_then(|t| Some((t.series.get(series.0 as usize)?, t.newest))) {
-            Some((s, newest)) => (s, newest),
-            None => return Err(Refused::InvalidLabels("series reference of another store".into())),
-        };
+        let Some(tenant) = tenants.get(&self.tenant) else { return Err(unknown_series()) };
+        let Some(stored) = tenant.series.get(series.0 as usize) else { return Err(unknown_series()) };
+        let verdict = |other: &Value| if same_bits(other, &value) { Ok(()) } else { Err(Refused::Duplicate) };
         let rules = &self.db.rules;
         let now = rules.clock.as_ref().map(|c| c.now_ms());
+        let cut = tenant.cut.iter().any(|range| range.contains(t));
+        let last = self.last.get(&series).or(stored.last.as_ref());
+        let in_order = last.is_none_or(|(last, _)| t > *last) && !cut;
+        if !in_order
+            && let Some((last, other)) = last
+            && *last == t
+        {
+            return verdict(other);
+        }
         if now.is_some_and(|now| t > now.saturating_add(MAX_AHEAD_MS)) {
             return Err(Refused::TooFarInFuture);
         }
-        // A sample that is deleted still has its time.
-        let hidden = || stored.hidden.values().find_map(|samples| samples.get(&t));
-        let committed = stored.samples.get(&t).or_else(hidden);
-        if let Some((_, other)) = committed.or_else(|| self.samples.get(&(series, t))) {
-            return if same_bits(other, &value) { Ok(()) } else { Err(Refused::Duplicate) };
-        }
-        let staged = self.samples.range((series, Timestamp::MIN)..=(series, Timestamp::MAX));
-        let last = stored.last().max(staged.map(|((_, t), _)| *t).next_back());
-        if last.is_some_and(|last| t < last) && rules.out_of_order_window_ms == 0 {
-            return Err(Refused::OutOfOrder);
-        }
-        if last.is_none_or(|last| t < last)
-            && let Some(newest) = newest
-        {
-            // An empty tenant takes any past time, and a new series is judged like an old sample.
-            let reference = now.map_or(newest, |now| newest.min(now));
-            if t < reference.saturating_sub(rules.out_of_order_window_ms) && rules.out_of_order_window_ms > 0
+        let newest = tenant.newest.max(self.newest);
+        if !in_order {
+            let window = rules.out_of_order_window_ms;
+            if let Some(newest) = newest
+                && window > 0
+                && t < newest.min(now.unwrap_or(newest)).saturating_sub(window)
             {
                 return Err(Refused::TooOld);
             }
+            if window == 0 {
+                return Err(Refused::OutOfOrder);
+            }
+            let staged = self.samples.get(&(series, t)).map(|(_, value)| value);
+            if let Some(other) = staged.or(stored.in_head.get(&t)) {
+                return verdict(other);
+            }
         }
         drop(tenants);
+        if in_order {
+            self.last.insert(series, (t, value.clone()));
+        }
+        self.newest = newest.max(Some(t));
         self.samples.insert((series, t), (start, value));
         Ok(())
     }
+}
+
+fn unknown_series() -> Refused {
+    Refused::InvalidLabels("series reference of another store".into())
 }
 
 impl Appender for Batch<'_> {
@@ -141,10 +157,24 @@ impl Appender for Batch<'_> {
                 Value::Float(_) => stats.samples += 1,
                 Value::Histogram(_) | Value::FloatHistogram(_) => stats.histograms += 1,
             }
-            // Another batch may have come first: the first committed sample stays.
-            stored.samples.entry(t).or_insert((start, value));
             stored.chunks = None;
             tenant.newest = tenant.newest.max(Some(t));
+            // Another batch may have come first: the first committed sample stays in the head.
+            if stored.in_head.contains_key(&t) {
+                continue;
+            }
+            stored.in_head.insert(t, value.clone());
+            // What is not in the head any more gives way to what goes before it in a merge.
+            let stays = stored.samples.get(&t).is_some_and(|(s, v)| (rank(v), *s) >= (rank(&value), start));
+            if !stays {
+                stored.samples.insert(t, (start, value));
+            }
+        }
+        for (series, last) in self.last {
+            let stored = tenant.series.get_mut(series.0 as usize).ok_or_else(gone)?;
+            if stored.last.as_ref().is_none_or(|(t, _)| *t < last.0) {
+                stored.last = Some(last);
+            }
         }
         for (series, exemplar) in self.exemplars {
             tenant.series.get_mut(series.0 as usize).ok_or_else(gone)?.exemplars.push(exemplar);
@@ -166,6 +196,42 @@ fn same_bits(a: &Value, b: &Value) -> bool {
             a.sum.to_bits() == b.sum.to_bits() && format!("{a:?}") == format!("{b:?}")
         }
         _ => false,
+    }
+}
+
+/// The greater one stays where samples of one time meet: any value over a stale marker, a histogram
+/// over a float, then the greater numbers, bit by bit.
+fn rank(value: &Value) -> (bool, bool, Vec<Vec<u64>>) {
+    let float = |h: &FloatHistogram| {
+        if h.is_stale() {
+            return (false, true, Vec::new());
+        }
+        let numbers = [h.sum.to_bits(), h.count.to_bits(), h.zero_count.to_bits(), h.schema as u64];
+        let mut all: Vec<Vec<u64>> = numbers.map(|n| vec![n]).into();
+        all.push(vec![h.zero_threshold.to_bits()]);
+        all.push(h.custom_values.iter().map(|v| v.to_bits()).collect());
+        for (spans, counts) in
+            [(&h.positive_spans, &h.positive_buckets), (&h.negative_spans, &h.negative_buckets)]
+        {
+            let (mut place, mut filled, mut counts) = (0i64, Vec::new(), counts.iter());
+            for span in spans {
+                place += i64::from(span.offset);
+                for count in counts.by_ref().take(span.length as usize) {
+                    if *count != 0.0 {
+                        // Places may be below zero and still have to sort.
+                        filled.extend([place.wrapping_sub(i64::MIN) as u64, count.to_bits()]);
+                    }
+                    place += 1;
+                }
+            }
+            all.push(filled);
+        }
+        (true, true, all)
+    };
+    match value {
+        Value::Float(v) => (!pyrrha_model::is_stale_nan(*v), false, vec![vec![v.to_bits()]]),
+        Value::Histogram(h) => float(&h.to_float()),
+        Value::FloatHistogram(h) => float(h),
     }
 }
 

@@ -133,12 +133,6 @@ impl Queryable for ModelDb {
 }
 
 impl Series {
-    /// Time of its last sample, deleted or not.
-    pub(super) fn last(&self) -> Option<pyrrha_model::Timestamp> {
-        let hidden = self.hidden.values().filter_map(|samples| samples.keys().next_back()).max();
-        self.samples.keys().next_back().max(hidden).copied()
-    }
-
     fn has_data(&self, range: TimeRange) -> bool {
         !range.is_empty() && self.samples.range(range.start..=range.end).next().is_some()
     }

@@ -28,9 +28,31 @@ fn samples_are_refused_by_the_plain_rules() {
     assert_eq!(add(&db, "a", 1000, 1.0), Ok(()));
     assert_eq!(add(&db, "a", 900, 1.0), Ok(()));
     assert_eq!(add(&db, "a", 899, 1.0), Err(Refused::TooOld));
-    assert_eq!(add(&db, "b", 899, 1.0), Err(Refused::TooOld));
+    assert_eq!(add(&db, "b", 899, 1.0), Ok(()), "newer than its series' last one, which there is none");
+    assert_eq!(add(&db, "a", 900, 2.0), Err(Refused::Duplicate));
     let times: Vec<_> = db.dump(&TenantId::anonymous())[&labels("a")].iter().map(|s| s.1).collect();
     assert_eq!(times, [900, 1000]);
+}
+
+#[test]
+fn what_is_cut_is_merged() {
+    let db = ModelDb::with_rules(ModelRules { out_of_order_window_ms: 500, ..ModelRules::default() });
+    let stale = pyrrha_model::stale_nan();
+    for (t, v) in [(600, 5.0), (610, stale), (1000, 1.0)] {
+        add(&db, "a", t, v).expect("in order");
+    }
+    db.cut(&TenantId::anonymous(), TimeRange::new(600, 699));
+    for (t, v) in [(600, 4.0), (610, -7.0), (620, 1.0)] {
+        assert_eq!(add(&db, "a", t, v), Ok(()));
+        assert_eq!(add(&db, "a", t, v + 1.0), Err(Refused::Duplicate), "the head has the late one");
+    }
+    assert_eq!(add(&db, "b", 499, 1.0), Ok(()));
+    assert_eq!(add(&db, "b", 650, 1.0), Ok(()), "late, because the range is cut");
+    assert_eq!(add(&db, "b", 640, 1.0), Ok(()));
+    let samples = db.dump(&TenantId::anonymous())[&labels("a")].clone();
+    let samples: Vec<_> = samples.into_iter().map(|(_, t, v)| (t, v)).collect();
+    let float = |t, v| (t, Value::Float(v));
+    assert_eq!(samples, [float(600, 5.0), float(610, -7.0), float(620, 1.0), float(1000, 1.0)]);
 }
 
 #[test]

@@ -103,7 +103,8 @@ fn what_comes_before_the_log_is_replayed_finds_its_place_behind_it() {
     let series = appender.resolve(None, &labels).expect("a series");
     assert!(appender.append(series, 0, NOW + 49_000, 3.0).is_err(), "another value is stored");
     assert!(appender.append(series, 0, NOW + 49_000, 0.0).is_ok(), "it repeats the stored one");
-    assert!(appender.append(series, 0, NOW + 48_000, 0.0).is_err(), "it is late");
+    assert!(appender.append(series, 0, NOW + 48_000, 3.0).is_err(), "also behind the newest");
+    assert!(appender.append(series, 0, NOW + 48_500, 3.0).is_ok(), "it is late");
     assert!(appender.append(series, 0, NOW + 71_000, 0.0).is_ok());
     appender.commit().expect("a commit");
     // Another start finds the same.

@@ -121,6 +121,7 @@ prop_compose! {
         floats in vec((any::<u32>(), any::<i64>(), any_f64(), any::<i64>()), 0..50),
         has_starts in any::<bool>(),
         histograms in vec(histogram(), 0..6),
+        late in vec(histogram(), 0..6),
         exemplars in vec(exemplar(), 0..4),
         metadata in vec(metadata(), 0..4),
         deletes in vec(delete(), 0..3),
@@ -138,7 +139,7 @@ prop_compose! {
         if batch.starts.iter().all(|&s| s == 0) {
             batch.starts.clear();
         }
-        LogBatch { histograms, exemplars, metadata, deletes, series, ..batch }
+        LogBatch { histograms, late, exemplars, metadata, deletes, series, ..batch }
     }
 }
 
@@ -148,6 +149,7 @@ fn exact(batch: &LogBatch) -> String {
     let histograms: Vec<_> = batch
         .histograms
         .iter()
+        .chain(&batch.late)
         .map(|h| match &h.value {
             Value::Float(v) => format!("{} {} {} {:x}", h.series, h.t, h.start, v.to_bits()),
             Value::Histogram(i) => format!("{h:?} {:x} {:x}", i.sum.to_bits(), i.zero_threshold.to_bits()),
@@ -162,8 +164,9 @@ fn exact(batch: &LogBatch) -> String {
     let exemplars: Vec<_> =
         batch.exemplars.iter().map(|(s, e)| (s, &e.labels, e.value.to_bits(), e.timestamp)).collect();
     let LogBatch { tenant, refs, times, starts, metadata, deletes, .. } = batch;
+    let late = batch.late.len();
     format!(
-        "{tenant} {refs:?} {times:?} {bits:?} {starts:?} {histograms:?} {exemplars:?} {metadata:?} {deletes:?}"
+        "{late} {tenant} {refs:?} {times:?} {bits:?} {starts:?} {histograms:?} {exemplars:?} {metadata:?} {deletes:?}"
     )
 }
 
@@ -213,7 +216,7 @@ proptest! {
             prop_assert_eq!(exact(batch), exact(&back));
             prop_assert_eq!(packed.samples(), batch.samples());
             expected.extend(&batch.refs);
-            expected.extend(batch.histograms.iter().map(|h| h.series));
+            expected.extend(batch.histograms.iter().chain(&batch.late).map(|h| h.series));
             expected.extend(batch.exemplars.iter().map(|(s, _)| *s));
             expected.extend(batch.deletes.iter().flat_map(LogDelete::hidden).map(|(s, _)| *s));
             expected.extend(&batch.series);
