@@ -390,12 +390,14 @@ impl HeadData {
     }
 
     /// Appends a batch of the log, wherever in time its samples belong: what is not newer than its
-    /// series, or lies in a range that is `cut`, is late, whatever it was when it was logged.
+    /// series, or lies in a range that is `cut`, is late, whatever it was when it was logged. `judged`:
+    /// what the batch calls late is so, whatever the head has.
     pub(crate) fn recover_batch(
         &mut self,
         batch: &mut LogBatch,
         position: LogPosition,
         cut: &[TimeRange],
+        judged: bool,
     ) -> Recovered {
         let mut recovered = Recovered::default();
         let mut late = std::mem::take(&mut batch.late);
@@ -416,15 +418,28 @@ impl HeadData {
         let appended = self.append_batch(batch, position);
         recovered.new += appended.floats + appended.histograms;
         for h in late {
-            recovered.count(self.recover_late(&h, position, cut));
+            recovered.count(self.recover_late(&h, position, cut, judged));
         }
         recovered
     }
 
-    fn recover_late(&mut self, h: &LogHistogram, position: LogPosition, cut: &[TimeRange]) -> Inserted {
+    fn recover_late(
+        &mut self,
+        h: &LogHistogram,
+        position: LogPosition,
+        cut: &[TimeRange],
+        judged: bool,
+    ) -> Inserted {
         let newest = self.hot.get(h.series as usize).map(|hot| hot.newest);
-        if newest.is_none_or(|newest| h.t <= newest.t) || is_cut(cut, h.t) {
-            return self.append_late(h.series, h.start, h.t, &h.value, position);
+        let is_cut = is_cut(cut, h.t);
+        if newest.is_none_or(|newest| h.t <= newest.t) || is_cut || judged {
+            let inserted = self.append_late(h.series, h.start, h.t, &h.value, position);
+            if inserted == Inserted::Conflict && is_cut {
+                // The other one was in the block when this one was acknowledged.
+                self.append_beside(h, position);
+                return Inserted::New;
+            }
+            return inserted;
         }
         // What made it late is not in the head any more.
         match &h.value {

@@ -20,7 +20,7 @@ use super::data::{HeadData, RangeInfo};
 use super::sealed::{NONE, Sealed, SealedLists};
 use super::select::chunk_ref;
 use super::validate::fingerprint;
-use crate::wal::LogPosition;
+use crate::wal::{LogHistogram, LogPosition};
 
 /// Samples in a full buffer, as Prometheus has it.
 const OPEN_SAMPLES: usize = 32;
@@ -193,6 +193,19 @@ impl HeadData {
         if let Some(stored) = self.stored_at(series, t) {
             return if stored == print { Inserted::Known } else { Inserted::Conflict };
         }
+        self.insert_late(series, start, t, value, print, position);
+        Inserted::New
+    }
+
+    fn insert_late(
+        &mut self,
+        series: u32,
+        start: Timestamp,
+        t: Timestamp,
+        value: &Value,
+        print: u64,
+        position: LogPosition,
+    ) {
         let start = if self.rules.start_timestamps { start } else { 0 };
         let info =
             RangeInfo { logged_from: position, samples: 0, appended: self.now, min_time: t, max_time: t };
@@ -209,7 +222,19 @@ impl HeadData {
             let id = range.id;
             self.seal_late(id, series);
         }
-        Inserted::New
+    }
+
+    /// Puts a late sample beside another of its time: which of them readers see, the merge decides. For
+    /// replay of a range that a block covers, where the other one may be from that block.
+    pub(crate) fn append_beside(&mut self, h: &LogHistogram, position: LogPosition) {
+        let start = self.rules.range_start(h.t);
+        if self.late.of(start).last().is_some_and(|range| {
+            !range.closed && range.series.get(&h.series).is_some_and(|late| late.newest.t >= h.t)
+        }) {
+            self.late.close(start);
+        }
+        let print = fingerprint(&h.value);
+        self.insert_late(h.series, h.start, h.t, &h.value, print, position);
     }
 
     /// Seals the buffer of a series in a range.

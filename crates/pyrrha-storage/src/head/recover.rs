@@ -113,7 +113,7 @@ impl Head {
             batch.histograms.retain(|h| !is_cut(cut, h.t));
         }
         let samples = batch.samples() as u64;
-        let recovered = self.put_back(batch, position, cut);
+        let recovered = self.put_back(batch, position, cut, false);
         self.metrics.replayed.add(recovered.new);
         self.metrics.replay_skipped.add(samples - recovered.new - recovered.lost);
         self.metrics.replay_lost.add(recovered.lost);
@@ -121,12 +121,18 @@ impl Head {
         self.metrics.conflicts.add(recovered.conflicts);
     }
 
-    fn put_back(&self, batch: &mut LogBatch, position: LogPosition, cut: &[TimeRange]) -> Recovered {
+    fn put_back(
+        &self,
+        batch: &mut LogBatch,
+        position: LogPosition,
+        cut: &[TimeRange],
+        judged: bool,
+    ) -> Recovered {
         self.append_extras(batch, position);
         let mut data = self.data.write();
         data.now = self.clock.monotonic();
         batch.deletes.iter().for_each(|delete| data.deletes.apply(delete, position));
-        data.recover_batch(batch, position, cut)
+        data.recover_batch(batch, position, cut, judged)
     }
 
     /// Ranges that have left the head; they do not change before it is recovered.
@@ -200,7 +206,7 @@ impl Head {
             self.metrics.starts_dropped.add(starts as u64);
         }
         // What was admitted as late stays so: it lies behind a newer sample, or in a block range.
-        let recovered = self.put_back(&mut batch, position, &[TimeRange::ALL]);
+        let recovered = self.put_back(&mut batch, position, &[], true);
         self.metrics.side_in_order.add(recovered.new - recovered.late);
         self.metrics.side_out_of_order.add(recovered.late);
         self.metrics.side_conflicts.add(recovered.conflicts);
