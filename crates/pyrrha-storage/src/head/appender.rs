@@ -116,10 +116,18 @@ impl HeadAppender {
         }
     }
 
-    /// Admits a late sample if its time is free: the first acknowledged value stays.
+    /// Admits a late sample if its time is free, the first acknowledged value stays, and if no delete
+    /// stands there.
     fn admit_late(&mut self, series: u32, t: Timestamp, value: u64) -> Result<Log, Refused> {
-        let stored = self.admission.admitted_at(series, t, &self.undo);
-        match stored.or_else(|| self.head.data.read().stored_at(series, t)) {
+        let stored = {
+            let data = self.head.data.read();
+            // What is acknowledged must show, and what a delete hides in the head it hides by time.
+            if data.deletes.hides(series, t) {
+                return Err(self.refuse(Refused::OutOfOrder));
+            }
+            self.admission.admitted_at(series, t, &self.undo).or_else(|| data.stored_at(series, t))
+        };
+        match stored {
             None => {
                 self.admission.add_late(series, t, value);
                 self.late.push((series, t));

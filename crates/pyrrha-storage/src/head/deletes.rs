@@ -100,6 +100,12 @@ impl HeadDeletes {
         found.into()
     }
 
+    /// Whether a delete hides what a series has at `t`, so that a late sample there would be hidden with
+    /// it.
+    pub(super) fn hides(&self, series: u32, t: Timestamp) -> bool {
+        self.standing.values().filter_map(|s| s.of(series)).any(|range| range.contains(t))
+    }
+
     /// What each delete that can be undone hides of a series.
     pub(super) fn undoable(&self, series: u32) -> Vec<(DeleteId, TimeRange)> {
         let undoable = self.standing.values().filter(|s| !s.delete.is_final);
@@ -143,12 +149,16 @@ impl Head {
         self.check_settled()?;
         let series = self.series_of_sets(&delete)?;
         let mut hidden = Vec::new();
+        let data = self.data.read();
         for series in &series {
-            let end = admission.newest[series as usize].t.min(delete.range.end);
+            let newest = admission.newest[series as usize].t;
+            let end =
+                data.late.newest_of(series).map_or(newest, |late| late.max(newest)).min(delete.range.end);
             if end != Timestamp::MIN && end >= delete.range.start {
                 hidden.push((series, end));
             }
         }
+        drop(data);
         if hidden.len() > MAX_HIDDEN {
             let text = format!("a delete of more than {MAX_HIDDEN} series, narrow its selectors");
             return Err(StoreError::new(ErrorKind::Limit, text));

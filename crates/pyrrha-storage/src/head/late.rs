@@ -97,6 +97,11 @@ impl LateRanges {
         self.ranges.iter().any(|r| r.series.contains_key(&series))
     }
 
+    /// The newest time of a series' late samples.
+    pub(crate) fn newest_of(&self, series: u32) -> Option<Timestamp> {
+        self.ranges.iter().filter_map(|r| r.series.get(&series)).map(|late| late.newest.t).max()
+    }
+
     /// A range more.
     pub(crate) fn add(&mut self, start: Timestamp, info: RangeInfo, now: Duration) -> &mut LateRange {
         self.last_id += 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
 use pyrrha_model::Labels;
-use pyrrha_model::contract::{Ingest, SelectHints, SeriesBatch};
+use pyrrha_model::contract::{Ingest, Refused, SelectHints, SeriesBatch};
 use pyrrha_testkit::{SimClock, SimDisk};
 
 use super::*;
@@ -116,6 +116,30 @@ fn a_delete_hides_what_was_there_and_nothing_that_comes_later() {
     bed.crash();
     assert_eq!((bed.minutes(0), bed.standing()), (range(0..110), 0));
     assert_eq!(bed.undo(id), Err(ErrorKind::NotFound));
+}
+
+#[test]
+fn late_samples_are_deleted_too_and_none_comes_where_a_delete_would_hide_it() {
+    let mut bed = Bed::new();
+    let tenant = TenantId::anonymous();
+    append(bed.db(), &tenant, &[(0, 100 * MINUTE, 1.0)]);
+    append(bed.db(), &tenant, &[(0, 60 * MINUTE, 1.0), (0, 90 * MINUTE, 1.0)]);
+    let id = bed.delete(0, 50, 70);
+    assert_eq!(bed.minutes(0), [90, 100]);
+    let late = |bed: &Bed, minute: i64| {
+        let mut appender = bed.db().appender(&tenant).expect("an appender");
+        let series = appender.resolve(None, &labels(0)).expect("a series");
+        let result = appender.append(series, 0, minute * MINUTE, 2.0);
+        appender.commit().expect("a commit");
+        result
+    };
+    assert_eq!(late(&bed, 65), Err(Refused::OutOfOrder), "it would be acknowledged and not seen");
+    late(&bed, 80).expect("nothing is deleted there");
+    bed.crash();
+    assert_eq!((late(&bed, 65), bed.minutes(0)), (Err(Refused::OutOfOrder), vec![80, 90, 100]));
+    bed.undo(id).expect("undone");
+    late(&bed, 65).expect("no delete stands");
+    assert_eq!(bed.minutes(0), [60, 65, 80, 90, 100]);
 }
 
 #[test]
