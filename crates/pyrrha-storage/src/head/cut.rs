@@ -259,10 +259,11 @@ impl Head {
             for (labels, mut series, late) in found.drain(..) {
                 if late {
                     let chunks = std::mem::take(&mut series.entry.chunks);
-                    series.entry.chunks = in_time_order(chunks, starts).unwrap_or_else(|chunks| {
+                    let (chunks, whole) = in_time_order(chunks, starts);
+                    series.entry.chunks = chunks;
+                    if !whole {
                         damaged.push(cut.range);
-                        chunks
-                    });
+                    }
                 }
                 visit(&labels, series)?;
             }
@@ -400,15 +401,12 @@ fn gaps_in(cut: &[TimeRange], range: TimeRange) -> Vec<TimeRange> {
 
 /// Chunks of one series as chunks that do not overlap and say what is known of counter resets. All
 /// are written anew: a late sample changes what is before the chunk after it. What does not decode
-/// is given back without the chunks that overlap others.
-fn in_time_order(
-    mut chunks: SmallVec<[ChunkRef; 4]>,
-    starts: bool,
-) -> Result<SmallVec<[ChunkRef; 4]>, SmallVec<[ChunkRef; 4]>> {
+/// is given back without the chunks that overlap others, and false.
+fn in_time_order(mut chunks: SmallVec<[ChunkRef; 4]>, starts: bool) -> (SmallVec<[ChunkRef; 4]>, bool) {
     chunks.sort_by_key(|chunk| chunk.min_time);
     let entry = SeriesEntry { chunks, ..SeriesEntry::default() };
     match decode_stored(&entry, TimeRange::ALL) {
-        Ok(samples) => Ok(encode_series(&samples, starts).into()),
+        Ok(samples) => (encode_series(&samples, starts).into(), true),
         Err(_) => {
             let mut apart: SmallVec<[ChunkRef; 4]> = SmallVec::new();
             for chunk in entry.chunks {
@@ -416,7 +414,7 @@ fn in_time_order(
                     apart.push(chunk);
                 }
             }
-            Err(apart)
+            (apart, false)
         }
     }
 }
