@@ -118,11 +118,11 @@ fn histogram(count: u64, sum: f64) -> Histogram {
 fn value(series: usize, t: i64) -> Value {
     let n = (t - NOW).unsigned_abs() + 1;
     match series % 4 {
-        _ if n % 17 == 0 && series % 4 < 2 => Value::Float(stale_nan()),
+        _ if n.is_multiple_of(17) && series % 4 < 2 => Value::Float(stale_nan()),
         0 => Value::Float(n as f64 / 8.0),
         1 => Value::Histogram(Box::new(histogram(n, n as f64))),
         2 => Value::FloatHistogram(Box::new(histogram(n, -(n as f64)).to_float())),
-        _ if n % 2 == 0 => Value::Histogram(Box::new(histogram(n, 0.5))),
+        _ if n.is_multiple_of(2) => Value::Histogram(Box::new(histogram(n, 0.5))),
         _ => Value::Float(n as f64),
     }
 }
