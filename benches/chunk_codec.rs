@@ -107,11 +107,12 @@ fn dense_chunks(c: &mut Criterion) {
     group.bench_function("encode", |b| {
         b.iter(|| {
             for (_, values) in &series {
-                black_box(dense::encode_shared(values));
+                black_box(dense::encode_shared(values, 0));
             }
         })
     });
-    let chunks: Vec<_> = series.iter().map(|(times, values)| (times, dense::encode_shared(values))).collect();
+    let chunks: Vec<_> =
+        series.iter().map(|(times, values)| (times, dense::encode_shared(values, 0))).collect();
     group.bench_function("decode", |b| {
         let mut column = FloatColumn::default();
         b.iter(|| {

@@ -16,7 +16,7 @@ pub use xor2::Xor2Appender;
 
 use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
 
-use crate::{DecodeError, FloatColumn};
+use crate::{DecodeError, FloatColumn, dense};
 
 /// Samples after which a chunk is cut, as Prometheus' default.
 pub const SAMPLES_PER_CHUNK: usize = 120;
@@ -32,7 +32,8 @@ pub fn sample_count(encoding: ChunkEncoding, bytes: &[u8]) -> Result<usize, Deco
         ChunkEncoding::Xor
         | ChunkEncoding::Histogram
         | ChunkEncoding::FloatHistogram
-        | ChunkEncoding::Xor2 => Ok(count),
+        | ChunkEncoding::Xor2
+        | ChunkEncoding::Dense => Ok(count),
         // The two highest bits are the counter-reset header.
         ChunkEncoding::HistogramSt | ChunkEncoding::FloatHistogramSt => Ok(count & 0x3fff),
         ChunkEncoding::Aggregate => Err(DecodeError::Encoding { encoding: encoding as u8 }),
@@ -68,6 +69,7 @@ pub(crate) fn decode_floats_after(
             let starts = starts.then_some(&mut column.starts);
             xor2::decode(bytes, range, &mut column.times, &mut column.values, starts)
         }
+        ChunkEncoding::Dense => dense::decode(bytes, None, range, column),
         ChunkEncoding::Histogram
         | ChunkEncoding::FloatHistogram
         | ChunkEncoding::HistogramSt
@@ -78,8 +80,8 @@ pub(crate) fn decode_floats_after(
 }
 
 /// As [`decode_floats`] for a chunk whose timestamps are in a shared column: `times` has the time
-/// of each of its samples, in order. Only [`ChunkEncoding::Xor`] has such a layout
-/// ([`XorAppender::append_value`]).
+/// of each of its samples, in order. [`ChunkEncoding::Xor`] ([`XorAppender::append_value`]) and
+/// [`ChunkEncoding::Dense`] have such a layout.
 pub fn decode_shared_floats(
     encoding: ChunkEncoding,
     bytes: &[u8],
@@ -88,11 +90,12 @@ pub fn decode_shared_floats(
     column: &mut FloatColumn,
     starts: bool,
 ) -> Result<(), DecodeError> {
-    if encoding != ChunkEncoding::Xor {
-        return Err(DecodeError::Encoding { encoding: encoding as u8 });
-    }
     let before = column.times.len();
-    let done = xor::decode_shared(bytes, times, range, column);
+    let done = match encoding {
+        ChunkEncoding::Xor => xor::decode_shared(bytes, times, range, column),
+        ChunkEncoding::Dense => dense::decode(bytes, Some(times), range, column),
+        _ => Err(DecodeError::Encoding { encoding: encoding as u8 }),
+    };
     finish_floats(before, done, column, starts)
 }
 

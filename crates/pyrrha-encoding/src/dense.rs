@@ -1,20 +1,23 @@
 //! Dense chunks: floats of one series as exact decimals, predicted and bit-packed, with statistics
 //! in front. Ours alone (docs/adr/0004); converts back bit for bit.
 //!
-//! `count u16 | flags u8 | statistics | [times] | values`. See docs/format/dense.md.
+//! `count u16 | flags u8 | [column u32] | statistics | [pieces] | [times] | values`. See
+//! docs/format/dense.md.
 
+mod header;
 mod integers;
 mod miniblock;
+mod standard;
 mod values;
 
 use pyrrha_model::{TimeRange, Timestamp, is_stale_nan};
 
 use crate::column::{decode_values, encode_values};
-use crate::varint::{put_uvarint, take_u8, take_u16, take_uvarint};
+use crate::varint::{put_uvarint, take_uvarint};
 use crate::{DecodeError, FloatColumn};
-
-/// Flag: times are not in the chunk but in a column shared with others.
-const SHARED_TIMES: u8 = 1;
+use header::Header;
+pub use header::{column_of, decode_times, encode_times, with_column};
+pub use standard::{Draft, standard_chunks};
 
 /// Most samples of a chunk.
 pub const MAX_SAMPLES: usize = u16::MAX as usize;
@@ -112,34 +115,34 @@ impl Statistics {
 
 /// Encodes at most [`MAX_SAMPLES`] samples (the shorter of both columns) with their times.
 pub fn encode(times: &[Timestamp], values: &[f64]) -> Vec<u8> {
+    encode_pieces(times, values, &[])
+}
+
+/// As [`encode`], for samples that came in standard chunks of these lengths; none: of the usual ones.
+fn encode_pieces(times: &[Timestamp], values: &[f64], pieces: &[u16]) -> Vec<u8> {
     let count = times.len().min(values.len()).min(MAX_SAMPLES);
-    let mut out = header(&values[..count], 0);
+    let mut out = Header::of(count, None, pieces).encode(&Statistics::of(&values[..count]));
     integers::encode(&times[..count], &mut out);
     values::encode(&values[..count], &mut out);
     out
 }
 
-/// Encodes at most [`MAX_SAMPLES`] values whose times are in a shared column.
-pub fn encode_shared(values: &[f64]) -> Vec<u8> {
-    let values = &values[..values.len().min(MAX_SAMPLES)];
-    let mut out = header(values, SHARED_TIMES);
-    values::encode(values, &mut out);
-    out
+/// Encodes at most [`MAX_SAMPLES`] values whose times are in the shared column at `column`.
+pub fn encode_shared(values: &[f64], column: u32) -> Vec<u8> {
+    encode_shared_pieces(values, column, &[])
 }
 
-fn header(values: &[f64], flags: u8) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + values.len() * 2);
-    out.extend_from_slice(&(values.len() as u16).to_be_bytes());
-    out.push(flags);
-    Statistics::of(values).put(&mut out);
+fn encode_shared_pieces(values: &[f64], column: u32, pieces: &[u16]) -> Vec<u8> {
+    let values = &values[..values.len().min(MAX_SAMPLES)];
+    let mut out = Header::of(values.len(), Some(column), pieces).encode(&Statistics::of(values));
+    values::encode(values, &mut out);
     out
 }
 
 /// The statistics of a dense chunk.
 pub fn statistics(mut bytes: &[u8]) -> Result<Statistics, DecodeError> {
-    let count = take_u16(&mut bytes)?;
-    take_u8(&mut bytes)?;
-    Statistics::take(usize::from(count), &mut bytes)
+    let header = Header::take(&mut bytes)?;
+    Statistics::take(header.count, &mut header.statistics())
 }
 
 /// Appends the samples of a dense chunk that lie in `range` to `column` (times and values; start
@@ -157,6 +160,9 @@ pub fn decode(
         column.times.truncate(before);
         column.values.truncate(before);
         return done;
+    }
+    if range == TimeRange::ALL {
+        return Ok(());
     }
     let times = &column.times[before..];
     if times.iter().all(|&t| range.contains(t)) {
@@ -181,18 +187,13 @@ fn append(
     column: &mut FloatColumn,
 ) -> Result<(), DecodeError> {
     let input = &mut bytes;
-    let count = usize::from(take_u16(input)?);
-    let flags = take_u8(input)?;
-    Statistics::take(count, input)?;
-    match (flags, shared) {
-        (0, _) => integers::decode(input, count, &mut column.times)?,
-        (SHARED_TIMES, Some(times)) => {
-            let times = times.get(..count).ok_or(DecodeError::Truncated { part: "shared timestamps" })?;
-            column.times.extend_from_slice(times);
-        }
-        _ => return Err(MALFORMED),
+    let header = Header::take(input)?;
+    match (header.column, shared) {
+        (None, _) => integers::decode(input, header.count, &mut column.times)?,
+        (Some(_), Some(times)) if times.len() == header.count => column.times.extend_from_slice(times),
+        (Some(_), _) => return Err(DecodeError::Truncated { part: "shared timestamps" }),
     }
-    values::decode(input, count, &mut column.values)
+    values::decode(input, header.count, &mut column.values)
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub enum ChunkEncoding {
     HistogramSt = 5,
     /// Float native histograms with start timestamps.
     FloatHistogramSt = 6,
+    /// Pyrrha's own floats, in dense blocks only (docs/format/dense.md).
+    Dense = 0xD1,
     /// Thanos' downsampled aggregate of up to five chunks.
     Aggregate = 0xFF,
 }
@@ -48,6 +50,7 @@ impl ChunkEncoding {
             4 => Self::Xor2,
             5 => Self::HistogramSt,
             6 => Self::FloatHistogramSt,
+            0xD1 => Self::Dense,
             0xFF => Self::Aggregate,
             _ => return None,
         })
@@ -55,6 +58,6 @@ impl ChunkEncoding {
 
     /// Whether samples are floats (not histograms, not aggregates).
     pub fn is_float(self) -> bool {
-        matches!(self, Self::Xor | Self::Xor2)
+        matches!(self, Self::Xor | Self::Xor2 | Self::Dense)
     }
 }

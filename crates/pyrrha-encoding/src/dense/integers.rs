@@ -110,6 +110,17 @@ impl Line {
 
 /// Appends `count` (at most 65,535) numbers; some may be there after an error.
 pub(super) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+    out.reserve(count);
+    decode_blocks(input, count, |numbers| out.extend_from_slice(numbers))
+}
+
+/// Hands over `count` numbers, at most [`BLOCK`] at a time, so that they stay in the nearest cache.
+#[inline]
+pub(super) fn decode_blocks(
+    input: &mut &[u8],
+    count: usize,
+    mut take: impl FnMut(&[i64]),
+) -> Result<(), DecodeError> {
     if count == 0 {
         return Ok(());
     }
@@ -117,34 +128,33 @@ pub(super) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<i64>) -> Res
     let predictor = *PREDICTORS.get(usize::from(predictor)).ok_or(MALFORMED)?;
     let first = take_varint(input)?;
     let divisor = take_uvarint(input)? as i64;
-    let start = out.len();
-    out.resize(start + count, 0);
-    let numbers = &mut out[start..];
+    let mut block = [0i64; BLOCK];
     if divisor == 0 {
-        numbers.fill(first);
+        block.fill(first);
+        (0..count).step_by(BLOCK).for_each(|from| take(&block[..BLOCK.min(count - from)]));
         return Ok(());
     }
     let end = if predictor == Predictor::Line { take_varint(input)? } else { 0 };
-    for block in numbers.chunks_mut(BLOCK) {
-        miniblock::decode(input, block)?;
-    }
     let finish = |n: i64| first.wrapping_add(n.wrapping_mul(divisor));
-    let (mut last, mut change) = (0i64, 0i64);
-    match predictor {
-        Predictor::Zero => numbers.iter_mut().for_each(|n| *n = finish(*n)),
-        Predictor::Last => numbers.iter_mut().for_each(|n| {
-            last = last.wrapping_add(*n);
-            *n = finish(last);
-        }),
-        Predictor::Change => numbers.iter_mut().for_each(|n| {
-            change = change.wrapping_add(*n);
-            last = last.wrapping_add(change);
-            *n = finish(last);
-        }),
-        Predictor::Line => {
-            let mut line = Line::new(end, count);
-            numbers.iter_mut().for_each(|n| *n = finish(n.wrapping_add(line.next())));
+    let (mut last, mut change, mut line) = (0i64, 0i64, Line::new(end, count));
+    for from in (0..count).step_by(BLOCK) {
+        let len = BLOCK.min(count - from);
+        miniblock::decode(input, &mut block, len)?;
+        let numbers = &mut block[..len];
+        match predictor {
+            Predictor::Zero => numbers.iter_mut().for_each(|n| *n = finish(*n)),
+            Predictor::Last => numbers.iter_mut().for_each(|n| {
+                last = last.wrapping_add(*n);
+                *n = finish(last);
+            }),
+            Predictor::Change => numbers.iter_mut().for_each(|n| {
+                change = change.wrapping_add(*n);
+                last = last.wrapping_add(change);
+                *n = finish(last);
+            }),
+            Predictor::Line => numbers.iter_mut().for_each(|n| *n = finish(n.wrapping_add(line.next()))),
         }
+        take(numbers);
     }
     Ok(())
 }

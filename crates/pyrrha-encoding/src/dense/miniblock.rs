@@ -11,9 +11,6 @@ use crate::varint::{put_uvarint, put_varint, take_bytes, take_u8, take_uvarint, 
 /// Numbers of a full miniblock.
 pub(super) const BLOCK: usize = 128;
 
-/// Widest number that one unaligned load of eight bytes gives.
-const LOAD_BITS: u32 = 57;
-
 /// Appends a miniblock of 1 to [`BLOCK`] numbers.
 pub(super) fn encode(numbers: &[i64], out: &mut Vec<u8>) {
     let least = numbers.iter().copied().min().unwrap_or(0);
@@ -58,47 +55,99 @@ fn pack(numbers: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&acc.to_le_bytes()[..used.div_ceil(8) as usize]);
 }
 
-/// Fills `numbers` (at most [`BLOCK`]) from a miniblock.
-pub(super) fn decode(input: &mut &[u8], numbers: &mut [i64]) -> Result<(), DecodeError> {
+/// Fills the first `len` (at most [`BLOCK`]) of `numbers` from a miniblock; what is behind them is
+/// anything.
+pub(super) fn decode(input: &mut &[u8], numbers: &mut [i64; BLOCK], len: usize) -> Result<(), DecodeError> {
     let width = u32::from(take_u8(input)?);
     let patches = take_u8(input)?;
     let least = take_varint(input)?;
     if width > 64 {
         return Err(MALFORMED);
     }
-    let packed = take_bytes(input, (numbers.len() * width as usize).div_ceil(8))?;
+    let ahead = *input;
+    let packed = take_bytes(input, (len * width as usize).div_ceil(8))?;
+    let numbers = &mut numbers[..len.next_multiple_of(GROUP).min(BLOCK)];
     match width {
         0 => numbers.fill(least),
-        1..=LOAD_BITS => unpack(packed, width, least, numbers),
+        1..=NARROW => unpack_narrow(ahead, width, least, numbers),
         _ => unpack_wide(packed, width, least, numbers),
     }
     for _ in 0..patches {
         let place = usize::from(take_u8(input)?);
         let high = take_uvarint(input)?;
-        let number = numbers.get_mut(place).filter(|_| width < 64).ok_or(MALFORMED)?;
+        let number = numbers[..len].get_mut(place).filter(|_| width < 64).ok_or(MALFORMED)?;
         *number = number.wrapping_add((high << width) as i64);
     }
     Ok(())
 }
 
-/// Room for a packed miniblock of loadable width; a power of two, so that no load needs a check.
-const ROOM: usize = 1024;
+/// Numbers that end on a byte, whatever their width.
+const GROUP: usize = 8;
+/// Widest number for which there is a loop of its own.
+const NARROW: u32 = 32;
+/// Bytes that the loads of a group of narrow numbers reach: the last one begins in byte 28.
+const REACH: usize = 36;
 
-/// One load, shift and mask per number, from a copy that has eight bytes behind it.
+/// Unpacks by a loop whose shifts are constants. `packed` may go on behind the numbers.
+fn unpack_narrow(packed: &[u8], width: u32, least: i64, groups: &mut [i64]) {
+    match width {
+        1 => unpack::<1>(packed, least, groups),
+        2 => unpack::<2>(packed, least, groups),
+        3 => unpack::<3>(packed, least, groups),
+        4 => unpack::<4>(packed, least, groups),
+        5 => unpack::<5>(packed, least, groups),
+        6 => unpack::<6>(packed, least, groups),
+        7 => unpack::<7>(packed, least, groups),
+        8 => unpack::<8>(packed, least, groups),
+        9 => unpack::<9>(packed, least, groups),
+        10 => unpack::<10>(packed, least, groups),
+        11 => unpack::<11>(packed, least, groups),
+        12 => unpack::<12>(packed, least, groups),
+        13 => unpack::<13>(packed, least, groups),
+        14 => unpack::<14>(packed, least, groups),
+        15 => unpack::<15>(packed, least, groups),
+        16 => unpack::<16>(packed, least, groups),
+        17 => unpack::<17>(packed, least, groups),
+        18 => unpack::<18>(packed, least, groups),
+        19 => unpack::<19>(packed, least, groups),
+        20 => unpack::<20>(packed, least, groups),
+        21 => unpack::<21>(packed, least, groups),
+        22 => unpack::<22>(packed, least, groups),
+        23 => unpack::<23>(packed, least, groups),
+        24 => unpack::<24>(packed, least, groups),
+        25 => unpack::<25>(packed, least, groups),
+        26 => unpack::<26>(packed, least, groups),
+        27 => unpack::<27>(packed, least, groups),
+        28 => unpack::<28>(packed, least, groups),
+        29 => unpack::<29>(packed, least, groups),
+        30 => unpack::<30>(packed, least, groups),
+        31 => unpack::<31>(packed, least, groups),
+        32 => unpack::<32>(packed, least, groups),
+        _ => {}
+    }
+}
+
+/// One load, shift and mask per number.
 #[inline]
-fn unpack(packed: &[u8], width: u32, least: i64, numbers: &mut [i64]) {
-    let mask = u64::MAX >> (64 - width);
-    let mut padded = [0u8; ROOM + 8];
-    let len = packed.len().min(ROOM);
-    padded[..len].copy_from_slice(&packed[..len]);
-    let mut bit = 0usize;
-    for number in numbers {
-        let at = bit / 8 % ROOM;
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&padded[at..at + 8]);
-        let word = u64::from_le_bytes(bytes);
-        *number = least.wrapping_add((word >> (bit % 8) & mask) as i64);
-        bit += width as usize;
+fn unpack<const WIDTH: usize>(packed: &[u8], least: i64, groups: &mut [i64]) {
+    let mut rest = packed;
+    for group in groups.chunks_exact_mut(GROUP) {
+        let mut copy = [0u8; REACH];
+        let bytes = match rest.first_chunk::<REACH>() {
+            Some(bytes) => bytes,
+            None => {
+                copy[..rest.len()].copy_from_slice(rest);
+                &copy
+            }
+        };
+        for (k, number) in group.iter_mut().enumerate() {
+            let at = k * WIDTH / 8;
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            let word = u64::from_le_bytes(word) >> (k * WIDTH % 8) & (u64::MAX >> (64 - WIDTH));
+            *number = least.wrapping_add(word as i64);
+        }
+        rest = rest.get(WIDTH..).unwrap_or_default();
     }
 }
 

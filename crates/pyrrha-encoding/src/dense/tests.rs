@@ -1,9 +1,11 @@
 //! Dense chunks: bit-exact round trips, statistics against a plain count, size, hostile bytes.
 
 use proptest::prelude::*;
-use pyrrha_model::stale_nan;
+use pyrrha_model::contract::{ChunkRef, Timestamps};
+use pyrrha_model::{ChunkEncoding, stale_nan};
 
 use super::*;
+use crate::chunk::xor;
 use crate::testing::float_samples;
 
 fn decoded(bytes: &[u8], range: TimeRange) -> Result<FloatColumn, DecodeError> {
@@ -50,17 +52,108 @@ fn statistics_leave_nans_out() {
 
 #[test]
 fn a_chunk_without_times_needs_them() {
-    let bytes = encode_shared(&[1.0, 2.0]);
+    let bytes = encode_shared(&[1.0, 2.0], 77);
     let mut column = FloatColumn::default();
-    assert!(decode(&bytes, None, TimeRange::ALL, &mut column).is_err());
-    assert!(decode(&bytes, Some(&[1]), TimeRange::ALL, &mut column).is_err());
+    for times in [None, Some(&[1][..]), Some(&[1, 2, 3])] {
+        assert!(decode(&bytes, times, TimeRange::ALL, &mut column).is_err());
+    }
     assert!(column.times.is_empty());
-    decode(&bytes, Some(&[10, 20, 30]), TimeRange::new(15, 99), &mut column).unwrap();
+    decode(&bytes, Some(&[10, 20]), TimeRange::new(15, 99), &mut column).unwrap();
     assert_eq!((&column.times[..], &column.values[..]), (&[20][..], &[2.0][..]));
+    assert_eq!(column_of(&bytes).unwrap(), Some(77));
+    assert_eq!(with_column(&bytes, 1 << 30), encode_shared(&[1.0, 2.0], 1 << 30));
+    let own = encode(&[1, 2], &[1.0, 2.0]);
+    assert_eq!((column_of(&own).unwrap(), with_column(&own, 5)), (None, own));
+}
+
+#[test]
+fn a_column_of_times_is_no_chunk() {
+    let times = [5, 20, 36];
+    let bytes = encode_times(&times);
+    assert_eq!(decode_times(&bytes).unwrap().as_deref(), Some(&times[..]));
+    assert!(decoded(&bytes, TimeRange::ALL).is_err() && column_of(&bytes).is_err());
+    assert_eq!(decode_times(&encode(&times, &[1.0; 3])).unwrap(), None);
+}
+
+fn xor_chunks(times: &[i64], values: &[f64], lengths: &[usize]) -> Vec<ChunkRef> {
+    let (mut chunks, mut from) = (Vec::new(), 0);
+    for &length in lengths.iter().cycle() {
+        let to = times.len().min(from + length);
+        if from == to {
+            break;
+        }
+        chunks.push(ChunkRef {
+            min_time: times[from],
+            max_time: times[to - 1],
+            encoding: ChunkEncoding::Xor,
+            timestamps: Timestamps::Own,
+            bytes: xor::encode(&times[from..to], &values[from..to]).into(),
+        });
+        from = to;
+    }
+    chunks
+}
+
+/// What a writer does with a draft: a chunk, its times in it or beside it.
+fn chunk_of(draft: &Draft, shared: bool) -> ChunkRef {
+    let times = draft.times();
+    ChunkRef {
+        min_time: times[0],
+        max_time: times[times.len() - 1],
+        encoding: ChunkEncoding::Dense,
+        timestamps: if shared { Timestamps::Shared(times.into()) } else { Timestamps::Own },
+        bytes: if shared { draft.encode_shared(3) } else { draft.encode() }.into(),
+    }
+}
+
+fn parts(chunks: &[ChunkRef]) -> Vec<(i64, i64, u8, &[u8])> {
+    chunks.iter().map(|c| (c.min_time, c.max_time, c.encoding as u8, &c.bytes[..])).collect()
+}
+
+#[test]
+fn what_would_not_come_back_stays_out() {
+    let times: Vec<i64> = (0..240).map(|i| i * 15_000).collect();
+    let values = vec![1.5; 240];
+    let chunks = xor_chunks(&times, &values, &[120]);
+    let mut draft = Draft::default();
+    assert!(draft.push(&chunks[0]) && !draft.push(&chunks[0]), "times ascend");
+    let padded = ChunkRef { bytes: [&chunks[1].bytes[..], &[0]].concat().into(), ..chunks[1].clone() };
+    let other_times = ChunkRef { max_time: 9, ..chunks[1].clone() };
+    let later = xor_chunks(&[7_200_000], &[1.0], &[1]).remove(0);
+    let damaged = ChunkRef { bytes: chunks[1].bytes.slice(..40), ..chunks[1].clone() };
+    let xor2 = ChunkRef { encoding: ChunkEncoding::Xor2, ..chunks[1].clone() };
+    for odd in [padded, other_times, later, damaged, xor2] {
+        assert!(!draft.push(&odd), "{odd:?}");
+    }
+    assert!(draft.push(&chunks[1]));
+    assert_eq!(draft.times(), times);
+    // The usual lengths cost nothing.
+    assert_eq!(draft.encode(), encode(&times, &values));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn standard_chunks_come_back_bit_for_bit(
+        (times, values) in float_samples(1..500),
+        lengths in proptest::collection::vec(1usize..200, 1..4),
+        usual: bool,
+        shared: bool,
+    ) {
+        let lengths = if usual { vec![120] } else { lengths };
+        let chunks = xor_chunks(&times, &values, &lengths);
+        let (mut back, mut draft) = (Vec::new(), Draft::default());
+        for chunk in &chunks {
+            if !draft.push(chunk) {
+                standard_chunks(&chunk_of(&draft, shared), &mut back).unwrap();
+                draft.clear();
+                prop_assert!(draft.push(chunk));
+            }
+        }
+        standard_chunks(&chunk_of(&draft, shared), &mut back).unwrap();
+        prop_assert_eq!(parts(&back), parts(&chunks));
+    }
 
     #[test]
     fn round_trip((times, values) in float_samples(0..400), a in 0usize..400, b in 0usize..400) {
@@ -93,6 +186,9 @@ proptest! {
         bad[bit / 8 % bytes.len()] ^= 1 << (bit % 8);
         let _ = decoded(&bad, TimeRange::ALL);
         let _ = statistics(&bad);
+        let bytes = bad.into();
+        let bad = ChunkRef { min_time: 0, max_time: 0, encoding: ChunkEncoding::Dense, timestamps: Timestamps::Own, bytes };
+        let _ = standard_chunks(&bad, &mut Vec::new());
     }
 
     #[test]

@@ -79,11 +79,11 @@ fn scaled(values: &[f64]) -> Option<Scaled> {
 
 pub(super) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
     let kind = take_u8(input)?;
-    let mut numbers = Vec::new();
+    out.reserve(count);
     if kind == BITS {
-        integers::decode(input, count, &mut numbers)?;
-        out.extend(numbers.into_iter().map(|n| f64::from_bits(unordered(n))));
-        return Ok(());
+        return integers::decode_blocks(input, count, |numbers| {
+            out.extend(numbers.iter().map(|&n| f64::from_bits(unordered(n))));
+        });
     }
     let power = *POWERS.get(usize::from(kind)).ok_or(MALFORMED)?;
     let exceptions = take_count(input, 9)?;
@@ -96,12 +96,13 @@ pub(super) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<f64>) -> Res
         listed.push((place, f64::from_bits(take_u64(input)?)));
         next = place + 1;
     }
-    integers::decode(input, count, &mut numbers)?;
     let start = out.len();
     if kind == 0 {
-        out.extend(numbers.iter().map(|&n| n as f64));
+        integers::decode_blocks(input, count, |numbers| out.extend(numbers.iter().map(|&n| n as f64)))?;
     } else {
-        out.extend(numbers.iter().map(|&n| n as f64 / power));
+        integers::decode_blocks(input, count, |numbers| {
+            out.extend(numbers.iter().map(|&n| n as f64 / power));
+        })?;
     }
     for (place, value) in listed {
         if let Some(slot) = out.get_mut(start + place) {

@@ -384,7 +384,9 @@ impl HeadData {
                 self.open_side(series, Side::Histogram(appender));
                 self.restored_side(series, start, last)?;
             }
-            ChunkEncoding::Aggregate => return Err(DecodeError::Encoding { encoding: encoding as u8 }),
+            ChunkEncoding::Dense | ChunkEncoding::Aggregate => {
+                return Err(DecodeError::Encoding { encoding: encoding as u8 });
+            }
         }
         Ok(())
     }
@@ -529,7 +531,13 @@ impl HeadData {
                 Some(ChunkEncoding::FloatHistogram | ChunkEncoding::FloatHistogramSt) => {
                     found.insert(series as u32, HistogramKind::Float);
                 }
-                Some(ChunkEncoding::Xor | ChunkEncoding::Xor2 | ChunkEncoding::Aggregate) | None => {}
+                Some(
+                    ChunkEncoding::Xor
+                    | ChunkEncoding::Xor2
+                    | ChunkEncoding::Dense
+                    | ChunkEncoding::Aggregate,
+                )
+                | None => {}
             }
         }
         found

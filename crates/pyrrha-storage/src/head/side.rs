@@ -88,6 +88,7 @@ pub(crate) fn set_count(encoding: ChunkEncoding, chunk: &mut [u8], count: u16) {
         | ChunkEncoding::Xor2
         | ChunkEncoding::Histogram
         | ChunkEncoding::FloatHistogram
+        | ChunkEncoding::Dense
         | ChunkEncoding::Aggregate => xor::set_count(chunk, count),
     }
 }
