@@ -8,8 +8,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pyrrha_encoding::chunk::xor;
 use pyrrha_model::contract::{
-    ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesBatch, SeriesEntry, SeriesSet,
-    Timestamps,
+    ChunkRef, Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, SeriesEntry,
+    SeriesSet, Timestamps,
 };
 use pyrrha_model::{ChunkEncoding, Labels, Matcher, Metadata, StoreError, TimeRange};
 use pyrrha_promql::{Engine, EngineOptions, Features, parse};
@@ -136,43 +136,19 @@ impl Queryable for Opened {
         Ok(Box::new(Interned { batches: batches.into_iter() }))
     }
 
-    fn label_names(
-        &self,
-        _: &QueryContext,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<String>, StoreError> {
+    fn label_names(&self, _: &QueryContext, _: &LabelQuery) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn label_values(
-        &self,
-        _: &QueryContext,
-        _: &str,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<String>, StoreError> {
+    fn label_values(&self, _: &QueryContext, _: &str, _: &LabelQuery) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn series(
-        &self,
-        _: &QueryContext,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
+    fn series(&self, _: &QueryContext, _: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn exemplars(
-        &self,
-        _: &QueryContext,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
+    fn exemplars(&self, _: &QueryContext, _: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -10,11 +10,13 @@
 mod append;
 mod context;
 mod delete;
+mod label_query;
 mod select;
 
 pub use append::{AppendStats, Appender, Ingest, Refused, SeriesKey, Value};
 pub use context::{CancelReason, CancelToken, MemoryBudget, Notices, QueryContext};
 pub use delete::{Delete, DeleteId, Deletes, NotADeleteId};
+pub use label_query::LabelQuery;
 pub use select::{
     ChunkRef, Exemplars, Projection, Queryable, SelectHints, SeriesBatch, SeriesEntry, SeriesSet, Timestamps,
 };

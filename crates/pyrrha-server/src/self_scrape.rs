@@ -61,7 +61,7 @@ fn scrape(store: &dyn Ingest, text: &str, instance: &str, now: Timestamp) -> Res
 
 #[cfg(test)]
 mod tests {
-    use pyrrha_model::contract::{QueryContext, Queryable};
+    use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable};
     use pyrrha_model::{Matcher, TimeRange};
     use pyrrha_testkit::ModelDb;
 
@@ -75,7 +75,7 @@ mod tests {
         assert!(stats.samples > 10, "{stats:?}");
         let ctx = QueryContext::unlimited();
         let wanted = vec![Matcher::equal("__name__", "pyrrha_build_info")];
-        let found = db.series(&ctx, &[wanted], TimeRange::ALL, 0).expect("found");
+        let found = db.series(&ctx, &LabelQuery::new([wanted], TimeRange::ALL)).expect("found");
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].get("job"), found[0].get("instance")), (Some("pyrrha"), Some("here:1")));
         let metadata = db.metadata(&ctx, None).expect("found");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pyrrha_env::{Clock, OsDisk};
 use pyrrha_model::contract::{
-    Appender, Deletes, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet,
+    Appender, Deletes, Exemplars, Ingest, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet,
 };
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
 use pyrrha_storage::attach::{Attached, Spanning};
@@ -194,44 +194,25 @@ impl Queryable for DbStore {
         self.read(|db| db.select(ctx, matchers, range, hints))
     }
 
-    fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        self.read(|db| db.label_names(ctx, matcher_sets, range, limit))
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        self.read(|db| db.label_names(ctx, query))
     }
 
     fn label_values(
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        self.read(|db| db.label_values(ctx, name, matcher_sets, range, limit))
+        self.read(|db| db.label_values(ctx, name, query))
     }
 
-    fn series(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
-        self.read(|db| db.series(ctx, matcher_sets, range, limit))
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
+        self.read(|db| db.series(ctx, query))
     }
 
-    fn exemplars(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
-        self.read(|db| db.exemplars(ctx, matcher_sets, range))
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
+        self.read(|db| db.exemplars(ctx, query))
     }
 
     fn metadata(

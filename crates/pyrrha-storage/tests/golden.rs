@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use pyrrha_encoding::encode_series;
 use pyrrha_env::{Clock, Disk, OsDisk};
-use pyrrha_model::contract::{ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
+use pyrrha_model::contract::{
+    ChunkRef, Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, Value,
+};
 use pyrrha_model::{Exemplar, Histogram, Labels, Metadata, MetricType, Span, TimeRange};
 use pyrrha_storage::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter, Tombstones};
 use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, DiskManifestStore, Manifest};
@@ -153,7 +155,7 @@ fn readers_read_the_frozen_bytes() {
         assert_eq!(bytes(&entry.chunks), bytes(chunks));
     }
     let ctx = QueryContext::unlimited();
-    assert_eq!(block.exemplars(&ctx, &[], TimeRange::ALL).unwrap(), exemplars());
+    assert_eq!(block.exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).unwrap(), exemplars());
     let found = block.metadata(&ctx, None).unwrap();
     assert_eq!(found, families().into_iter().map(|(name, m)| (name, vec![m])).collect());
     let deleted: usize = batch.series.iter().map(|s| s.deleted.len()).sum();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::stream::StreamExt;
 use pyrrha_index::{KnownLists, RoaringBitmap, SeriesRow, label_values};
-use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::contract::{Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
@@ -57,37 +57,39 @@ impl BucketQueryable {
         }
     }
 
-    /// Asks the blocks beside the local store for labels, some at a time.
-    fn ask<T, F>(
+    /// What the local store answered and what the blocks beside it answer, as one. Some blocks are asked
+    /// at a time.
+    fn union<T, F>(
         &self,
         ctx: &QueryContext,
-        range: TimeRange,
-        ask: impl Fn(Arc<BucketBlock>, QueryContext) -> F,
+        query: &LabelQuery,
+        local: Vec<T>,
+        ask: impl Fn(Arc<BucketBlock>, QueryContext, LabelQuery) -> F,
     ) -> Result<Vec<T>, StoreError>
     where
-        T: Send + 'static,
-        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+        T: Ord + Send + 'static,
+        F: Future<Output = Result<Vec<T>, StoreError>> + Send + 'static,
     {
-        let blocks = self.blocks(ctx, range)?;
+        let blocks = self.blocks(ctx, query.range)?;
         let questions: Vec<_> = blocks
             .into_iter()
             .map(|block| {
-                let (missing, answer) = (block.range(), ask(block, ctx.clone()));
+                let (missing, answer) = (block.range(), ask(block, ctx.clone(), query.clone()));
                 async move { (missing, answer.await) }
             })
             .collect();
         let answers = async move {
             Ok(futures::stream::iter(questions).buffer_unordered(BLOCKS_AT_ONCE).collect::<Vec<_>>().await)
         };
-        let mut found = Vec::new();
-        for (missing, answer) in self.gateway.runtime.wait_while(&ctx.cancel, answers)? {
-            match answer {
-                Ok(answer) => found.push(answer),
-                Err(error) if ctx.partial_response => ctx.notices.gap(missing, error.to_string()),
-                Err(error) => return Err(error),
+        let answers = self.gateway.runtime.wait_while(&ctx.cancel, answers)?;
+        let remote = answers.into_iter().map(|(missing, answer)| match answer {
+            Err(error) if ctx.partial_response => {
+                ctx.notices.gap(missing, error.to_string());
+                Ok(Vec::new())
             }
-        }
-        Ok(found)
+            answer => answer,
+        });
+        query.union(std::iter::once(Ok(local)).chain(remote))
     }
 }
 
@@ -106,8 +108,7 @@ impl Queryable for BucketQueryable {
                 return Ok(local);
             }
         }
-        // Sources are merged by all their labels, and a limit counts what comes out of the merge.
-        let hints = SelectHints { projection: None, ..hints.clone() };
+        let hints = hints.with_all_labels();
         let local = self.local.select(ctx, matchers, range, &hints)?;
         let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
         for block in self.blocks(ctx, range)? {
@@ -124,64 +125,26 @@ impl Queryable for BucketQueryable {
         Ok(pyrrha_storage::merge(ctx, sources, hints.limit))
     }
 
-    fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let mut all: BTreeSet<String> =
-            self.local.label_names(ctx, matcher_sets, range, 0)?.into_iter().collect();
-        let sets: Arc<[Vec<Matcher>]> = matcher_sets.into();
-        for found in self.ask(ctx, range, |block, ctx| names_of(block, ctx, sets.clone()))? {
-            all.extend(found);
-        }
-        Ok(limited(all, limit))
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        self.union(ctx, query, self.local.label_names(ctx, query)?, names_of)
     }
 
     fn label_values(
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        let mut all: BTreeSet<String> =
-            self.local.label_values(ctx, name, matcher_sets, range, 0)?.into_iter().collect();
-        let sets: Arc<[Vec<Matcher>]> = matcher_sets.into();
-        for found in
-            self.ask(ctx, range, |block, ctx| values_of(block, ctx, name.to_owned(), sets.clone()))?
-        {
-            all.extend(found);
-        }
-        Ok(limited(all, limit))
+        let local = self.local.label_values(ctx, name, query)?;
+        self.union(ctx, query, local, |block, ctx, query| values_of(block, ctx, name.to_owned(), query))
     }
 
-    fn series(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
-        let mut all: BTreeSet<Labels> =
-            self.local.series(ctx, matcher_sets, range, limit)?.into_iter().collect();
-        let sets: Arc<[Vec<Matcher>]> = matcher_sets.into();
-        for found in self.ask(ctx, range, |block, ctx| series_of(block, ctx, sets.clone(), range, limit))? {
-            all.extend(found);
-        }
-        Ok(limited(all, limit))
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
+        self.union(ctx, query, self.local.series(ctx, query)?, series_of)
     }
 
-    fn exemplars(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
-        self.local.exemplars(ctx, matcher_sets, range)
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
+        self.local.exemplars(ctx, query)
     }
 
     fn metadata(
@@ -193,18 +156,15 @@ impl Queryable for BucketQueryable {
     }
 }
 
-/// The series that satisfy one of the matcher sets; all if there is none.
+/// The series that the query asks for, whatever their time.
 async fn matching(
     block: &BucketBlock,
     ctx: &QueryContext,
     opened: &Opened,
-    sets: &[Vec<Matcher>],
+    query: &LabelQuery,
 ) -> Result<RoaringBitmap, StoreError> {
-    if sets.is_empty() {
-        return block.matching(ctx, opened, &[]).await;
-    }
     let mut found = RoaringBitmap::new();
-    for matchers in sets {
+    for matchers in query.sets() {
         found |= block.matching(ctx, opened, matchers).await?;
     }
     Ok(found)
@@ -213,13 +173,13 @@ async fn matching(
 async fn names_of(
     block: Arc<BucketBlock>,
     ctx: QueryContext,
-    sets: Arc<[Vec<Matcher>]>,
-) -> Result<BTreeSet<String>, StoreError> {
+    query: LabelQuery,
+) -> Result<Vec<String>, StoreError> {
     let opened = block.open().await?;
-    if sets.is_empty() {
+    if query.matcher_sets.is_empty() {
         return Ok(opened.header.label_value_counts().map(|(name, _)| name.to_owned()).collect());
     }
-    let found = matching(&block, &ctx, opened, &sets).await?;
+    let found = matching(&block, &ctx, opened, &query).await?;
     let mut rows = Rows::new(&block, opened, found);
     let mut names = BTreeSet::new();
     loop {
@@ -237,25 +197,25 @@ async fn values_of(
     block: Arc<BucketBlock>,
     ctx: QueryContext,
     name: String,
-    sets: Arc<[Vec<Matcher>]>,
-) -> Result<BTreeSet<String>, StoreError> {
+    query: LabelQuery,
+) -> Result<Vec<String>, StoreError> {
     let opened = block.open().await?;
-    if sets.is_empty() {
+    if query.matcher_sets.is_empty() {
         // The table of lists has all values.
         let known = KnownLists::new(&opened.header);
-        let values = label_values(&known, &name, &[], 0, &ctx.cancel).map_err(|e| block.blame(e))?;
-        return Ok(values.into_iter().collect());
+        return label_values(&known, &name, &[], query.limit, &ctx.cancel).map_err(|e| block.blame(e));
     }
-    let found = matching(&block, &ctx, opened, &sets).await?;
+    let found = matching(&block, &ctx, opened, &query).await?;
     if found.len() >= u64::from(opened.header.value_count(&name)) {
-        return block.values_within(&ctx, opened, &name, &found).await;
+        let values = block.values_within(&ctx, opened, &name, &found).await?;
+        return Ok(values.into_iter().collect());
     }
     let mut rows = Rows::new(&block, opened, found);
     let mut values = BTreeSet::new();
     loop {
         let group = rows.next(&ctx).await?;
         if group.is_empty() {
-            return Ok(values);
+            return Ok(values.into_iter().collect());
         }
         for (_, row) in &group {
             let labels = rows.labels(row)?;
@@ -267,23 +227,20 @@ async fn values_of(
 async fn series_of(
     block: Arc<BucketBlock>,
     ctx: QueryContext,
-    sets: Arc<[Vec<Matcher>]>,
-    range: TimeRange,
-    limit: usize,
+    query: LabelQuery,
 ) -> Result<Vec<Labels>, StoreError> {
     let opened = block.open().await?;
-    let found = matching(&block, &ctx, opened, &sets).await?;
+    let found = matching(&block, &ctx, opened, &query).await?;
     let mut reserved = Reserved::new(&ctx.budget, found.serialized_size() as u64)?;
-    let limit = if limit == 0 { usize::MAX } else { limit };
     let mut rows = Rows::new(&block, opened, found);
     let mut all = Vec::new();
-    while all.len() < limit {
+    while all.len() < query.most() {
         let group = rows.next(&ctx).await?;
         if group.is_empty() {
             break;
         }
         let in_range = |row: &SeriesRow| {
-            row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&range))
+            row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&query.range))
         };
         for (_, row) in group.iter().filter(|(_, row)| in_range(row)) {
             let labels = rows.labels(row)?;
@@ -292,10 +249,6 @@ async fn series_of(
             all.push(labels);
         }
     }
-    all.truncate(limit);
+    all.truncate(query.most());
     Ok(all)
-}
-
-fn limited<T: Ord>(items: BTreeSet<T>, limit: usize) -> Vec<T> {
-    items.into_iter().take(if limit == 0 { usize::MAX } else { limit }).collect()
 }

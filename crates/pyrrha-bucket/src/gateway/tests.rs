@@ -5,7 +5,7 @@ use std::time::Duration;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use pyrrha_model::contract::{MemoryBudget, QueryContext, Queryable, SelectHints};
+use pyrrha_model::contract::{LabelQuery, MemoryBudget, QueryContext, Queryable, SelectHints};
 use pyrrha_model::{ErrorKind, MatchOp, Matcher, TimeRange};
 use pyrrha_testkit::SimDisk;
 
@@ -51,20 +51,20 @@ fn answers_as(world: &World, local: &dyn Queryable, ctx: &QueryContext) {
         }
         let sets = if matchers.is_empty() { vec![] } else { vec![matchers.clone(), selectors()[1].clone()] };
         for range in [TimeRange::ALL, TimeRange::new(-9, -1)] {
+            let query = LabelQuery::new(sets.clone(), range);
             assert_eq!(
-                remote.label_names(ctx, &sets, range, 0).expect("sound"),
-                local.label_names(ctx, &sets, range, 0).expect("sound")
+                remote.label_names(ctx, &query).expect("sound"),
+                local.label_names(ctx, &query).expect("sound")
             );
+            let three = query.clone().limited_to(3);
             for name in ["__name__", "instance", "zone", "nothing"] {
                 assert_eq!(
-                    remote.label_values(ctx, name, &sets, range, 3).expect("sound"),
-                    local.label_values(ctx, name, &sets, range, 3).expect("sound")
+                    remote.label_values(ctx, name, &three).expect("sound"),
+                    local.label_values(ctx, name, &three).expect("sound")
                 );
             }
-            assert_eq!(
-                remote.series(ctx, &sets, range, 9).expect("sound"),
-                local.series(ctx, &sets, range, 9).expect("sound")
-            );
+            let nine = query.limited_to(9);
+            assert_eq!(remote.series(ctx, &nine).expect("sound"), local.series(ctx, &nine).expect("sound"));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::QueryContext;
+use super::{LabelQuery, QueryContext};
 use crate::{
     ChunkEncoding, Exemplar, Label, Labels, Matcher, Metadata, StoreError, SymbolId, SymbolTable, TimeRange,
     Timestamp,
@@ -25,43 +25,23 @@ pub trait Queryable: Send + Sync {
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError>;
 
-    /// Label names of the series that satisfy one of the matcher sets (all series if there is
-    /// none), sorted, unique, at most `limit` (0: all).
-    fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError>;
+    /// Label names of the series that the query asks for, sorted, unique.
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError>;
 
-    /// Values of label `name`, likewise.
+    /// Values of their label `name`, sorted, unique.
     fn label_values(
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Label sets of the series that satisfy one of the matcher sets, sorted, unique, at most
-    /// `limit` (0: all).
-    fn series(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, StoreError>;
+    /// Their label sets, sorted, unique.
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError>;
 
-    /// Exemplars in `range` of the series that satisfy one of the matcher sets, sorted by labels.
-    fn exemplars(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError>;
+    /// Exemplars in the range of the series that the query asks for, sorted by labels; the limit is
+    /// one of series.
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError>;
 
     /// Metadata by metric family; only `metric`'s if one is named.
     fn metadata(
@@ -103,6 +83,13 @@ pub struct SelectHints {
     /// sample alone. Whoever adds `deleted` intervals to the series of another source asks it
     /// without this, or the sample before a deleted one would be missing.
     pub newest_only: bool,
+}
+
+impl SelectHints {
+    /// For sources that are merged: by all their labels.
+    pub fn with_all_labels(&self) -> Self {
+        Self { projection: None, ..self.clone() }
+    }
 }
 
 /// Which labels of a series a query needs.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use pyrrha_model::contract::{QueryContext, Queryable};
+use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable};
 use pyrrha_model::{Label, Labels, Matcher, StoreError, TimeRange};
 
 use super::body::held;
@@ -18,19 +18,11 @@ use crate::app::App;
 use crate::json::{push_labels, push_string};
 
 /// What the three have in common.
-struct Lookup {
-    matchers: Vec<Vec<Matcher>>,
-    range: TimeRange,
-    limit: usize,
-}
-
-impl Lookup {
-    fn from_params(params: &Params) -> Result<Self, ApiError> {
-        let limit = params.limit()?;
-        let start = params.time("start")?.unwrap_or(MIN_TIME);
-        let end = params.time("end")?.unwrap_or(MAX_TIME);
-        Ok(Self { matchers: selectors(params)?, range: TimeRange::new(start, end), limit })
-    }
+fn label_query(params: &Params) -> Result<LabelQuery, ApiError> {
+    let limit = params.limit()?;
+    let start = params.time("start")?.unwrap_or(MIN_TIME);
+    let end = params.time("end")?.unwrap_or(MAX_TIME);
+    Ok(LabelQuery::new(selectors(params)?, TimeRange::new(start, end)).limited_to(limit))
 }
 
 /// The matchers of all `match[]` parameters.
@@ -44,24 +36,22 @@ pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> 
     Ok(sets)
 }
 
-/// Runs a lookup on the query pool, cuts its answer to the limit, and says so.
+/// Answers a query on the query pool, cuts its answer to the limit, and says so.
 async fn answer<T: Send + 'static>(
     app: Arc<App>,
     request: ApiRequest,
-    lookup: Lookup,
-    find: impl FnOnce(&QueryContext, &dyn Queryable, &Lookup, usize) -> Result<Vec<T>, StoreError>
-    + Send
-    + 'static,
+    query: LabelQuery,
+    find: impl FnOnce(&QueryContext, &dyn Queryable, &LabelQuery) -> Result<Vec<T>, StoreError> + Send + 'static,
     bytes: impl Fn(&T) -> usize + Send + 'static,
     push: impl Fn(&mut Vec<u8>, &T) + Send + 'static,
 ) -> Result<Response, ApiError> {
     let deadline = deadline(&app, &request.params)?;
     let ctx = context(&app, &request);
-    let (cancel, tenant, limit) = (ctx.cancel.clone(), request.tenant.clone(), lookup.limit);
+    let (cancel, tenant, limit) = (ctx.cancel.clone(), request.tenant.clone(), query.limit);
     // One more than the limit tells whether anything was left out.
-    let wanted = if limit == 0 { 0 } else { limit.saturating_add(1) };
+    let query = query.limited_to(if limit == 0 { 0 } else { limit.saturating_add(1) });
     let job = move || {
-        let mut found = find(&ctx, &*request.store, &lookup, wanted)?;
+        let mut found = find(&ctx, &*request.store, &query)?;
         let _found = Reservation::take(&ctx.budget, found.iter().map(bytes).sum())?;
         let mut notices = NoticeLists::of(&ctx.notices);
         if limit > 0 && found.len() > limit {
@@ -106,12 +96,12 @@ fn encode<T>(
 
 /// `GET|POST /api/v1/labels`
 pub(crate) async fn names(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
-    let lookup = Lookup::from_params(&request.params)?;
+    let query = label_query(&request.params)?;
     answer(
         app,
         request,
-        lookup,
-        |ctx, store, lookup, limit| store.label_names(ctx, &lookup.matchers, lookup.range, limit),
+        query,
+        |ctx, store, query| store.label_names(ctx, query),
         String::len,
         |out, name| push_string(out, name),
     )
@@ -132,17 +122,15 @@ pub(crate) async fn values(
     if name.is_empty() {
         return ApiError::bad_data("invalid label name: \"\"").into_response();
     }
-    let lookup = match Lookup::from_params(&request.params) {
-        Ok(lookup) => lookup,
+    let query = match label_query(&request.params) {
+        Ok(query) => query,
         Err(error) => return error.into_response(),
     };
     answer(
         app,
         request,
-        lookup,
-        move |ctx, store, lookup, limit| {
-            store.label_values(ctx, &name, &lookup.matchers, lookup.range, limit)
-        },
+        query,
+        move |ctx, store, query| store.label_values(ctx, &name, query),
         String::len,
         |out, name| push_string(out, name),
     )
@@ -155,12 +143,12 @@ pub(crate) async fn series(State(app): State<Arc<App>>, request: ApiRequest) -> 
     if request.params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let lookup = Lookup::from_params(&request.params)?;
+    let query = label_query(&request.params)?;
     answer(
         app,
         request,
-        lookup,
-        |ctx, store, lookup, limit| store.series(ctx, &lookup.matchers, lookup.range, limit),
+        query,
+        |ctx, store, query| store.series(ctx, query),
         |labels: &Labels| labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum(),
         push_labels,
     )

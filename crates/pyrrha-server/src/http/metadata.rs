@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use pyrrha_model::contract::{Exemplars, Queryable};
+use pyrrha_model::contract::{Exemplars, LabelQuery, Queryable};
 use pyrrha_model::go_fmt::{push_json_float, push_json_timestamp};
 use pyrrha_model::{Matcher, Metadata, TimeRange};
 use pyrrha_promql::ast::Expr;
@@ -77,7 +77,7 @@ pub(crate) async fn exemplars(
             return Ok(None);
         }
         let store: &dyn Queryable = &*request.store;
-        let found = store.exemplars(&ctx, &selectors, TimeRange::new(start, end))?;
+        let found = store.exemplars(&ctx, &LabelQuery::new(selectors, TimeRange::new(start, end)))?;
         Ok::<_, ApiError>(Some((found, ctx.notices.warnings())))
     };
     let (found, _) = app.queries.run(&tenant, deadline, cancel, job).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
-use pyrrha_model::contract::{QueryContext, Queryable};
+use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable};
 use pyrrha_model::{METRIC_NAME, Matcher, StoreError, TimeRange};
 use pyrrha_storage::Cardinality;
 use serde::Serialize;
@@ -171,7 +171,7 @@ fn head_statistics(
         Matcher::new(pyrrha_model::MatchOp::Regex, METRIC_NAME, ".+")
             .map_err(|e| StoreError::new(pyrrha_model::ErrorKind::Internal, e.to_string()))?,
     ]];
-    let series = store.series(ctx, &all, range, 0)?;
+    let series = store.series(ctx, &LabelQuery::new(all, range))?;
     let mut by_metric: HashMap<&str, u64> = HashMap::new();
     let mut by_pair: HashMap<(&str, &str), u64> = HashMap::new();
     for labels in &series {

@@ -1,9 +1,9 @@
 //! A store and the blocks attached to it as one source.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::contract::{Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::Attached;
@@ -29,6 +29,18 @@ impl Spanning {
         let all = attached.flat_map(|a| a.blocks().to_vec());
         all.filter(|block| block.meta().range().overlaps(&range)).collect()
     }
+
+    /// What store and blocks answer, as one.
+    fn union<T: Ord>(
+        &self,
+        ctx: &QueryContext,
+        query: &LabelQuery,
+        ask: impl Fn(&dyn Queryable) -> Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let blocks = self.blocks(ctx, query.range);
+        let blocks = blocks.iter().map(|block| block as &dyn Queryable);
+        query.union(std::iter::once(&*self.store).chain(blocks).map(ask))
+    }
 }
 
 impl Queryable for Spanning {
@@ -43,9 +55,7 @@ impl Queryable for Spanning {
         if blocks.is_empty() {
             return self.store.select(ctx, matchers, range, hints);
         }
-        // Sources are merged by all their labels.
-        let mut all_labels = hints.clone();
-        all_labels.projection = None;
+        let all_labels = hints.with_all_labels();
         let mut sources = vec![self.store.select(ctx, matchers, range, &all_labels)?];
         for block in &blocks {
             sources.push(block.select(ctx, matchers, range, &all_labels)?);
@@ -53,66 +63,26 @@ impl Queryable for Spanning {
         Ok(merge(ctx, sources, hints.limit))
     }
 
-    fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let blocks = self.blocks(ctx, range);
-        let mut names: BTreeSet<String> =
-            self.store.label_names(ctx, matcher_sets, range, limit)?.into_iter().collect();
-        for block in &blocks {
-            names.extend(block.label_names(ctx, matcher_sets, range, limit)?);
-        }
-        Ok(first(names, limit))
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        self.union(ctx, query, |source| source.label_names(ctx, query))
     }
 
     fn label_values(
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        let blocks = self.blocks(ctx, range);
-        let mut values: BTreeSet<String> =
-            self.store.label_values(ctx, name, matcher_sets, range, limit)?.into_iter().collect();
-        for block in &blocks {
-            values.extend(block.label_values(ctx, name, matcher_sets, range, limit)?);
-        }
-        Ok(first(values, limit))
+        self.union(ctx, query, |source| source.label_values(ctx, name, query))
     }
 
-    fn series(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
-        let blocks = self.blocks(ctx, range);
-        if blocks.is_empty() {
-            return self.store.series(ctx, matcher_sets, range, limit);
-        }
-        let mut series: BTreeSet<Labels> =
-            self.store.series(ctx, matcher_sets, range, limit)?.into_iter().collect();
-        for block in &blocks {
-            series.extend(block.series(ctx, matcher_sets, range, limit)?);
-        }
-        Ok(first(series, limit))
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
+        self.union(ctx, query, |source| source.series(ctx, query))
     }
 
-    fn exemplars(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
         // The standard parts of a block hold none.
-        self.store.exemplars(ctx, matcher_sets, range)
+        self.store.exemplars(ctx, query)
     }
 
     fn metadata(
@@ -122,8 +92,4 @@ impl Queryable for Spanning {
     ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
         self.store.metadata(ctx, metric)
     }
-}
-
-fn first<T>(all: BTreeSet<T>, limit: usize) -> Vec<T> {
-    all.into_iter().take(if limit == 0 { usize::MAX } else { limit }).collect()
 }

@@ -2,7 +2,7 @@
 
 use pyrrha_encoding::encode_series;
 use pyrrha_env::SystemClock;
-use pyrrha_model::contract::{Ingest, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
+use pyrrha_model::contract::{Ingest, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, Value};
 use pyrrha_model::{Labels, Matcher, TimeRange};
 use pyrrha_testkit::SimDisk;
 
@@ -98,11 +98,20 @@ fn a_query_spans_store_and_attached_blocks_of_its_tenant() {
     assert!(samples(&spanning, &TenantId::anonymous()).is_empty());
     let mut ctx = QueryContext::unlimited();
     ctx.tenant = tenant;
-    let values = spanning.label_values(&ctx, "i", &[], TimeRange::ALL, 0).expect("values");
+    let values = spanning.label_values(&ctx, "i", &LabelQuery::all(TimeRange::ALL)).expect("values");
     assert_eq!(values, ["1", "2", "3"]);
-    assert_eq!(spanning.label_values(&ctx, "i", &[], TimeRange::ALL, 2).expect("values"), ["1", "2"]);
-    assert_eq!(spanning.label_names(&ctx, &[], TimeRange::ALL, 0).expect("names"), ["__name__", "i"]);
-    assert_eq!(spanning.series(&ctx, &[], TimeRange::ALL, 2).expect("series"), [labels(1), labels(2)]);
+    assert_eq!(
+        spanning.label_values(&ctx, "i", &LabelQuery::all(TimeRange::ALL).limited_to(2)).expect("values"),
+        ["1", "2"]
+    );
+    assert_eq!(
+        spanning.label_names(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("names"),
+        ["__name__", "i"]
+    );
+    assert_eq!(
+        spanning.series(&ctx, &LabelQuery::all(TimeRange::ALL).limited_to(2)).expect("series"),
+        [labels(1), labels(2)]
+    );
     let only = [Matcher::equal("i", "3")];
     let mut set = spanning.select(&ctx, &only, TimeRange::ALL, &SelectHints::default()).expect("selects");
     let mut batch = SeriesBatch::default();

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use pyrrha_env::SystemClock;
-use pyrrha_model::contract::{Deletes, Ingest, QueryContext, Queryable};
+use pyrrha_model::contract::{Deletes, Ingest, LabelQuery, QueryContext, Queryable};
 use pyrrha_model::{Histogram, MetricType, TenantId};
 use pyrrha_testkit::SimDisk;
 
@@ -223,7 +223,7 @@ fn exemplars_and_metadata_go_along_through_full_memory() {
     assert!(stats.flushes > 1 && staged.len() == 1, "{stats:?}");
     let block = Block::open(&*disk, &staged[0].dir).expect("opens");
     let ctx = QueryContext::unlimited();
-    let exemplars = block.exemplars(&ctx, &[], TimeRange::ALL).expect("reads");
+    let exemplars = block.exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("reads");
     assert_eq!(exemplars[0].exemplars.len(), 20);
     assert_eq!(block.metadata(&ctx, None).expect("reads")["m"], [metadata]);
 }

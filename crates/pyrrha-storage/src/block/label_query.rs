@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use pyrrha_index::{RoaringBitmap, SeriesRow};
-use pyrrha_model::contract::QueryContext;
-use pyrrha_model::{Matcher, StoreError, TimeRange};
+use pyrrha_index::SeriesRow;
+use pyrrha_model::contract::{LabelQuery, QueryContext};
+use pyrrha_model::{StoreError, TimeRange};
 
 use super::reader::Parts;
 
@@ -18,16 +18,11 @@ impl Parts {
         range.start <= own.start && own.end <= range.end
     }
 
-    /// Names of the labels of the series that satisfy one of the matcher sets and have chunks in
-    /// `range`, sorted.
-    pub(super) fn names_in(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<String>, StoreError> {
+    /// Names of the labels of the series that satisfy one of the matcher sets and have chunks in the
+    /// query's range, sorted.
+    pub(super) fn names_in(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
         let mut references = HashSet::new();
-        self.visit(ctx, matcher_sets, range, |row| {
+        self.visit(ctx, query, |row| {
             references.extend(row.labels.iter().map(|(name, _)| *name));
             Ok(())
         })?;
@@ -39,13 +34,12 @@ impl Parts {
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
         let mut references = HashSet::new();
         // Many series, few references of names: each is compared once.
         let (mut same, mut other) = (HashSet::new(), HashSet::new());
-        self.visit(ctx, matcher_sets, range, |row| {
+        self.visit(ctx, query, |row| {
             for &(label, value) in &row.labels {
                 if !same.contains(&label) && !other.contains(&label) {
                     let text = self.index.symbol(label).map_err(|e| self.blame.index(e))?;
@@ -67,24 +61,17 @@ impl Parts {
     fn visit(
         &self,
         ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
+        query: &LabelQuery,
         mut found: impl FnMut(&SeriesRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut matching = RoaringBitmap::new();
-        if matcher_sets.is_empty() {
-            matching = self.matching(ctx, &[])?;
-        }
-        for matchers in matcher_sets {
-            matching |= self.matching(ctx, matchers)?;
-        }
+        let matching = self.matching_any(ctx, query)?;
         let mut row = SeriesRow::default();
         for (i, series) in (0u32..).zip(&matching) {
             if i.is_multiple_of(CHECK_EVERY) {
                 ctx.cancel.check()?;
             }
             self.row(series, &mut row)?;
-            if row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&range)) {
+            if row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&query.range)) {
                 found(&row)?;
             }
         }

@@ -1,6 +1,6 @@
 //! An open block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use pyrrha_index::{
     ChunkMeta, IndexReader, RoaringBitmap, SeriesRow, label_names, label_values, postings_for_matchers,
 };
 use pyrrha_model::contract::{
-    ChunkRef, Delete, DeleteId, Exemplars, QueryContext, Queryable, SelectHints, SeriesSet,
+    ChunkRef, Delete, DeleteId, Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet,
 };
 use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata, StoreError, TimeRange};
 
@@ -227,29 +227,13 @@ impl Block {
         self.0.meta.range().overlaps(&range)
     }
 
-    /// Collects what `find` gives for each matcher set (one empty set if there is none).
-    fn collect(
+    /// What `find` gives for each matcher set, as one.
+    fn union(
         &self,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-        mut find: impl FnMut(&[Matcher]) -> Result<Vec<String>, pyrrha_index::IndexError>,
+        query: &LabelQuery,
+        find: impl Fn(&[Matcher]) -> Result<Vec<String>, pyrrha_index::IndexError>,
     ) -> Result<Vec<String>, StoreError> {
-        if !self.overlaps(range) {
-            return Ok(Vec::new());
-        }
-        let mut found = |matchers: &[Matcher]| find(matchers).map_err(|e| self.0.blame.index(e));
-        match matcher_sets {
-            [] => Ok(found(&[])?),
-            [only] => Ok(found(only)?),
-            sets => {
-                let mut all = BTreeSet::new();
-                for matchers in sets {
-                    all.extend(found(matchers)?);
-                }
-                Ok(all.into_iter().take(if limit == 0 { usize::MAX } else { limit }).collect())
-            }
-        }
+        Ok(query.union(query.sets().map(|set| find(set).map_err(|e| self.0.blame.index(e))))?)
     }
 }
 
@@ -270,13 +254,19 @@ impl Parts {
         let found = postings_for_matchers(&self.index, matchers, &ctx.cancel);
         Ok(found.map_err(|e| self.blame.index(e))?)
     }
-}
 
-fn limited(mut found: Vec<String>, limit: usize) -> Vec<String> {
-    if limit > 0 {
-        found.truncate(limit);
+    /// The series that satisfy one of the query's matcher sets.
+    pub(super) fn matching_any(
+        &self,
+        ctx: &QueryContext,
+        query: &LabelQuery,
+    ) -> Result<RoaringBitmap, StoreError> {
+        let mut all = RoaringBitmap::new();
+        for matchers in query.sets() {
+            all |= self.matching(ctx, matchers)?;
+        }
+        Ok(all)
     }
-    found
 }
 
 impl Queryable for Block {
@@ -292,85 +282,69 @@ impl Queryable for Block {
         Ok(Box::new(BlockSet::new(self.0.clone(), self.1.clone(), ctx, series, range, hints)?))
     }
 
-    fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        if self.overlaps(range) && !self.0.within(range) {
-            return Ok(limited(self.0.names_in(ctx, matcher_sets, range)?, limit));
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        if !self.overlaps(query.range) {
+            return Ok(Vec::new());
         }
-        self.collect(matcher_sets, range, limit, |m| label_names(&self.0.index, m, limit, &ctx.cancel))
+        if !self.0.within(query.range) {
+            return query.union([self.0.names_in(ctx, query)]);
+        }
+        self.union(query, |matchers| label_names(&self.0.index, matchers, query.limit, &ctx.cancel))
     }
 
     fn label_values(
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        if self.overlaps(range) && !self.0.within(range) {
-            return Ok(limited(self.0.values_in(ctx, name, matcher_sets, range)?, limit));
+        if !self.overlaps(query.range) {
+            return Ok(Vec::new());
         }
-        self.collect(matcher_sets, range, limit, |m| label_values(&self.0.index, name, m, limit, &ctx.cancel))
+        if !self.0.within(query.range) {
+            return query.union([self.0.values_in(ctx, name, query)]);
+        }
+        self.union(query, |matchers| label_values(&self.0.index, name, matchers, query.limit, &ctx.cancel))
     }
 
-    fn series(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
-        let mut matching = RoaringBitmap::new();
-        if self.overlaps(range) && matcher_sets.is_empty() {
-            matching = self.0.matching(ctx, &[])?;
-        } else if self.overlaps(range) {
-            for matchers in matcher_sets {
-                matching |= self.0.matching(ctx, matchers)?;
-            }
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
+        if !self.overlaps(query.range) {
+            return Ok(Vec::new());
         }
+        let matching = self.0.matching_any(ctx, query)?;
         let mut reserved = Reserved::new(&ctx.budget, matching.serialized_size())?;
-        let limit = if limit == 0 { usize::MAX } else { limit };
         let (mut row, mut found) = (SeriesRow::default(), Vec::new());
         for series in &matching {
             ctx.cancel.check()?;
             self.0.row(series, &mut row)?;
             drop_deleted(&self.0, &self.1, series, &mut row);
-            if row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&range)) {
+            if row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&query.range)) {
                 let labels = self.0.labels(&row)?;
                 let text: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();
                 reserved.grow(text + labels.len() * size_of::<Label>() + size_of::<Labels>())?;
                 found.push(labels);
             }
-            if found.len() == limit {
+            if found.len() == query.most() {
                 break;
             }
         }
         Ok(found)
     }
 
-    fn exemplars(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
-        let Some(file) = self.exemplar_file()?.filter(|file| file.times().overlaps(&range)) else {
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
+        let Some(file) = self.exemplar_file()?.filter(|file| file.times().overlaps(&query.range)) else {
             return Ok(Vec::new());
         };
         let mut found: Vec<Exemplars> = Vec::new();
         let mut reserved = Reserved::new(&ctx.budget, 0)?;
-        for series in file.series(matcher_sets, range) {
+        for series in file.series(&query.matcher_sets, query.range) {
             ctx.cancel.check()?;
             let series = series?;
             reserved.grow(size_of_exemplars(&series))?;
+            let full = found.len() == query.most();
             match found.last_mut() {
                 Some(last) if last.series == series.series => last.exemplars.extend(series.exemplars),
+                _ if full => break,
                 _ => found.push(series),
             }
         }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use pyrrha_encoding::chunk::xor;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{
-    ChunkRef, MemoryBudget, Projection, QueryContext, Queryable, SelectHints, SeriesBatch, Timestamps,
+    ChunkRef, LabelQuery, MemoryBudget, Projection, QueryContext, Queryable, SelectHints, SeriesBatch,
+    Timestamps,
 };
 use pyrrha_model::{ChunkEncoding, ErrorKind, Labels, MatchOp, Matcher, StoreError, TimeRange};
 use pyrrha_testkit::SimDisk;
@@ -117,14 +118,15 @@ fn what_is_written_is_read() {
             let found = select(&block, &ctx, &matchers, range, &SelectHints::default()).expect("sound");
             assert_eq!(found, expected(&series, &matchers, range), "{matchers:?} {range:?}");
             let labels: Vec<Labels> = found.into_iter().map(|(labels, _)| labels).collect();
-            assert_eq!(block.series(&ctx, &[matchers], range, 0).expect("sound"), labels);
+            assert_eq!(block.series(&ctx, &LabelQuery::new([matchers], range)).expect("sound"), labels);
         }
     }
     assert_eq!(ctx.budget.used(), 0);
-    let names = block.label_names(&ctx, &[], TimeRange::ALL, 0).expect("sound");
+    let names = block.label_names(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("sound");
     assert_eq!(names, ["__name__", "instance", "zone"]);
     let sets = ["metric_2", "metric_0"].map(|m| vec![Matcher::equal("__name__", m)]);
-    let values = block.label_values(&ctx, "__name__", &sets, TimeRange::ALL, 0).expect("sound");
+    let values =
+        block.label_values(&ctx, "__name__", &LabelQuery::new(sets.clone(), TimeRange::ALL)).expect("sound");
     assert_eq!(values, ["metric_0", "metric_2"]);
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
-use pyrrha_model::contract::{CancelReason, Exemplars, SeriesBatch, Value};
+use pyrrha_model::contract::{CancelReason, Exemplars, LabelQuery, SeriesBatch, Value};
 use pyrrha_model::{Exemplar, Labels, Metadata, Timestamp};
 use pyrrha_testkit::SimDisk;
 
@@ -204,7 +204,7 @@ fn sidecars_are_merged() {
     };
     let output = run(&disk, &[block(2, &[5, 7], "newer"), block(1, &[3, 5], "older")]).expect("not empty");
     let ctx = QueryContext::unlimited();
-    let found = output.exemplars(&ctx, &[], TimeRange::ALL).expect("reads");
+    let found = output.exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("reads");
     let times: Vec<Vec<i64>> =
         found.iter().map(|e| e.exemplars.iter().map(|e| e.timestamp).collect()).collect();
     assert_eq!(times, [vec![3, 5, 7], vec![1], vec![1]], "each once, by labels");

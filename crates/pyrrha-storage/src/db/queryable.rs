@@ -1,9 +1,10 @@
 //! The whole database as one source of series.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::iter::once;
 use std::sync::Arc;
 
-use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::contract::{Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet};
 use pyrrha_model::{ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::Shared;
@@ -41,110 +42,56 @@ impl Queryable for DbQueryable {
         Ok(if asked.start < range.start { Box::new(FromHorizon { set, horizon: range.start }) } else { set })
     }
 
-    fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let range = self.shared.visible(&ctx.tenant, range);
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        let Some((tenant, query)) = self.ask(ctx, query)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
-        let mut names = BTreeSet::new();
-        for matchers in sets(matcher_sets) {
-            names.extend(tenant.head.label_names(ctx, matchers, range, &view.head)?);
-        }
-        for block in view.blocks.iter() {
-            names.extend(block.label_names(ctx, matcher_sets, range, 0)?);
-        }
-        Ok(limited(names, limit))
+        let head = tenant.head.label_names(ctx, &query, &view.head);
+        let blocks = view.blocks.iter().map(|block| block.label_names(ctx, &query));
+        query.union(once(head).chain(blocks))
     }
 
     fn label_values(
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        let range = self.shared.visible(&ctx.tenant, range);
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
+        let Some((tenant, query)) = self.ask(ctx, query)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
-        let mut values = BTreeSet::new();
-        for matchers in sets(matcher_sets) {
-            values.extend(tenant.head.label_values(ctx, name, matchers, range, &view.head)?);
-        }
-        for block in view.blocks.iter() {
-            values.extend(block.label_values(ctx, name, matcher_sets, range, 0)?);
-        }
-        Ok(limited(values, limit))
+        let head = tenant.head.label_values(ctx, name, &query, &view.head);
+        let blocks = view.blocks.iter().map(|block| block.label_values(ctx, name, &query));
+        query.union(once(head).chain(blocks))
     }
 
-    fn series(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
-        let range = self.shared.visible(&ctx.tenant, range);
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
+        let Some((tenant, query)) = self.ask(ctx, query)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
-        view.check_complete(ctx, range)?;
-        let mut found = BTreeSet::new();
-        for matchers in sets(matcher_sets) {
-            found.extend(tenant.head.series(ctx, matchers, range, limit, &view.head)?);
-        }
-        for block in view.blocks.iter() {
-            found.extend(block.series(ctx, matcher_sets, range, limit)?);
-        }
-        Ok(limited(found, limit))
+        view.check_complete(ctx, query.range)?;
+        let head = query.sets().map(|matchers| tenant.head.series(ctx, matchers, &query, &view.head));
+        let blocks = view.blocks.iter().map(|block| block.series(ctx, &query));
+        query.union(head.chain(blocks))
     }
 
-    fn exemplars(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
-        let range = self.shared.visible(&ctx.tenant, range);
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(tenant) = self.shared.readable(ctx, range)? else { return Ok(Vec::new()) };
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
+        let Some((tenant, query)) = self.ask(ctx, query)? else { return Ok(Vec::new()) };
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
-        // The head first: what leaves it is in the blocks of the view by then. Two matcher sets may
-        // find the same, and so may head and blocks.
-        for matchers in sets(matcher_sets) {
-            for exemplars in tenant.head.exemplars(ctx, matchers, range)? {
-                found.entry(exemplars.series).or_default().extend(exemplars.exemplars);
-            }
-        }
+        let mut take = |all: Vec<Exemplars>| {
+            all.into_iter().for_each(|e| found.entry(e.series).or_default().extend(e.exemplars));
+        };
+        // The head first: what leaves it is in the blocks of the view by then. Both may find the same.
+        take(tenant.head.exemplars(ctx, &query)?);
         let view = tenant.view.read().clone();
-        view.check_complete(ctx, range)?;
+        view.check_complete(ctx, query.range)?;
         for block in view.blocks.iter() {
-            match block.exemplars(ctx, matcher_sets, range) {
-                Ok(all) => {
-                    all.into_iter().for_each(|e| found.entry(e.series).or_default().extend(e.exemplars))
-                }
+            match block.exemplars(ctx, &query) {
+                Ok(all) => take(all),
                 Err(error) if ctx.partial_response && error.kind() == ErrorKind::Corrupt => {
                     ctx.notices.gap(block.meta().range(), error.to_string());
                 }
                 Err(error) => return Err(error),
             }
         }
-        let found = found.into_iter().map(|(series, mut exemplars)| {
+        let found = found.into_iter().take(query.most()).map(|(series, mut exemplars)| {
             tidy_exemplars(&mut exemplars);
             Exemplars { series, exemplars }
         });
@@ -179,6 +126,19 @@ impl Queryable for DbQueryable {
 }
 
 impl DbQueryable {
+    /// Whom a question about labels goes to, and what of it is not past retention.
+    fn ask(
+        &self,
+        ctx: &QueryContext,
+        query: &LabelQuery,
+    ) -> Result<Option<(Arc<Tenant>, LabelQuery)>, StoreError> {
+        let query = query.within(self.shared.visible(&ctx.tenant, query.range));
+        if query.range.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.shared.readable(ctx, query.range)?.map(|tenant| (tenant, query)))
+    }
+
     fn select_visible(
         &self,
         tenant: &Tenant,
@@ -193,9 +153,7 @@ impl DbQueryable {
         if blocks.is_empty() {
             return tenant.head.select(ctx, matchers, range, hints, view.head);
         }
-        // Sources are merged by all their labels, and a limit counts what comes out of the merge.
-        let mut hints = hints.clone();
-        hints.projection = None;
+        let hints = hints.with_all_labels();
         let mut sources = Vec::with_capacity(blocks.len() + 1);
         for block in blocks {
             sources.push(block.select(ctx, matchers, range, &hints)?);
@@ -203,14 +161,4 @@ impl DbQueryable {
         sources.push(tenant.head.select(ctx, matchers, range, &hints, view.head)?);
         Ok(merge(ctx, sources, hints.limit))
     }
-}
-
-/// No matcher set means all series.
-fn sets(matcher_sets: &[Vec<Matcher>]) -> impl Iterator<Item = &[Matcher]> {
-    let all = matcher_sets.is_empty().then_some(&[][..]);
-    all.into_iter().chain(matcher_sets.iter().map(Vec::as_slice))
-}
-
-fn limited<T: Ord>(items: BTreeSet<T>, limit: usize) -> Vec<T> {
-    items.into_iter().take(if limit == 0 { usize::MAX } else { limit }).collect()
 }

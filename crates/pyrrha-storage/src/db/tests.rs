@@ -6,7 +6,7 @@ use std::path::Path;
 use pyrrha_encoding::chunk::decode_floats;
 use pyrrha_encoding::{FloatColumn, SeriesSamples, Want, decode_series};
 use pyrrha_env::{OsDisk, SystemClock};
-use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, Value};
+use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesBatch, Value};
 use pyrrha_model::{Exemplar, Histogram, Labels, Matcher, Metadata, MetricType, Span, TimeRange, stale_nan};
 
 use super::*;
@@ -141,7 +141,8 @@ fn histograms_exemplars_and_metadata_survive_a_restart() {
         assert_eq!(found[&labels(0)][200].1, stale_nan().to_bits(), "a stale float ends the histograms");
         assert_eq!(found[&labels(1)].len(), 600);
         let ctx = QueryContext::unlimited();
-        let exemplars = db.queryable().exemplars(&ctx, &[], TimeRange::new(0, 600_000)).expect("exemplars");
+        let exemplars =
+            db.queryable().exemplars(&ctx, &LabelQuery::all(TimeRange::new(0, 600_000))).expect("exemplars");
         assert_eq!(exemplars.len(), 1);
         assert_eq!(exemplars[0].exemplars.len(), 11);
         assert_eq!(db.queryable().metadata(&ctx, Some("m")).expect("metadata").len(), 1);
@@ -231,7 +232,8 @@ fn a_passed_range_becomes_a_block_and_no_sample_is_lost_or_doubled() {
     append(&db, &tenant, &[(3, 400 * MINUTE, 1.0)]);
     expected.entry(labels(3)).or_default().push((400 * MINUTE, 1f64.to_bits()));
     assert_eq!(read(&db, &tenant), expected);
-    let names = db.queryable().label_values(&QueryContext::unlimited(), "i", &[], TimeRange::ALL, 0);
+    let names =
+        db.queryable().label_values(&QueryContext::unlimited(), "i", &LabelQuery::all(TimeRange::ALL));
     assert_eq!(names.expect("values"), ["0", "1", "2", "3", "4"]);
 }
 
@@ -262,11 +264,13 @@ fn exemplars_and_metadata_go_into_blocks_and_leave_the_log() {
     }
     let check = |db: &Db| {
         let (ctx, store) = (QueryContext::unlimited(), db.queryable());
-        let found = store.exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+        let found = store.exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("exemplars");
         let counts: Vec<usize> = found.iter().map(|e| e.exemplars.len()).collect();
         assert_eq!(counts, [400, 400], "each once, from blocks and head");
         let late = TimeRange::new(350 * MINUTE, i64::MAX);
-        let found = store.exemplars(&ctx, &[vec![Matcher::equal("i", "7")]], late).expect("exemplars");
+        let found = store
+            .exemplars(&ctx, &LabelQuery::new([vec![Matcher::equal("i", "7")]], late))
+            .expect("exemplars");
         assert_eq!((found.len(), found[0].exemplars.len()), (1, 50));
         assert_eq!(store.metadata(&ctx, Some("m")).expect("metadata")["m"][0].help, "early");
         assert_eq!(store.metadata(&ctx, None).expect("metadata").len(), 1);
@@ -282,7 +286,7 @@ fn exemplars_and_metadata_go_into_blocks_and_leave_the_log() {
     std::fs::remove_dir_all(dir.path().join("checkpoint")).expect("removes");
     let db = open_cutting(dir.path());
     let ctx = QueryContext::unlimited();
-    let found = db.queryable().exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+    let found = db.queryable().exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("exemplars");
     assert_eq!(found.iter().map(|e| e.exemplars.len()).collect::<Vec<_>>(), [240, 240]);
     assert_eq!(db.queryable().metadata(&ctx, None).expect("metadata").len(), 1);
 }
@@ -352,19 +356,20 @@ fn label_queries_see_what_has_samples_in_their_range_and_statistics_count_it() {
             list.sort();
             list
         };
-        let values = store.label_values(&ctx, "i", &sets, range, 0).expect("values");
+        let query = LabelQuery::new(sets, range);
+        let values = store.label_values(&ctx, "i", &query).expect("values");
         assert_eq!(values, sorted(wanted.iter().map(|i| i.to_string()).collect()), "{range:?}");
         let own = wanted.iter().map(|i| format!("only{i}"));
         let common = ["__name__", "i"].iter().map(|n| n.to_string()).filter(|_| !wanted.is_empty());
-        let names = store.label_names(&ctx, &sets, range, 0).expect("names");
+        let names = store.label_names(&ctx, &query).expect("names");
         assert_eq!(names, sorted(own.chain(common).collect()), "{range:?}");
-        assert_eq!(store.series(&ctx, &sets, range, 0).expect("series").len(), wanted.len());
+        assert_eq!(store.series(&ctx, &query).expect("series").len(), wanted.len());
     }
     let found = db.cardinality(&tenant, 2);
     assert_eq!(found.series, db.head_stats().series);
     assert_eq!(found.values_by_label[0], ("i".to_owned(), found.series));
     let times = found.times.expect("the head is not empty");
-    let series = store.series(&ctx, &[], times, 0).expect("series");
+    let series = store.series(&ctx, &LabelQuery::all(times)).expect("series");
     let count = |m: &str| series.iter().filter(|l| l.metric_name() == m).count() as u64;
     let mut by_metric: Vec<(String, u64)> = ["m0", "m1", "m2"].map(|m| (m.to_owned(), count(m))).into();
     by_metric.sort_by_key(|(name, n)| (std::cmp::Reverse(*n), name.clone()));
@@ -468,7 +473,9 @@ fn retention_removes_old_blocks_and_a_clock_that_jumps_removes_nothing() {
     assert_eq!(db.metrics().blocks_removed.get(), 3);
     assert_eq!(read(&db, &tenant)[&labels(0)].len(), 2, "of a block that stays, what is too old is hidden");
     let ctx = QueryContext::unlimited();
-    let names = |end| db.queryable().label_names(&ctx, &[], TimeRange::new(0, end), 0).expect("names").len();
+    let names = |end| {
+        db.queryable().label_names(&ctx, &LabelQuery::all(TimeRange::new(0, end))).expect("names").len()
+    };
     assert_eq!((names(10 * HOUR), names(5 * HOUR)), (2, 0));
 }
 
@@ -626,7 +633,7 @@ fn writers_readers_cuts_and_checkpoints_run_side_by_side() {
                 assert!(samples >= before, "{samples} after {before}");
                 before = samples;
                 let ctx = QueryContext::unlimited();
-                db.queryable().exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+                db.queryable().exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("exemplars");
             }
         });
         std::thread::scope(|writers| {

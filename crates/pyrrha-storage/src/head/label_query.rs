@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use pyrrha_index::{label_names, label_values, postings_for_matchers};
-use pyrrha_model::contract::QueryContext;
-use pyrrha_model::{Matcher, StoreError, TimeRange};
+use pyrrha_index::{RoaringBitmap, label_names, label_values, postings_for_matchers};
+use pyrrha_model::contract::{LabelQuery, QueryContext};
+use pyrrha_model::{StoreError, TimeRange};
 
 use super::Head;
 use super::admission::is_cut;
@@ -23,22 +23,24 @@ enum Overlap {
 }
 
 impl Head {
-    /// Names of the labels of the series that satisfy all matchers and have samples in `range`.
+    /// Names of the labels of the series that the query asks for, sorted.
     pub(crate) fn label_names(
         &self,
         ctx: &QueryContext,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: &LabelQuery,
         view: &HeadView,
     ) -> Result<Vec<String>, StoreError> {
-        match self.overlap(range, view) {
+        let overlap = self.overlap(query.range, view);
+        let directory = self.directory.read();
+        match overlap {
             Overlap::None => Ok(Vec::new()),
             // The index knows without a look at the series.
-            Overlap::All => Ok(label_names(&self.directory.read().index(), matchers, 0, &ctx.cancel)?),
+            Overlap::All => Ok(query.union(
+                query.sets().map(|set| label_names(&directory.index(), set, query.limit, &ctx.cancel)),
+            )?),
             Overlap::Some => {
-                let directory = self.directory.read();
                 let mut shapes = HashSet::new();
-                self.visit(&directory, ctx, matchers, range, view, |series| {
+                self.visit(&directory, ctx, query, view, |series| {
                     shapes.insert(directory.shape_of(series));
                 })?;
                 let ids: BTreeSet<u32> = shapes.iter().flat_map(|&s| directory.names(s)).copied().collect();
@@ -47,23 +49,25 @@ impl Head {
         }
     }
 
-    /// Values of a label of those series.
+    /// Values of a label of those series, sorted.
     pub(crate) fn label_values(
         &self,
         ctx: &QueryContext,
         name: &str,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: &LabelQuery,
         view: &HeadView,
     ) -> Result<Vec<String>, StoreError> {
-        match self.overlap(range, view) {
+        let overlap = self.overlap(query.range, view);
+        let directory = self.directory.read();
+        match overlap {
             Overlap::None => Ok(Vec::new()),
-            Overlap::All => Ok(label_values(&self.directory.read().index(), name, matchers, 0, &ctx.cancel)?),
+            Overlap::All => Ok(query.union(
+                query.sets().map(|set| label_values(&directory.index(), name, set, query.limit, &ctx.cancel)),
+            )?),
             Overlap::Some => {
-                let directory = self.directory.read();
                 let Some(name) = directory.symbols.lookup(name) else { return Ok(Vec::new()) };
                 let mut ids = BTreeSet::new();
-                self.visit(&directory, ctx, matchers, range, view, |series| {
+                self.visit(&directory, ctx, query, view, |series| {
                     let (names, values) = directory.ids(series);
                     ids.extend(names.iter().zip(values).find(|(n, _)| **n == name).map(|(_, v)| *v));
                 })?;
@@ -93,12 +97,12 @@ impl Head {
         &self,
         directory: &Directory,
         ctx: &QueryContext,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: &LabelQuery,
         view: &HeadView,
         mut found: impl FnMut(u32),
     ) -> Result<(), StoreError> {
-        let set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
+        let range = query.range;
+        let set = matching(directory, ctx, query)?;
         let data = self.data.read();
         let late = data.late_in(range, view);
         for (i, series) in set.iter().enumerate() {
@@ -113,6 +117,19 @@ impl Head {
         }
         Ok(())
     }
+}
+
+/// The series that satisfy one of the query's matcher sets.
+pub(super) fn matching(
+    directory: &Directory,
+    ctx: &QueryContext,
+    query: &LabelQuery,
+) -> Result<RoaringBitmap, StoreError> {
+    let mut all = RoaringBitmap::new();
+    for matchers in query.sets() {
+        all |= postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
+    }
+    Ok(all)
 }
 
 fn texts(directory: &Directory, ids: BTreeSet<u32>) -> Vec<String> {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use pyrrha_encoding::chunk::xor;
 use pyrrha_index::{RoaringBitmap, postings_for_matchers};
 use pyrrha_model::contract::{
-    ChunkRef, Exemplars, MemoryBudget, QueryContext, SelectHints, SeriesBatch, SeriesEntry, SeriesSet,
-    Timestamps,
+    ChunkRef, Exemplars, LabelQuery, MemoryBudget, QueryContext, SelectHints, SeriesBatch, SeriesEntry,
+    SeriesSet, Timestamps,
 };
 use pyrrha_model::{
     ChunkEncoding, ErrorKind, Exemplar, Label, Labels, Matcher, Metadata, StoreError, SymbolId, TimeRange,
@@ -177,17 +177,16 @@ impl Head {
         Ok((snapshots, lates))
     }
 
-    /// Label sets of the series that satisfy all matchers and have data in `range`, sorted.
+    /// Label sets of the series that satisfy all matchers and have data in the query's range, sorted.
     pub(crate) fn series(
         &self,
         ctx: &QueryContext,
         matchers: &[Matcher],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
         view: &HeadView,
     ) -> Result<Vec<Labels>, StoreError> {
         let sorted = self.matching(ctx, matchers, None)?;
-        let (snapshots, _) = self.snapshot(ctx, &sorted, range, view, limit)?;
+        let (snapshots, _) = self.snapshot(ctx, &sorted, query.range, view, query.limit)?;
         let directory = self.directory.read();
         let mut reserved = Reserved::new(&ctx.budget, 0)?;
         let mut found = Vec::new();
@@ -203,22 +202,21 @@ impl Head {
 }
 
 impl Head {
-    /// Exemplars in `range` of the series that satisfy all matchers, by labels.
+    /// Exemplars in the range of the series that the query asks for, by labels.
     pub(crate) fn exemplars(
         &self,
         ctx: &QueryContext,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: &LabelQuery,
     ) -> Result<Vec<Exemplars>, StoreError> {
         let directory = self.directory.read();
         let extras = self.extras.read();
         if extras.exemplars.len() == 0 {
             return Ok(Vec::new());
         }
-        let set = postings_for_matchers(&directory.index(), matchers, &ctx.cancel)?;
+        let set = super::label_query::matching(&directory, ctx, query)?;
         let mut found: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
         for RingItem { series, exemplar, .. } in extras.exemplars.iter() {
-            if range.contains(exemplar.timestamp) && set.contains(*series) {
+            if query.range.contains(exemplar.timestamp) && set.contains(*series) {
                 found.entry(*series).or_default().push(exemplar.clone());
             }
         }

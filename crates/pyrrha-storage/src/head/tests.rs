@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
-use pyrrha_model::contract::{Appender, Ingest, QueryContext, SelectHints, SeriesBatch, SeriesKey, Value};
+use pyrrha_model::contract::{
+    Appender, Ingest, LabelQuery, QueryContext, SelectHints, SeriesBatch, SeriesKey, Value,
+};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TimeRange};
 use pyrrha_testkit::{ModelDb, ModelRules, SimClock};
 
@@ -176,14 +178,15 @@ fn projection_limit_and_label_queries() {
         [r#"{i="0"}"#, r#"{i="1"}"#, r#"{i="2"}"#, r#"{i="3"}"#]
     );
     assert_eq!(
-        head.label_names(&ctx, &[], TimeRange::ALL, &HeadView::default()).expect("names"),
+        head.label_names(&ctx, &LabelQuery::all(TimeRange::ALL), &HeadView::default()).expect("names"),
         ["__name__", "i"]
     );
-    let values = head
-        .label_values(&ctx, "i", &[Matcher::equal("__name__", "m")], TimeRange::ALL, &HeadView::default())
-        .expect("values");
+    let query = LabelQuery::new([vec![Matcher::equal("__name__", "m")]], TimeRange::ALL);
+    let values = head.label_values(&ctx, "i", &query, &HeadView::default()).expect("values");
     assert_eq!(values[..2], ["0", "1"]);
-    let none = head.series(&ctx, &[], TimeRange::new(2000, 3000), 0, &HeadView::default()).expect("series");
+    let none = head
+        .series(&ctx, &[], &LabelQuery::all(TimeRange::new(2000, 3000)), &HeadView::default())
+        .expect("series");
     assert!(none.is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use pyrrha_encoding::encode_series;
 use pyrrha_env::{Clock, Disk, SystemClock};
-use pyrrha_model::contract::{Exemplars, QueryContext, Queryable, Value};
+use pyrrha_model::contract::{Exemplars, LabelQuery, QueryContext, Queryable, Value};
 use pyrrha_model::{Exemplar, Labels, Matcher, Metadata, TenantId, TimeRange};
 use pyrrha_testkit::SimDisk;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ fn write_block(disk: &Arc<dyn Disk>, home: &Path, number: u64, series: usize) ->
 /// Number of exemplars and of families with metadata.
 fn sidecars(block: &Block) -> (usize, usize) {
     let ctx = QueryContext::unlimited();
-    let exemplars = block.exemplars(&ctx, &[], TimeRange::ALL).expect("exemplars");
+    let exemplars = block.exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("exemplars");
     (exemplars.iter().map(|e| e.exemplars.len()).sum(), block.metadata(&ctx, None).expect("metadata").len())
 }
 

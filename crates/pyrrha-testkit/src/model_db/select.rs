@@ -4,30 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pyrrha_model::contract::{
-    ChunkRef, Exemplars, QueryContext, Queryable, SelectHints, SeriesBatch, SeriesSet,
+    ChunkRef, Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, SeriesSet,
 };
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, SymbolTable, TimeRange};
 
 use super::{ModelDb, Series};
 
 impl ModelDb {
-    /// Labels that `pick` takes from the series that satisfy one of the matcher sets.
+    /// Labels that `pick` takes from the series that the query asks for.
     fn collect<T: Ord>(
         &self,
         ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
         pick: impl Fn(&Labels, &mut BTreeSet<T>),
     ) -> Vec<T> {
         let tenants = self.tenants.lock();
         let series = tenants.get(&ctx.tenant).map(|t| t.series.as_slice()).unwrap_or_default();
         let mut found = BTreeSet::new();
-        for series in series.iter().filter(|s| s.has_data(range) && satisfies_any(&s.labels, matcher_sets)) {
-            pick(&series.labels, &mut found);
+        for series in series {
+            if series.has_data(query.range) && satisfies_any(&series.labels, &query.matcher_sets) {
+                pick(&series.labels, &mut found);
+            }
         }
-        let limit = if limit == 0 { usize::MAX } else { limit };
-        found.into_iter().take(limit).collect()
+        found.into_iter().take(query.most()).collect()
     }
 }
 
@@ -60,14 +59,8 @@ impl Queryable for ModelDb {
         Ok(Box::new(Selected { symbols: ctx.symbols.clone(), series: selected.into_iter() }))
     }
 
-    fn label_names(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        Ok(self.collect(ctx, matcher_sets, range, limit, |labels, names| {
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        Ok(self.collect(ctx, query, |labels, names| {
             names.extend(labels.iter().map(|l| l.name.clone()));
         }))
     }
@@ -76,45 +69,36 @@ impl Queryable for ModelDb {
         &self,
         ctx: &QueryContext,
         name: &str,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
+        query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        Ok(self.collect(ctx, matcher_sets, range, limit, |labels, values| {
-            values.extend(labels.get(name).map(str::to_owned));
-        }))
+        Ok(self.collect(ctx, query, |labels, values| values.extend(labels.get(name).map(str::to_owned))))
     }
 
-    fn series(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
-        Ok(self.collect(ctx, matcher_sets, range, limit, |labels, found| {
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
+        Ok(self.collect(ctx, query, |labels, found| {
             found.insert(labels.clone());
         }))
     }
 
-    fn exemplars(
-        &self,
-        ctx: &QueryContext,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
         let tenants = self.tenants.lock();
         let series = tenants.get(&ctx.tenant).map(|t| t.series.as_slice()).unwrap_or_default();
         let mut found: Vec<Exemplars> = series
             .iter()
-            .filter(|s| satisfies_any(&s.labels, matcher_sets))
+            .filter(|s| satisfies_any(&s.labels, &query.matcher_sets))
             .map(|s| Exemplars {
                 series: s.labels.clone(),
-                exemplars: s.exemplars.iter().filter(|e| range.contains(e.timestamp)).cloned().collect(),
+                exemplars: s
+                    .exemplars
+                    .iter()
+                    .filter(|e| query.range.contains(e.timestamp))
+                    .cloned()
+                    .collect(),
             })
             .filter(|e| !e.exemplars.is_empty())
             .collect();
         found.sort_by(|a, b| a.series.cmp(&b.series));
+        found.truncate(query.most());
         Ok(found)
     }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::http::Method;
 use pyrrha_env::{Clock, SystemClock};
-use pyrrha_model::contract::{Appender, Exemplars, Ingest, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::contract::{
+    Appender, Exemplars, Ingest, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet,
+};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
 use serde_json::{Value, json};
 
@@ -32,43 +34,19 @@ impl Queryable for Endless {
         }
     }
 
-    fn label_names(
-        &self,
-        _: &QueryContext,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<String>, StoreError> {
+    fn label_names(&self, _: &QueryContext, _: &LabelQuery) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn label_values(
-        &self,
-        _: &QueryContext,
-        _: &str,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<String>, StoreError> {
+    fn label_values(&self, _: &QueryContext, _: &str, _: &LabelQuery) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn series(
-        &self,
-        _: &QueryContext,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<Labels>, StoreError> {
+    fn series(&self, _: &QueryContext, _: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn exemplars(
-        &self,
-        _: &QueryContext,
-        _: &[Vec<Matcher>],
-        _: TimeRange,
-    ) -> Result<Vec<Exemplars>, StoreError> {
+    fn exemplars(&self, _: &QueryContext, _: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use pyrrha_model::contract::{Delete, DeleteId, Exemplars, QueryContext, Queryable, Value};
+use pyrrha_model::contract::{Delete, DeleteId, Exemplars, LabelQuery, QueryContext, Queryable, Value};
 use pyrrha_model::{Exemplar, Labels, Matcher, Metadata, MetricType};
 use pyrrha_testkit::SimDisk;
 
@@ -78,8 +78,11 @@ proptest! {
                 want.push(Exemplars { series: series.clone(), exemplars });
             }
         }
-        prop_assert_eq!(bits(&block.exemplars(&ctx, &sets, range).expect("reads")), bits(&want));
-        let all: usize = block.exemplars(&ctx, &[], TimeRange::ALL).expect("reads").iter().map(|e| e.exemplars.len()).sum();
+        let query = LabelQuery::new(sets, range);
+        prop_assert_eq!(bits(&block.exemplars(&ctx, &query).expect("reads")), bits(&want));
+        let first = block.exemplars(&ctx, &query.limited_to(1)).expect("reads");
+        prop_assert_eq!(bits(&first), bits(&want[..want.len().min(1)]));
+        let all: usize = block.exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("reads").iter().map(|e| e.exemplars.len()).sum();
         prop_assert_eq!(all, model.values().map(Vec::len).sum::<usize>());
         let file = block.exemplar_file().expect("sound");
         prop_assert_eq!(file.is_some(), !model.is_empty());
@@ -134,7 +137,7 @@ fn a_long_series_and_many_pages_are_one_list() {
         .map(|i| (labels(&[("__name__", "m".into()), ("i", i.to_string())]), (0..5000).map(one).collect()))
         .collect();
     let block = write(&disk, &model, &BTreeMap::new());
-    let found = block.exemplars(&QueryContext::unlimited(), &[], TimeRange::ALL).expect("reads");
+    let found = block.exemplars(&QueryContext::unlimited(), &LabelQuery::all(TimeRange::ALL)).expect("reads");
     let want: Vec<_> = model.into_iter().map(|(series, exemplars)| Exemplars { series, exemplars }).collect();
     assert!(block.exemplar_file().expect("sound").is_some_and(|f| f.bytes() > 2 * PAGE as u64));
     assert_eq!(found, want);
@@ -151,9 +154,9 @@ fn a_damaged_sidecar_costs_its_exemplars_and_no_sample() {
     disk.create_new(&path).expect("creates").write_at(0, b"nonsense").expect("writes");
     let block = Block::open(&*disk, block.dir()).expect("opens");
     let ctx = QueryContext::unlimited();
-    let error = block.exemplars(&ctx, &[], TimeRange::ALL).expect_err("damaged");
+    let error = block.exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect_err("damaged");
     assert!(error.to_string().contains("file=exemplars offset=0"), "{error}");
-    assert_eq!(block.series(&ctx, &[], TimeRange::ALL, 0).expect("reads").len(), 1);
+    assert_eq!(block.series(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("reads").len(), 1);
 }
 
 #[test]
@@ -177,7 +180,7 @@ fn deletes_come_back_and_a_damaged_file_is_a_damaged_block() {
     let sizes: Vec<_> = block.deletes().hidden.iter().map(|(id, hidden)| (id.0, hidden.len())).collect();
     assert_eq!((block.deletes().through, sizes), (DeleteId(9), vec![(7, 2500), (8, 2500)]));
     let ctx = QueryContext::unlimited();
-    let series = |block: &Block| block.series(&ctx, &[], TimeRange::ALL, 0).expect("reads");
+    let series = |block: &Block| block.series(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("reads");
     assert_eq!(series(&block).len(), 2500, "until someone says otherwise all that is listed is hidden");
     assert!(
         series(&block).iter().all(|l| l.get("i").is_some_and(|i| i.ends_with(['0', '2', '4', '6', '8'])))

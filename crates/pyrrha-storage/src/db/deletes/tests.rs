@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
 use pyrrha_model::Labels;
-use pyrrha_model::contract::{Ingest, Refused, SelectHints, SeriesBatch};
+use pyrrha_model::contract::{Ingest, LabelQuery, Refused, SelectHints, SeriesBatch};
 use pyrrha_testkit::{SimClock, SimDisk};
 
 use super::*;
@@ -167,7 +167,7 @@ fn a_delete_of_all_hides_series_from_lists() {
     assert!(bed.in_blocks() > 0);
     bed.delete(1, 0, i64::MAX);
     let (ctx, store) = (QueryContext::unlimited(), bed.db().queryable());
-    let found = store.series(&ctx, &[], TimeRange::ALL, 0).expect("series");
+    let found = store.series(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("series");
     assert_eq!(found, [labels(0)]);
     assert_eq!(bed.minutes(1), range(0..0));
     assert_eq!(bed.minutes(0), range(0..400));
