@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pyrrha_encoding::chunk::{HistogramAppender, Xor2Appender, XorAppender};
+use pyrrha_encoding::windows::{ForeignEdges, Windows, decode_windows, from_aggregates};
 use pyrrha_encoding::{Aggregate, AggregateChunk, FloatColumn, SeriesSamples, Want, decode_series, dense};
 use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange};
@@ -26,6 +27,10 @@ fuzz_target!(|input: &[u8]| {
         };
         let _ = dense::statistics(data);
         let _ = dense::decode(data, None, TimeRange::ALL, &mut FloatColumn::default());
+        let _ = decode_windows(data, TimeRange::ALL, &mut Windows::default());
+        for edges in [ForeignEdges::Counter, ForeignEdges::Mean] {
+            let _ = from_aggregates(data, 300_000, edges, &mut Windows::default());
+        }
         let _ = XorAppender::restore(data);
         let _ = Xor2Appender::restore(data);
         let _ = HistogramAppender::restore(encoding, data);

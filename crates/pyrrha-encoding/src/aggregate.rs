@@ -46,7 +46,9 @@ impl<'a> AggregateChunk<'a> {
             }
             let byte = take_u8(&mut bytes)?;
             let encoding = ChunkEncoding::from_byte(byte)
-                .filter(|&e| !matches!(e, ChunkEncoding::Aggregate | ChunkEncoding::Dense))
+                .filter(|&e| {
+                    !matches!(e, ChunkEncoding::Aggregate | ChunkEncoding::Dense | ChunkEncoding::Windows)
+                })
                 .ok_or(DecodeError::Encoding { encoding: byte })?;
             *slot = Some((encoding, take_bytes(&mut bytes, len)?));
         }

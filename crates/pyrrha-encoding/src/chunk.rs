@@ -36,7 +36,9 @@ pub fn sample_count(encoding: ChunkEncoding, bytes: &[u8]) -> Result<usize, Deco
         | ChunkEncoding::Dense => Ok(count),
         // The two highest bits are the counter-reset header.
         ChunkEncoding::HistogramSt | ChunkEncoding::FloatHistogramSt => Ok(count & 0x3fff),
-        ChunkEncoding::Aggregate => Err(DecodeError::Encoding { encoding: encoding as u8 }),
+        ChunkEncoding::Windows | ChunkEncoding::Aggregate => {
+            Err(DecodeError::Encoding { encoding: encoding as u8 })
+        }
     }
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn decode_floats_after(
         | ChunkEncoding::FloatHistogram
         | ChunkEncoding::HistogramSt
         | ChunkEncoding::FloatHistogramSt
+        | ChunkEncoding::Windows
         | ChunkEncoding::Aggregate => Err(DecodeError::Encoding { encoding: encoding as u8 }),
     };
     finish_floats(before, done, column, starts)

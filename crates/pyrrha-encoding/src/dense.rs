@@ -5,10 +5,10 @@
 //! docs/format/dense.md.
 
 mod header;
-mod integers;
+pub(crate) mod integers;
 mod miniblock;
 mod standard;
-mod values;
+pub(crate) mod values;
 
 use pyrrha_model::{TimeRange, Timestamp, is_stale_nan};
 

@@ -15,6 +15,7 @@ mod series;
 #[cfg(test)]
 mod testing;
 pub mod varint;
+pub mod windows;
 
 pub use aggregate::{Aggregate, AggregateChunk};
 pub use error::DecodeError;

@@ -2,12 +2,13 @@
 //! to a range and sets counter-reset hints across chunks.
 
 use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps, Value};
-use pyrrha_model::{CounterResetHint, TimeRange, Timestamp};
+use pyrrha_model::{ChunkEncoding, CounterResetHint, TimeRange, Timestamp};
 
 use crate::chunk::histogram::{decode_histograms, decode_values};
 use crate::chunk::{Rhythm, decode_floats_after, decode_shared_floats};
 use crate::precedence::{Candidate, precedence, value_precedence};
-use crate::{DecodeError, FloatColumn, SeriesSamples, Want};
+use crate::windows::{Windows, decode_windows};
+use crate::{DecodeError, FloatColumn, HistogramColumn, SeriesSamples, Want};
 
 /// Replaces `out` with the samples of a series in `range`, by time, each time once: where chunks
 /// overlap, [`precedence`] says which sample of a time stays. Deleted intervals are cut out.
@@ -17,7 +18,8 @@ use crate::{DecodeError, FloatColumn, SeriesSamples, Want};
 /// With [`Want::histogram_stats_only`] the buckets of samples inside a chunk may be missing, but
 /// never those of samples that a reader has to compare with their neighbour.
 ///
-/// A chunk of aggregates is an error: [`crate::AggregateChunk::split`] it first. After an error
+/// Chunks of windows go to [`SeriesSamples::windows`], cut to the times that the chunk says; samples
+/// within these times are left out. A chunk of aggregates is an error: [`crate::AggregateChunk::split`] it first. After an error
 /// `out` is empty.
 pub fn decode_series(
     entry: &SeriesEntry,
@@ -49,6 +51,9 @@ impl SeriesDecoder {
         out: &mut SeriesSamples,
     ) -> Result<(), DecodeError> {
         out.clear();
+        if entry.chunks.iter().any(|chunk| chunk.encoding == ChunkEncoding::Windows) {
+            return self.decode_windowed(entry, range, want, out);
+        }
         let done = self.decode_in_turn(entry, range, want, out).and_then(|in_order| {
             if in_order {
                 return Ok(());
@@ -60,6 +65,33 @@ impl SeriesDecoder {
             out.clear();
         }
         done
+    }
+
+    /// Windows beside samples.
+    fn decode_windowed(
+        &mut self,
+        entry: &SeriesEntry,
+        range: TimeRange,
+        want: Want,
+        out: &mut SeriesSamples,
+    ) -> Result<(), DecodeError> {
+        let is_windows = |chunk: &&ChunkRef| chunk.encoding == ChunkEncoding::Windows;
+        let mut samples = SeriesEntry { deleted: entry.deleted.clone(), ..SeriesEntry::default() };
+        samples.chunks.extend(entry.chunks.iter().filter(|c| !is_windows(c)).cloned());
+        self.decode(&samples, range, want, out)?;
+        let mut windows = Windows::default();
+        let extent = |chunk: &ChunkRef| TimeRange::new(chunk.min_time, chunk.max_time);
+        let mut chunks = entry.chunks.iter().filter(is_windows);
+        let done = chunks.try_for_each(|chunk| decode_windows(&chunk.bytes, extent(chunk), &mut windows));
+        if done.is_err() || !windows.is_sound() {
+            out.clear();
+            return done.and(Err(DecodeError::Malformed { part: "windows of a series" }));
+        }
+        out.windows = windows;
+        for chunk in entry.chunks.iter().filter(is_windows) {
+            drop_samples(out, extent(chunk));
+        }
+        Ok(())
     }
 
     fn rhythm(&mut self, chunk: usize) -> &mut Rhythm {
@@ -102,6 +134,24 @@ impl SeriesDecoder {
         }
         Ok(true)
     }
+}
+
+/// Removes the samples in `range`, for which windows stand.
+fn drop_samples(samples: &mut SeriesSamples, range: TimeRange) {
+    fn cut<T>(times: &[Timestamp], range: TimeRange, column: &mut Vec<T>) {
+        if column.len() == times.len() {
+            let from = times.partition_point(|t| *t < range.start);
+            column.drain(from..times.partition_point(|t| *t <= range.end).max(from));
+        }
+    }
+    let FloatColumn { times, values, starts } = &mut samples.floats;
+    cut(times, range, values);
+    cut(times, range, starts);
+    cut(&times.clone(), range, times);
+    let HistogramColumn { times, values, starts } = &mut samples.histograms;
+    cut(times, range, values);
+    cut(times, range, starts);
+    cut(&times.clone(), range, times);
 }
 
 fn chunks_in(entry: &SeriesEntry, range: TimeRange) -> impl Iterator<Item = &ChunkRef> + Clone {

@@ -2,6 +2,8 @@
 
 use pyrrha_model::{FloatHistogram, Timestamp};
 
+use crate::windows::Windows;
+
 /// Float samples by time. All columns have the same length, except that `starts` is empty unless
 /// start timestamps were asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,6 +34,8 @@ pub struct SeriesSamples {
     pub floats: FloatColumn,
     /// Histogram samples.
     pub histograms: HistogramColumn,
+    /// Windows of downsampled floats, where a source gave them instead of samples.
+    pub windows: Windows,
 }
 
 impl SeriesSamples {
@@ -43,6 +47,7 @@ impl SeriesSamples {
         self.histograms.times.clear();
         self.histograms.values.clear();
         self.histograms.starts.clear();
+        self.windows.clear();
     }
 }
 

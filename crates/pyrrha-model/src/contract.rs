@@ -19,4 +19,5 @@ pub use delete::{Delete, DeleteId, Deletes, NotADeleteId};
 pub use label_query::LabelQuery;
 pub use select::{
     ChunkRef, Exemplars, Projection, Queryable, SelectHints, SeriesBatch, SeriesEntry, SeriesSet, Timestamps,
+    WindowHints,
 };

@@ -36,6 +36,8 @@ pub enum ChunkEncoding {
     FloatHistogramSt = 6,
     /// Pyrrha's own floats, in dense blocks only (docs/format/dense.md).
     Dense = 0xD1,
+    /// Windows of downsampled floats, Pyrrha's own (docs/format/windows.md).
+    Windows = 0xD2,
     /// Thanos' downsampled aggregate of up to five chunks.
     Aggregate = 0xFF,
 }
@@ -51,6 +53,7 @@ impl ChunkEncoding {
             5 => Self::HistogramSt,
             6 => Self::FloatHistogramSt,
             0xD1 => Self::Dense,
+            0xD2 => Self::Windows,
             0xFF => Self::Aggregate,
             _ => return None,
         })

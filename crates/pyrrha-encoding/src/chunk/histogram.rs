@@ -123,7 +123,11 @@ impl Header {
                 let count = u16::from_be_bytes([high & 0x3f, low]);
                 Self { count, reset: hint_of(high >> 6), starts: third }
             }
-            ChunkEncoding::Xor | ChunkEncoding::Xor2 | ChunkEncoding::Dense | ChunkEncoding::Aggregate => {
+            ChunkEncoding::Xor
+            | ChunkEncoding::Xor2
+            | ChunkEncoding::Dense
+            | ChunkEncoding::Windows
+            | ChunkEncoding::Aggregate => {
                 return Err(DecodeError::Encoding { encoding: encoding as u8 });
             }
         };

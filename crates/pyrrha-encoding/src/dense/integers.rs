@@ -25,7 +25,7 @@ enum Predictor {
 
 const PREDICTORS: [Predictor; 4] = [Predictor::Zero, Predictor::Last, Predictor::Change, Predictor::Line];
 
-pub(super) fn encode(numbers: &[i64], out: &mut Vec<u8>) {
+pub(crate) fn encode(numbers: &[i64], out: &mut Vec<u8>) {
     let Some(&first) = numbers.first() else { return };
     let divisor = numbers.iter().fold(0, |g, n| gcd(g, n.wrapping_sub(first).unsigned_abs()));
     // Differences that overflow still come back right with divisor 1, as all wraps.
@@ -109,7 +109,7 @@ impl Line {
 }
 
 /// Appends `count` (at most 65,535) numbers; some may be there after an error.
-pub(super) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+pub(crate) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
     out.reserve(count);
     decode_blocks(input, count, |numbers| out.extend_from_slice(numbers))
 }

@@ -15,7 +15,7 @@ const BITS: u8 = 255;
 /// One value in so many may be an exception before bits are cheaper.
 const EXCEPTIONS: usize = 8;
 
-pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) {
+pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
     match scaled(values) {
         Some(scaled) => {
             out.push(scaled.exponent);
@@ -77,7 +77,7 @@ fn scaled(values: &[f64]) -> Option<Scaled> {
     (scaled.exceptions.len() <= limit).then_some(scaled)
 }
 
-pub(super) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+pub(crate) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
     let kind = take_u8(input)?;
     out.reserve(count);
     if kind == BITS {

@@ -83,6 +83,24 @@ pub struct SelectHints {
     /// sample alone. Whoever adds `deleted` intervals to the series of another source asks it
     /// without this, or the sample before a deleted one would be missing.
     pub newest_only: bool,
+    /// Whether chunks may hold windows of downsampled samples, [`ChunkEncoding::Windows`], instead of
+    /// samples. `None`: samples alone are understood. A chunk of windows then stands for all that
+    /// its series has in `[min_time, max_time]`: samples of other sources in there do not count.
+    pub windows: Option<WindowHints>,
+}
+
+/// What a query makes of windows of downsampled samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WindowHints {
+    /// It needs first and last samples.
+    pub edges: bool,
+    /// It needs sums and extremes.
+    pub values: bool,
+    /// It looks at a counter: of aggregates without first and last samples the counter stands for
+    /// them; else the mean of each window does.
+    pub counter: bool,
+    /// Longest windows it takes where finer data exists, ms; 0: samples.
+    pub max_resolution_ms: i64,
 }
 
 impl SelectHints {

@@ -94,6 +94,7 @@ impl<'a> Exec<'a> {
             shard: None,
             limit: 0,
             newest_only,
+            windows: None,
         };
         self.watch.opens(selector.number);
         self.watch.begin();

@@ -384,7 +384,7 @@ impl HeadData {
                 self.open_side(series, Side::Histogram(appender));
                 self.restored_side(series, start, last)?;
             }
-            ChunkEncoding::Dense | ChunkEncoding::Aggregate => {
+            ChunkEncoding::Dense | ChunkEncoding::Windows | ChunkEncoding::Aggregate => {
                 return Err(DecodeError::Encoding { encoding: encoding as u8 });
             }
         }
@@ -535,6 +535,7 @@ impl HeadData {
                     ChunkEncoding::Xor
                     | ChunkEncoding::Xor2
                     | ChunkEncoding::Dense
+                    | ChunkEncoding::Windows
                     | ChunkEncoding::Aggregate,
                 )
                 | None => {}

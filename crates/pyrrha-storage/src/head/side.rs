@@ -89,6 +89,7 @@ pub(crate) fn set_count(encoding: ChunkEncoding, chunk: &mut [u8], count: u16) {
         | ChunkEncoding::Histogram
         | ChunkEncoding::FloatHistogram
         | ChunkEncoding::Dense
+        | ChunkEncoding::Windows
         | ChunkEncoding::Aggregate => xor::set_count(chunk, count),
     }
 }

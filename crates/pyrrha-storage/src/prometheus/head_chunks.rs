@@ -84,7 +84,7 @@ fn take_chunk(file: &Bytes, input: &[u8]) -> Result<(HeadChunk, usize), DecodeEr
     let summed = input.get(..input.len() - rest.len()).unwrap_or_default();
     crc::verify("head chunk", summed, take_u32(&mut rest)?)?;
     let encoding = ChunkEncoding::from_byte(byte & !OUT_OF_ORDER)
-        .filter(|e| !matches!(e, ChunkEncoding::Dense | ChunkEncoding::Aggregate))
+        .filter(|e| !matches!(e, ChunkEncoding::Dense | ChunkEncoding::Windows | ChunkEncoding::Aggregate))
         .ok_or(DecodeError::Encoding { encoding: byte })?;
     let chunk =
         ChunkRef { min_time, max_time, encoding, timestamps: Timestamps::Own, bytes: file.slice_ref(data) };
