@@ -168,6 +168,7 @@ fn deletes_that_stand_keep_an_import_from_being_hidden() {
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
     let (data, tenant) = (Path::new("/data"), TenantId::anonymous());
     let db = Db::open(StorageConfig::new(data), disk.clone(), clock()).expect("opens");
+    assert!(db.wait_recovered());
     let mut appender = db.appender(&tenant).expect("an appender");
     let series = appender.resolve(None, &labels(1)).expect("a series");
     appender.append(series, 0, 5_000, 2.0).expect("admitted");
