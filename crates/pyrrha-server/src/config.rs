@@ -6,13 +6,13 @@ mod file;
 mod limits;
 mod size;
 mod storage;
+mod value;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use pyrrha_model::time::parse_duration;
 use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
@@ -21,6 +21,7 @@ pub use bucket::{BucketFlags, BucketSettings};
 pub use limits::TenantLimits;
 pub use size::parse_bytes;
 pub use storage::{StorageFlags, StorageSettings};
+use value::{milliseconds, setting, some_milliseconds, some_span};
 
 /// Why settings were refused.
 #[derive(Debug, thiserror::Error)]
@@ -201,15 +202,6 @@ pub struct Flags {
 /// Flag of the out-of-order window.
 const OUT_OF_ORDER_WINDOW: &str = "storage.out-of-order-window";
 
-/// A duration in ms that may be zero.
-fn window(key: &'static str, value: String) -> Result<i64, ConfigError> {
-    match parse_duration(&value) {
-        Ok(ms) if ms >= 0 => Ok(ms),
-        Ok(_) => Err(ConfigError::Value { key, value, message: "must not be negative".into() }),
-        Err(e) => Err(ConfigError::Value { key, value, message: e.to_string() }),
-    }
-}
-
 /// All settings, resolved.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -269,61 +261,42 @@ impl Settings {
     /// Merges flags (and environment), file and defaults, and checks every value.
     pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
         let (file, text) = file::load(flags.config_file.as_deref())?;
-        let or = |flag: Option<String>, file: Option<String>, default: &str| {
-            flag.or(file).unwrap_or_else(|| default.to_owned())
-        };
-        let duration = |key, flag: Option<String>, file: Option<String>, default: &str| {
-            let value = or(flag, file, default);
-            match parse_duration(&value) {
-                Ok(ms) if ms > 0 => Ok(ms),
-                Ok(_) => Err(ConfigError::Value { key, value, message: "must be more than zero".into() }),
-                Err(e) => Err(ConfigError::Value { key, value, message: e.to_string() }),
-            }
-        };
-        let bytes = |key, flag: Option<String>, file: Option<String>, default: &str| {
-            let value = or(flag, file, default);
-            parse_bytes(&value).map_err(|message| ConfigError::Value { key, value, message })
-        };
-        let process = match flags
-            .query_process_memory_budget
-            .or(file.query.process_memory_budget.map(size::YamlBytes::into_text))
-        {
-            Some(text) => bytes("query.process-memory-budget", Some(text), None, "")?,
-            None => crate::budgets::memory_of_machine() / 2,
-        };
-        let slower_than = match flags.query_log_slower_than.or(file.query.log_slower_than) {
-            Some(text) => Some(duration("query.log-slower-than", Some(text), None, "")?),
-            None => None,
-        };
-        let timeout = duration("query.timeout", flags.query_timeout, file.query.timeout, "2m")?;
+        let process =
+            match flags.query_process_memory_budget.or(file.query.process_memory_budget.map(Into::into)) {
+                Some(text) => {
+                    setting("query.process-memory-budget", Some(text), None::<String>, "", parse_bytes)?
+                }
+                None => crate::budgets::memory_of_machine() / 2,
+            };
+        let slower_than = flags.query_log_slower_than.or(file.query.log_slower_than);
+        let slower_than = slower_than
+            .map(|text| setting("query.log-slower-than", Some(text), None::<String>, "", some_span));
         let settings = Self {
             file: flags.config_file.zip(text),
-            storage_path: flags.storage_path.or(file.storage.path).unwrap_or_else(|| "./data".into()),
-            attach: attach::resolve(flags.attach, file.storage.attach)?,
-            storage: StorageSettings::resolve(
-                flags.storage,
-                storage::StorageFile {
-                    tsdb: file.storage.tsdb,
-                    compaction: file.storage.compaction,
-                    compaction_memory_budget: file.storage.compaction_memory_budget,
-                    disk_reserve: file.storage.disk_reserve,
-                    log_limit: file.storage.log_limit,
-                },
-            )?,
+            storage_path: flags.storage_path.or(file.storage.path.clone()).unwrap_or_else(|| "./data".into()),
+            attach: attach::resolve(flags.attach, file.storage.attach.clone())?,
+            storage: StorageSettings::resolve(flags.storage, &file.storage)?,
             bucket: BucketSettings::resolve(flags.bucket, file.objstore)?,
-            out_of_order_window_ms: window(
+            out_of_order_window_ms: setting(
                 OUT_OF_ORDER_WINDOW,
-                or(flags.out_of_order_window, file.storage.out_of_order_window, "2h"),
+                flags.out_of_order_window,
+                file.storage.out_of_order_window.clone(),
+                "2h",
+                milliseconds,
             )?,
             wal_strict: flags.wal_strict.or(file.storage.wal_strict).unwrap_or(false),
-            listen_address: or(flags.listen_address, file.web.listen_address, "127.0.0.1:9009"),
+            listen_address: flags
+                .listen_address
+                .or(file.web.listen_address)
+                .unwrap_or_else(|| "127.0.0.1:9009".into()),
             enable_admin_api: flags.enable_admin_api.or(file.web.enable_admin_api).unwrap_or(false),
-            cors_origin: or(flags.cors_origin, file.web.cors_origin, ".*"),
-            max_body_bytes: bytes(
+            cors_origin: flags.cors_origin.or(file.web.cors_origin).unwrap_or_else(|| ".*".into()),
+            max_body_bytes: setting(
                 "web.max-body-bytes",
                 flags.max_body_bytes,
-                file.web.max_body_bytes.map(size::YamlBytes::into_text),
+                file.web.max_body_bytes,
                 "32MiB",
+                parse_bytes,
             )?,
             features: if flags.enable_feature.is_empty() {
                 file.features.unwrap_or_default()
@@ -333,30 +306,39 @@ impl Settings {
             log_level: flags.log_level.or(file.log.level).unwrap_or_default(),
             log_format: flags.log_format.or(file.log.format).unwrap_or_default(),
             query_max_concurrency: flags.query_max_concurrency.or(file.query.max_concurrency).unwrap_or(20),
-            query_timeout: Duration::from_millis(timeout.unsigned_abs()),
+            query_timeout: setting(
+                "query.timeout",
+                flags.query_timeout,
+                file.query.timeout,
+                "2m",
+                some_span,
+            )?,
             query_max_samples: flags.query_max_samples.or(file.query.max_samples).unwrap_or(50_000_000),
-            query_lookback_ms: duration(
+            query_lookback_ms: setting(
                 "query.lookback-delta",
                 flags.query_lookback_delta,
                 file.query.lookback_delta,
                 "5m",
+                some_milliseconds,
             )?,
-            query_memory_budget: bytes(
+            query_memory_budget: setting(
                 "query.memory-budget",
                 flags.query_memory_budget,
-                file.query.memory_budget.map(size::YamlBytes::into_text),
+                file.query.memory_budget,
                 "1GiB",
+                parse_bytes,
             )?
             .min(process),
-            query_tenant_memory_budget: bytes(
+            query_tenant_memory_budget: setting(
                 "query.tenant-memory-budget",
                 flags.query_tenant_memory_budget,
-                file.query.tenant_memory_budget.map(size::YamlBytes::into_text),
+                file.query.tenant_memory_budget,
                 &format!("{}", (process / 4 * 3).max(1)),
+                parse_bytes,
             )?
             .min(process),
             query_process_memory_budget: process,
-            query_log_slower_than: slower_than.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+            query_log_slower_than: slower_than.transpose()?,
             query_log_file: flags.query_log_file.or(file.query.log_file),
             self_scrape: flags.self_scrape.or(file.self_scrape).unwrap_or(true),
             limits: limits::resolve(file.limits)?,

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use pyrrha_model::time::{DurationDisplay, parse_duration};
+use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::size::{YamlBytes, parse_bytes};
+use super::size::YamlBytes;
+use super::value::{bytes_or_none, setting, span};
 
 const CONFIG_FILE: &str = "objstore.config-file";
 const CACHE_MEMORY: &str = "objstore.cache-memory";
@@ -55,30 +56,11 @@ pub struct BucketSettings {
 
 impl BucketSettings {
     pub(super) fn resolve(flags: BucketFlags, file: BucketFile) -> Result<Self, ConfigError> {
-        let cache = flags.objstore_cache_memory.or(file.cache_memory.map(YamlBytes::into_text));
-        let cache = cache.unwrap_or_else(|| "256MiB".to_owned());
-        let local =
-            flags.objstore_local_retention.or(file.local_retention).unwrap_or_else(|| "24h".to_owned());
+        let (cache, local) = (flags.objstore_cache_memory, flags.objstore_local_retention);
         Ok(Self {
             config_file: flags.objstore_config_file.or(file.config_file),
-            cache_bytes: match cache.as_str() {
-                "0" => 0,
-                _ => parse_bytes(&cache).map_err(|message| ConfigError::Value {
-                    key: CACHE_MEMORY,
-                    value: cache.clone(),
-                    message,
-                })?,
-            },
-            local_retention: match parse_duration(&local) {
-                Ok(ms) => Duration::from_millis(ms.unsigned_abs()),
-                Err(e) => {
-                    return Err(ConfigError::Value {
-                        key: LOCAL_RETENTION,
-                        value: local,
-                        message: e.to_string(),
-                    });
-                }
-            },
+            cache_bytes: setting(CACHE_MEMORY, cache, file.cache_memory, "256MiB", bytes_or_none)?,
+            local_retention: setting(LOCAL_RETENTION, local, file.local_retention, "24h", span)?,
         })
     }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pyrrha_model::TenantId;
-use pyrrha_model::time::parse_duration;
 use pyrrha_promql::Features;
 use serde::Deserialize;
 
 use super::ConfigError;
 use super::size::{YamlBytes, parse_bytes};
+use super::value::{milliseconds, some_span, span};
 use crate::features::FeatureSet;
 
 const KEY: &str = "limits";
@@ -58,36 +58,29 @@ pub(super) fn resolve(
                 message,
             };
             let id = TenantId::new(&tenant).map_err(|e| bad("", e.to_string()))?;
-            let bytes = |size: Option<YamlBytes>| {
-                let text = size.map(YamlBytes::into_text);
-                text.map(|text| parse_bytes(&text).map_err(|e| bad(&text, e))).transpose()
-            };
-            let timeout = limits.query_timeout.map(|text| match parse_duration(&text) {
-                Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms.unsigned_abs())),
-                Ok(_) => Err(bad(&text, "must be more than zero".into())),
-                Err(e) => Err(bad(&text, e.to_string())),
-            });
-            let retention = limits.retention.map(|text| match parse_duration(&text) {
-                Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
-                Err(e) => Err(bad(&text, e.to_string())),
-            });
-            let window = limits.out_of_order_window.map(|text| match parse_duration(&text) {
-                Ok(ms) if ms >= 0 => Ok(ms),
-                Ok(_) => Err(bad(&text, "must not be negative".into())),
-                Err(e) => Err(bad(&text, e.to_string())),
-            });
+            let bytes = |size: Option<YamlBytes>| checked(size, parse_bytes, &bad);
             let limits = TenantLimits {
                 features: limits.features.map(|names| features(&tenant, &names)),
                 query_max_samples: limits.query_max_samples,
-                query_timeout: timeout.transpose()?,
+                query_timeout: checked(limits.query_timeout, some_span, &bad)?,
                 query_memory_budget: bytes(limits.query_memory_budget)?,
                 memory_budget: bytes(limits.memory_budget)?,
-                retention: retention.transpose()?,
-                out_of_order_window_ms: window.transpose()?,
+                retention: checked(limits.retention, span, &bad)?,
+                out_of_order_window_ms: checked(limits.out_of_order_window, milliseconds, &bad)?,
             };
             Ok((id, limits))
         })
         .collect()
+}
+
+/// What a key's text means, if it is there.
+fn checked<T>(
+    text: Option<impl Into<String>>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+    bad: &impl Fn(&str, String) -> ConfigError,
+) -> Result<Option<T>, ConfigError> {
+    let text: Option<String> = text.map(Into::into);
+    text.map(|text| parse(&text).map_err(|e| bad(&text, e))).transpose()
 }
 
 fn features(tenant: &str, names: &[String]) -> Features {

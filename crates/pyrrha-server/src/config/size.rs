@@ -28,18 +28,18 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
 }
 
 /// A size in YAML, with or without a unit.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(super) enum YamlBytes {
     Number(u64),
     Text(String),
 }
 
-impl YamlBytes {
-    pub(super) fn into_text(self) -> String {
-        match self {
-            Self::Number(n) => n.to_string(),
-            Self::Text(text) => text,
+impl From<YamlBytes> for String {
+    fn from(size: YamlBytes) -> Self {
+        match size {
+            YamlBytes::Number(n) => n.to_string(),
+            YamlBytes::Text(text) => text,
         }
     }
 }

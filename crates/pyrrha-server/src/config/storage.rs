@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use clap::Args;
-use pyrrha_model::time::{DurationDisplay, parse_duration};
+use pyrrha_model::time::DurationDisplay;
 use pyrrha_storage::StorageConfig;
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::size::{YamlBytes, parse_bytes};
+use super::file::Storage;
+use super::size::YamlBytes;
+use super::value::{bytes_or_none, setting, span};
 
 const RETENTION_TIME: &str = "storage.tsdb.retention.time";
 const RETENTION_SIZE: &str = "storage.tsdb.retention.size";
+const COMPACTION_BUDGET: &str = "storage.compaction-memory-budget";
+const DISK_RESERVE: &str = "storage.disk-reserve";
+const LOG_LIMIT: &str = "storage.log-limit";
 
 /// Flags of storage, by Prometheus' names where it has them.
 #[derive(Debug, Default, Args)]
@@ -57,21 +62,11 @@ pub(super) struct Tsdb {
     retention: Retention,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Retention {
     time: Option<String>,
     size: Option<YamlBytes>,
-}
-
-/// What the file says of storage.
-#[derive(Debug, Default)]
-pub(super) struct StorageFile {
-    pub(super) tsdb: Tsdb,
-    pub(super) compaction: Option<bool>,
-    pub(super) compaction_memory_budget: Option<YamlBytes>,
-    pub(super) disk_reserve: Option<YamlBytes>,
-    pub(super) log_limit: Option<YamlBytes>,
 }
 
 /// Settings of storage, resolved. Zero of time or size is no limit.
@@ -92,30 +87,24 @@ pub struct StorageSettings {
 }
 
 impl StorageSettings {
-    pub(super) fn resolve(flags: StorageFlags, file: StorageFile) -> Result<Self, ConfigError> {
-        let Retention { time, size } = file.tsdb.retention;
-        let bytes = |key, flag: Option<String>, file: Option<YamlBytes>, default: &str| {
-            let text = flag.or(file.map(YamlBytes::into_text)).unwrap_or_else(|| default.to_owned());
-            byte_count(key, text)
+    pub(super) fn resolve(flags: StorageFlags, file: &Storage) -> Result<Self, ConfigError> {
+        let Retention { time, size } = file.tsdb.retention.clone();
+        let bytes = |key, flag: Option<String>, file: &Option<YamlBytes>, default: &str| {
+            setting(key, flag, file.clone(), default, bytes_or_none)
         };
-        let budget = bytes(
-            "storage.compaction-memory-budget",
-            flags.compaction_memory_budget,
-            file.compaction_memory_budget,
-            "256MiB",
-        )?;
+        let budget = flags.compaction_memory_budget;
         Ok(Self {
-            retention: span(RETENTION_TIME, flags.retention_time.or(time).unwrap_or_else(|| "0".into()))?,
-            retention_bytes: bytes(RETENTION_SIZE, flags.retention_size, size, "0")?,
+            retention: setting(RETENTION_TIME, flags.retention_time, time, "0", span)?,
+            retention_bytes: bytes(RETENTION_SIZE, flags.retention_size, &size, "0")? as u64,
             compaction: flags.compaction.or(file.compaction).unwrap_or(true),
-            compaction_memory_bytes: usize::try_from(budget).unwrap_or(usize::MAX),
-            disk_reserve_bytes: bytes(
-                "storage.disk-reserve",
-                flags.disk_reserve,
-                file.disk_reserve,
-                "64MiB",
+            compaction_memory_bytes: bytes(
+                COMPACTION_BUDGET,
+                budget,
+                &file.compaction_memory_budget,
+                "256MiB",
             )?,
-            log_limit_bytes: bytes("storage.log-limit", flags.log_limit, file.log_limit, "4GiB")?,
+            disk_reserve_bytes: bytes(DISK_RESERVE, flags.disk_reserve, &file.disk_reserve, "64MiB")? as u64,
+            log_limit_bytes: bytes(LOG_LIMIT, flags.log_limit, &file.log_limit, "4GiB")? as u64,
         })
     }
 
@@ -146,26 +135,9 @@ impl StorageSettings {
             (RETENTION_TIME, self.time_text()),
             (RETENTION_SIZE, format!("{}B", self.retention_bytes)),
             ("storage.compaction", self.compaction.to_string()),
-            ("storage.compaction-memory-budget", self.compaction_memory_bytes.to_string()),
-            ("storage.disk-reserve", self.disk_reserve_bytes.to_string()),
-            ("storage.log-limit", self.log_limit_bytes.to_string()),
+            (COMPACTION_BUDGET, self.compaction_memory_bytes.to_string()),
+            (DISK_RESERVE, self.disk_reserve_bytes.to_string()),
+            (LOG_LIMIT, self.log_limit_bytes.to_string()),
         ]
     }
-}
-
-/// A span of time, where `0` is none.
-fn span(key: &'static str, value: String) -> Result<Duration, ConfigError> {
-    match parse_duration(&value) {
-        Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
-        Err(e) => Err(ConfigError::Value { key, value, message: e.to_string() }),
-    }
-}
-
-/// A size, where `0` is none.
-fn byte_count(key: &'static str, value: String) -> Result<u64, ConfigError> {
-    if matches!(value.as_str(), "0" | "0B") {
-        return Ok(0);
-    }
-    let parsed = parse_bytes(&value).map_err(|message| ConfigError::Value { key, value, message })?;
-    Ok(parsed as u64)
 }
