@@ -4,12 +4,18 @@
 //! "files": [{"name": "index", "bytes": 1234, "crc32c": 987}, {"name": "chunks/000001", ...}]
 //! ```
 
+use std::collections::BTreeMap;
+
 use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::manifest::BlockEntry;
 use serde::{Deserialize, Serialize};
 
 /// Key of the list in an entry.
 pub(crate) const FILES: &str = "files";
+/// Key of the external labels in an entry.
+const LABELS: &str = "labels";
+/// Key of the reason for which a block takes no part in compaction.
+const SET_ASIDE: &str = "setAside";
 
 /// A file of a block in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +37,33 @@ pub(crate) fn entry(meta: &BlockMeta, files: Vec<BlockFile>) -> BlockEntry {
     if let Ok(list) = serde_json::to_value(&files) {
         entry.other.insert(FILES.to_owned(), list);
     }
+    let labels = meta.thanos.as_ref().and_then(|thanos| thanos.labels.as_ref());
+    if let Some(labels) = labels.filter(|labels| !labels.is_empty())
+        && let Ok(labels) = serde_json::to_value(labels)
+    {
+        entry.other.insert(LABELS.to_owned(), labels);
+    }
     entry
 }
+
+/// The external labels of a block; none if it has none, or what the entry says does not read.
+pub(crate) fn external_labels(entry: &BlockEntry) -> BTreeMap<String, String> {
+    let labels = entry.other.get(LABELS).cloned();
+    labels.and_then(|labels| serde_json::from_value(labels).ok()).unwrap_or_default()
+}
+
+/// Why an entry's block takes no part in compaction, if it does not.
+pub(crate) fn set_aside(entry: &BlockEntry) -> Option<&str> {
+    entry.other.get(SET_ASIDE).and_then(serde_json::Value::as_str)
+}
+
+/// The entry, of a block that takes no part in compaction any more.
+pub(crate) fn with_set_aside(entry: &BlockEntry, why: &str) -> BlockEntry {
+    let mut entry = entry.clone();
+    entry.other.insert(SET_ASIDE.to_owned(), why.into());
+    entry
+}
+
 /// The files that an entry names; none if it names none, or what it says does not read.
 pub(crate) fn files(entry: &BlockEntry) -> Vec<BlockFile> {
     let list = entry.other.get(FILES).cloned();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +46,8 @@ pub(crate) struct FaultyStore {
     pub(crate) objects: Arc<InMemory>,
     faults: Faults,
     random: Arc<Mutex<u64>>,
+    /// Requests that are still answered before the client is as good as dead.
+    left: Arc<AtomicI64>,
 }
 
 /// What happens to one request.
@@ -63,7 +66,13 @@ impl FaultyStore {
 
     /// Another connection to the same objects.
     pub(crate) fn over(objects: Arc<InMemory>, seed: u64, faults: Faults) -> Self {
-        Self { objects, faults, random: Arc::new(Mutex::new(seed.wrapping_mul(2).wrapping_add(1))) }
+        let random = Arc::new(Mutex::new(seed.wrapping_mul(2).wrapping_add(1)));
+        Self { objects, faults, random, left: Arc::new(AtomicI64::new(i64::MAX)) }
+    }
+
+    /// The client dies after so many requests more: nothing it sends arrives any more.
+    pub(crate) fn dies_after(&self, requests: i64) {
+        self.left.store(requests, Ordering::Relaxed);
     }
 
     /// Of SplitMix64.
@@ -77,6 +86,9 @@ impl FaultyStore {
     }
 
     async fn fate(&self) -> Fate {
+        if self.left.fetch_sub(1, Ordering::Relaxed) <= 0 {
+            return Fate::Unavailable;
+        }
         let faults = self.faults;
         if self.draw() % 100 < faults.slow {
             tokio::time::sleep(Duration::from_millis(self.draw() % 4)).await;

@@ -20,9 +20,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::{StoreError, TenantId};
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet};
+use pyrrha_model::{StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
-use pyrrha_storage::manifest::ManifestState;
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use std::collections::HashMap;
 
 pub use pages::CacheStats;
@@ -32,6 +33,8 @@ use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
 use block::BucketBlock;
 use pages::PageCache;
+use set::BucketSet;
+use stream::Selection;
 
 /// How a gateway reads.
 #[derive(Debug, Clone)]
@@ -82,13 +85,30 @@ impl Gateway {
         result
     }
 
+    /// All series of a block, for rewriting it. Waits for requests as it is read.
+    pub(crate) fn whole_block(
+        &self,
+        tenant: &TenantId,
+        entry: Arc<BlockEntry>,
+        ctx: &QueryContext,
+    ) -> Box<dyn SeriesSet> {
+        let selection = Selection {
+            block: Arc::new(BucketBlock::new(self, tenant, entry)),
+            ctx: ctx.clone(),
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+            hints: SelectHints::default(),
+        };
+        Box::new(BucketSet::start(self.runtime.handle(), selection))
+    }
+
     /// The live blocks of a tenant that overlap a range, but those that `hidden` names.
     pub(crate) fn blocks_of(
         &self,
         tenant: &TenantId,
         state: &ManifestState,
-        range: pyrrha_model::TimeRange,
-        hidden: impl Fn(&pyrrha_storage::manifest::BlockEntry) -> bool,
+        range: TimeRange,
+        hidden: impl Fn(&BlockEntry) -> bool,
     ) -> Vec<Arc<BucketBlock>> {
         // Downsampled blocks hold other values than were written.
         let wanted = state.overlapping(range).into_iter().filter(|b| b.resolution == 0 && !hidden(b));

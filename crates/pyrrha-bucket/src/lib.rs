@@ -18,17 +18,23 @@ mod error;
 #[cfg(test)]
 mod faulty;
 mod gateway;
+mod jobs;
 mod manifest_store;
 mod rebuild;
 mod runtime;
 mod shipper;
 mod tenants;
+mod upload_block;
 #[cfg(test)]
 mod worlds;
 
 pub use door::{Bucket, Counters, Created, ObjectInfo, Operation, RetryPolicy};
 pub use error::BucketError;
 pub use gateway::{BucketQueryable, CacheStats, Gateway, GatewayConfig, LocalSources};
+pub use jobs::{
+    Compactor, CompactorConfig, CompactorMetrics, JobKind, JobOverview, JobPhase, JobSpec, Ladder, Round,
+    SetAside, TenantOverview,
+};
 pub use manifest_store::BucketManifestStore;
 pub use rebuild::{FoundBlocks, find_blocks, rebuild_manifest};
 pub use runtime::BucketRuntime;

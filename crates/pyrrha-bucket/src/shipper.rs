@@ -4,26 +4,18 @@
 //! bucket's manifest does not cover. So a restart, a crash in the middle or a failed attempt need
 //! nothing to be remembered. Order: data, `meta.json`, manifest; a block counts from the last.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyrrha_encoding::crc;
-use pyrrha_env::{Disk, DiskFile};
+use pyrrha_env::Disk;
 use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::block::{Block, BlockId};
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
-use crate::block_files::{self, BlockFile};
-use crate::door::Bucket;
-use crate::error::BucketError;
+use crate::block_files;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
-
-const META: &str = "meta.json";
-const CHUNKS: &str = "chunks";
-/// A local file is read in pieces of so many bytes.
-const BUFFER: u64 = 1 << 20;
+use crate::upload_block::Upload;
 
 /// Ships blocks of local stores.
 #[derive(Debug)]
@@ -106,12 +98,8 @@ impl Shipper {
     }
 
     fn ship_block(&self, tenant: &TenantId, block: &Block) -> Result<(), StoreError> {
-        let upload = Upload {
-            bucket: self.tenants.bucket().clone(),
-            disk: self.disk.clone(),
-            key: format!("{tenant}/{}", block.meta().ulid),
-            block: block.clone(),
-        };
+        let bucket = self.tenants.bucket().clone();
+        let upload = Upload::new(bucket, self.disk.clone(), tenant, block.clone());
         let files = self.runtime.wait(async move { upload.run().await })?;
         let entry = block_files::entry(block.meta(), files);
         let manifest = self.tenants.manifest(tenant)?;
@@ -142,96 +130,6 @@ fn replaced_by(state: &ManifestState, entry: &BlockEntry) -> Vec<BlockId> {
             && b.sources.iter().all(|source| entry.sources.contains(source))
     };
     state.blocks.values().filter(|b| held(b)).map(|b| b.ulid).collect()
-}
-
-/// The upload of one block.
-struct Upload {
-    bucket: Bucket,
-    disk: Arc<dyn Disk>,
-    key: String,
-    block: Block,
-}
-
-impl Upload {
-    /// Uploads what is missing, verifies all of it, and gives the files. An earlier attempt may
-    /// have brought some: an object is whole or absent, and a block never changes.
-    async fn run(&self) -> Result<Vec<BlockFile>, BucketError> {
-        let there = self.bucket.list(&self.key).await?;
-        let is_there = |name: &str, bytes: u64| {
-            there.iter().any(|o| o.bytes == bytes && self.name_of(&o.key) == Some(name))
-        };
-        let mut names = self.local_files()?;
-        // Whoever looks at the bucket takes a block for whole once this is there.
-        names.push(META.to_owned());
-        let mut files = Vec::new();
-        for name in names {
-            let path = self.block.dir().join(&name);
-            let file = Arc::<dyn DiskFile>::from(self.disk.open(&path).map_err(local(&path))?);
-            let bytes = file.len().map_err(local(&path))?;
-            let sum = if is_there(&name, bytes) {
-                checksum(&*file, &path, bytes)?
-            } else {
-                self.bucket.upload(&format!("{}/{name}", self.key), file, bytes).await?
-            };
-            files.push(BlockFile { name, bytes, crc32c: Some(sum) });
-        }
-        self.verify(&files).await?;
-        Ok(files)
-    }
-
-    fn name_of<'k>(&self, key: &'k str) -> Option<&'k str> {
-        key.strip_prefix(&self.key)?.strip_prefix('/')
-    }
-
-    /// The block's files but `meta.json`: chunks, and what lies beside them.
-    fn local_files(&self) -> Result<Vec<String>, BucketError> {
-        let dir = self.block.dir();
-        let list = |dir: &Path| self.disk.list(dir).map_err(local(dir));
-        let mut names = Vec::new();
-        for entry in list(dir)? {
-            match (entry.is_dir, entry.name.as_str()) {
-                (true, CHUNKS) => {
-                    let segments = list(&dir.join(CHUNKS))?;
-                    names.extend(
-                        segments.into_iter().filter(|s| !s.is_dir).map(|s| format!("{CHUNKS}/{}", s.name)),
-                    );
-                }
-                (true, _) | (false, META) => {}
-                (false, name) => names.push(name.to_owned()),
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    /// Whether the bucket has each file in its full length.
-    async fn verify(&self, files: &[BlockFile]) -> Result<(), BucketError> {
-        let there = self.bucket.list(&self.key).await?;
-        for file in files {
-            let found = there.iter().find(|o| self.name_of(&o.key) == Some(&file.name)).map(|o| o.bytes);
-            if found != Some(file.bytes) {
-                let what = format!("uploaded bytes={} found={found:?}", file.bytes);
-                return Err(BucketError::Corrupt { key: format!("{}/{}", self.key, file.name), what });
-            }
-        }
-        Ok(())
-    }
-}
-
-fn checksum(file: &dyn DiskFile, path: &Path, bytes: u64) -> Result<u32, BucketError> {
-    let (mut sum, mut at) = (0, 0);
-    let mut buffer = Vec::new();
-    while at < bytes {
-        buffer.resize((bytes - at).min(BUFFER) as usize, 0);
-        file.read_at(at, &mut buffer).map_err(local(path))?;
-        sum = crc::checksum_append(sum, &buffer);
-        at += buffer.len() as u64;
-    }
-    Ok(sum)
-}
-
-fn local(path: &Path) -> impl Fn(std::io::Error) -> BucketError + '_ {
-    move |source| BucketError::Local { file: path.display().to_string(), source }
 }
 
 #[cfg(test)]

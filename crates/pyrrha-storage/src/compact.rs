@@ -11,7 +11,9 @@
 pub(crate) mod chunks;
 mod merge;
 mod plan;
+mod replicas;
 pub(crate) mod sidecars;
+mod sources;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,11 +23,13 @@ use pyrrha_env::Disk;
 use pyrrha_model::contract::{QueryContext, Queryable, SelectHints, SeriesBatch};
 use pyrrha_model::{StoreError, TimeRange};
 
-use crate::block::{Block, BlockId, BlockMeta, BlockWriter};
+use crate::block::{Block, BlockId, BlockMeta};
 pub(crate) use merge::SeriesMerge;
 
 pub(crate) use chunks::resolve;
 pub use plan::{CompactionRanges, plan};
+use sidecars::Sidecars;
+pub use sources::{Source, merge_sources};
 
 /// Merges `inputs` into the block `output` under `home`. Chunks that overlap nothing are copied as
 /// they are; where blocks overlap each sample is kept once, and of different values for one time
@@ -41,34 +45,19 @@ pub fn compact(
     inputs: &[Block],
     ctx: &QueryContext,
 ) -> Result<Option<BlockMeta>, StoreError> {
-    // One order of the inputs, so that one set of them gives one output.
-    let mut inputs: Vec<&Block> = inputs.iter().collect();
-    inputs.sort_by_key(|block| block.meta().ulid);
-    let mut sets = Vec::with_capacity(inputs.len());
-    for block in &inputs {
-        sets.push(block.select(ctx, &[], TimeRange::ALL, &SelectHints::default())?);
+    let mut sources = Vec::with_capacity(inputs.len());
+    for block in inputs {
+        let Sidecars { meta, exemplars, metadata } = Sidecars::of(block);
+        sources.push(Source {
+            meta: meta.clone(),
+            replica: String::new(),
+            series: block.select(ctx, &[], TimeRange::ALL, &SelectHints::default())?,
+            deletes_through: block.deletes_through(),
+            exemplars,
+            metadata,
+        });
     }
-    let mut merge = SeriesMerge::new(sets, ctx)?;
-    let mut writer = BlockWriter::create(disk.clone(), &home.join(output.to_string()))?;
-    // What these hide is not written; later ones were not known when the inputs were chosen.
-    writer.knows_deletes(inputs.iter().map(|b| b.deletes_through()).min().unwrap_or_default());
-    let (mut chunks, mut written) = (Vec::new(), 0u64);
-    while let Some((labels, entry)) = merge.next_series()? {
-        ctx.cancel.check()?;
-        chunks.clear();
-        chunks::resolve(&entry, &mut chunks).map_err(|source| {
-            let message = format!("chunk cannot be merged: series={labels} output={output}");
-            StoreError::caused(pyrrha_model::ErrorKind::Corrupt, message, source)
-        })?;
-        writer.add_series(&labels, &chunks)?;
-        written += u64::from(!chunks.is_empty());
-    }
-    if written == 0 {
-        return Ok(None);
-    }
-    sidecars::merge(&mut writer, &inputs, ctx)?;
-    let parents: Vec<BlockMeta> = inputs.iter().map(|block| block.meta().clone()).collect();
-    Ok(Some(writer.finish(BlockMeta::of_compaction(output, &parents))?))
+    merge_sources(disk, home, output, sources, ctx)
 }
 
 /// Reads and decodes all of a block, as merging it would: the error says what is damaged.

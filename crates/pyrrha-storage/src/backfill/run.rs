@@ -7,6 +7,7 @@ use pyrrha_model::{ErrorKind, Labels, StoreError, TimeRange, Timestamp};
 use super::{Backfill, BackfillError, Staged};
 use crate::block::{Block, BlockId, BlockMeta, BlockWriter, tidy_exemplars};
 use crate::compact::chunks::resolve;
+use crate::compact::sidecars::Sidecars;
 use crate::compact::{SeriesMerge, sidecars};
 
 /// Samples of one series and range, in the order in which they came.
@@ -122,7 +123,7 @@ impl Backfill {
         }
         drop(merge);
         if times.0.is_some() {
-            sidecars::merge(&mut writer, &blocks.iter().collect::<Vec<_>>(), &ctx)?;
+            sidecars::merge(&mut writer, &blocks.iter().map(Sidecars::of).collect::<Vec<_>>(), &ctx)?;
         }
         let staged = self.finish_block(writer, id, times)?;
         for run in runs {

@@ -5,30 +5,49 @@ use std::collections::BTreeMap;
 use pyrrha_model::contract::{Exemplars, QueryContext};
 use pyrrha_model::{StoreError, TimeRange};
 
-use crate::block::{Block, BlockWriter, ExemplarFile, ExemplarSeries, tidy_exemplars};
+use crate::block::{
+    Block, BlockMeta, BlockWriter, ExemplarFile, ExemplarSeries, MetadataFile, tidy_exemplars,
+};
+
+/// What lies beside the samples of an input.
+pub(crate) struct Sidecars<'a> {
+    /// The block and the end of its range: of metadata the newest block's stays.
+    pub(crate) meta: &'a BlockMeta,
+    pub(crate) exemplars: Option<&'a ExemplarFile>,
+    pub(crate) metadata: Option<&'a MetadataFile>,
+}
+
+impl<'a> Sidecars<'a> {
+    /// Those of a block on a disk.
+    pub(crate) fn of(block: &'a Block) -> Self {
+        Self {
+            meta: block.meta(),
+            exemplars: readable(block.exemplar_file()).flatten(),
+            metadata: readable(block.metadata_file()).flatten(),
+        }
+    }
+}
 
 /// Writes the sidecars of `inputs`, which are in the order of their ids, into a block. Of a damaged
 /// file what comes before the damage is kept: exemplars do not hold up samples.
 pub(crate) fn merge(
     writer: &mut BlockWriter,
-    inputs: &[&Block],
+    inputs: &[Sidecars<'_>],
     ctx: &QueryContext,
 ) -> Result<(), StoreError> {
-    let files = inputs.iter().filter_map(|input| readable(input.exemplar_file()).flatten());
+    let files = inputs.iter().filter_map(|input| input.exemplars);
     let merge = ExemplarMerge { ctx, inputs: files.map(Input::new).collect() };
     writer.write_exemplars(merge)?;
-    let mut newest: Vec<&&Block> = inputs.iter().collect();
-    newest.sort_by_key(|b| (b.meta().max_time, b.meta().ulid));
+    let mut newest: Vec<&Sidecars<'_>> = inputs.iter().collect();
+    newest.sort_by_key(|b| (b.meta.max_time, b.meta.ulid));
     let mut families = BTreeMap::new();
-    for input in newest.iter().rev() {
-        if let Some(file) = readable(input.metadata_file()).flatten() {
-            readable(file.collect(None, &mut families));
-        }
+    for file in newest.iter().rev().filter_map(|input| input.metadata) {
+        readable(file.collect(None, &mut families));
     }
     Ok(writer.write_metadata(families.iter().map(|(name, m)| (name.as_str(), m)))?)
 }
 
-fn readable<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<T> {
+pub(crate) fn readable<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<T> {
     result.inspect_err(|error| tracing::error!(%error, "sidecar is damaged and not all of it is merged")).ok()
 }
 

@@ -10,6 +10,7 @@ use pyrrha_model::{Exemplar, Labels, Metadata, Timestamp};
 use pyrrha_testkit::SimDisk;
 
 use super::*;
+use crate::block::BlockWriter;
 
 type Model = BTreeMap<String, BTreeMap<Timestamp, u64>>;
 

@@ -35,6 +35,9 @@ pub(super) struct Record {
     /// All blocks that may not be committed any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) revoked: Vec<BlockId>,
+    /// Level-1 blocks whose data went for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) gone: Vec<BlockId>,
     /// Fields of later versions, kept while this one commits.
     #[serde(flatten)]
     pub(super) other: Map<String, Value>,
@@ -78,6 +81,7 @@ impl Record {
             removed: Vec::new(),
             deletes: Vec::new(),
             revoked: Vec::new(),
+            gone: Vec::new(),
             other: Map::new(),
         }
     }

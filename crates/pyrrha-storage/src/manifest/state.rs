@@ -18,6 +18,10 @@ const REBASE_AFTER: usize = 64;
 /// collected up to the base.
 const REBASE_NUMBERS: u64 = 256;
 
+/// How many of the blocks that went for good are remembered, the newest: whoever ships blocks keeps
+/// copies for days at most.
+const GONE_MAX: usize = 4096;
+
 /// A live block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,6 +124,10 @@ pub struct Change {
     pub added: Vec<BlockEntry>,
     /// Blocks that stop being live. All must be.
     pub removed: Vec<BlockId>,
+    /// Blocks that stay as they are and must be live: what a job read beside those it replaces.
+    pub requires: Vec<BlockId>,
+    /// Blocks of which none may be revoked, added or not: what a job may have made.
+    pub unless_revoked: Vec<BlockId>,
     /// The manifest number from which a job read `removed`: the commit fails if a newer deletion
     /// touches them. `None`: not made from their data.
     pub based_on: Option<u64>,
@@ -129,8 +137,12 @@ pub struct Change {
     pub deletes_done: Vec<u64>,
     /// Blocks that may not be committed any more: outputs of jobs that were given up.
     pub revoked: Vec<BlockId>,
-    /// Revocations that are done with: the files are gone.
+    /// Revocations that are done with: the files are gone, and a block that the job wanted live is
+    /// not, so that its commit fails for good.
     pub revocations_done: Vec<BlockId>,
+    /// Level-1 blocks whose data went for good, by retention or deletes: whoever still has a copy
+    /// must not bring it back.
+    pub gone: Vec<BlockId>,
 }
 
 /// The live blocks as of one manifest number.
@@ -146,6 +158,8 @@ pub struct ManifestState {
     pub deletes: Vec<DeleteEntry>,
     /// Blocks that may not be committed any more.
     pub revoked: BTreeSet<BlockId>,
+    /// Level-1 blocks whose data went for good.
+    pub gone: BTreeSet<BlockId>,
     /// Who committed it, and when by its wall clock.
     written: Option<(BlockId, Timestamp)>,
     added_since_base: BTreeSet<BlockId>,
@@ -154,9 +168,11 @@ pub struct ManifestState {
 }
 
 impl ManifestState {
-    /// Whether a live block holds the data of `source`, itself included.
+    /// Whether a live block holds the data of `source`, itself included, or it went for good.
     pub fn covers(&self, source: BlockId) -> bool {
-        self.blocks.contains_key(&source) || self.blocks.values().any(|b| b.sources.contains(&source))
+        self.blocks.contains_key(&source)
+            || self.gone.contains(&source)
+            || self.blocks.values().any(|b| b.sources.contains(&source))
     }
 
     /// Live blocks that overlap `range`, by time.
@@ -179,6 +195,9 @@ impl ManifestState {
         writer: BlockId,
         now: Timestamp,
     ) -> Result<Self, ManifestError> {
+        if let Some(&block) = change.unless_revoked.iter().find(|block| self.revoked.contains(block)) {
+            return Err(ManifestError::Revoked { block });
+        }
         let mut next = self.clone();
         next.number += 1;
         next.written = Some((writer, now));
@@ -192,6 +211,10 @@ impl ManifestState {
         next.deletes.retain(|d| !change.deletes_done.contains(&d.number));
         next.revoked.extend(&change.revoked);
         next.revoked.retain(|block| !change.revocations_done.contains(block));
+        next.gone.extend(&change.gone);
+        while next.gone.len() > GONE_MAX {
+            next.gone.pop_first();
+        }
         let changes = next.added_since_base.len() + next.removed_since_base.len();
         if next.base == 0 || changes > REBASE_AFTER || next.number - next.base >= REBASE_NUMBERS {
             next.base = next.number;
@@ -230,6 +253,9 @@ impl ManifestState {
     }
 
     fn remove_blocks(&mut self, change: &Change) -> Result<(), ManifestError> {
+        if let Some(&block) = change.requires.iter().find(|block| !self.blocks.contains_key(block)) {
+            return Err(ManifestError::InputGone { block, number: self.number - 1 });
+        }
         for &block in &change.removed {
             let gone = ManifestError::InputGone { block, number: self.number - 1 };
             let entry = self.blocks.remove(&block).ok_or(gone)?;
@@ -270,6 +296,7 @@ impl ManifestState {
         record.removed = self.removed_since_base.iter().copied().collect();
         record.deletes = self.deletes.clone();
         record.revoked = self.revoked.iter().copied().collect();
+        record.gone = self.gone.iter().copied().collect();
         record.other = self.other.clone();
         record
     }
@@ -299,6 +326,7 @@ impl ManifestState {
         state.blocks.extend(record.added.into_iter().map(|b| (b.ulid, Arc::new(b))));
         state.deletes = record.deletes;
         state.revoked = record.revoked.into_iter().collect();
+        state.gone = record.gone.into_iter().collect();
         state.other = record.other;
         Ok(state)
     }

@@ -1,0 +1,252 @@
+//! The work of a merge: inputs are read by ranges, so that the disk holds only the output.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::stream::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use pyrrha_env::Disk;
+use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesSet};
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_storage::block::{Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile};
+use pyrrha_storage::compact::{Source, merge_sources};
+use pyrrha_storage::manifest::BlockEntry;
+
+use crate::block_files::{self, external_labels, files};
+use crate::door::Bucket;
+use crate::error::BucketError;
+use crate::gateway::{Gateway, GatewayConfig};
+use crate::rebuild::META_MAX;
+use crate::runtime::BucketRuntime;
+use crate::tenants::BucketTenants;
+use crate::upload_block::Upload;
+
+/// Pages of the inputs that are kept: what a request brought beyond what was asked for.
+const PAGES_BYTES: usize = 16 << 20;
+/// A file is fetched in pieces of so many bytes.
+const PIECE: u64 = 8 << 20;
+/// Requests for small objects under way at once.
+const REQUESTS_AT_ONCE: usize = 16;
+/// Largest file of deletes that is read.
+const DELETES_MAX: u64 = 256 << 20;
+
+/// Where a job works, and on what.
+pub(super) struct Work<'a> {
+    pub(super) tenants: &'a Arc<BucketTenants>,
+    pub(super) runtime: &'a Arc<BucketRuntime>,
+    pub(super) disk: &'a Arc<dyn Disk>,
+    pub(super) tenant: &'a TenantId,
+    pub(super) inputs: Vec<Arc<BlockEntry>>,
+    /// Ids that the blocks it makes may have.
+    pub(super) outputs: &'a [BlockId],
+    /// A directory of its own.
+    pub(super) scratch: PathBuf,
+    pub(super) ctx: QueryContext,
+    pub(super) replica_labels: &'a [String],
+}
+
+/// Why a job failed, and which input is to blame if that is known.
+#[derive(Debug)]
+pub(super) struct WorkError {
+    pub(super) error: StoreError,
+    pub(super) damaged: Option<BlockId>,
+}
+
+impl<E: Into<StoreError>> From<E> for WorkError {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), damaged: None }
+    }
+}
+
+/// What lies beside the samples of an input.
+#[derive(Default)]
+struct Beside {
+    exemplars: Option<ExemplarFile>,
+    metadata: Option<MetadataFile>,
+    deletes: BlockDeletes,
+}
+
+impl Work<'_> {
+    fn bucket(&self) -> &Bucket {
+        self.tenants.bucket()
+    }
+
+    /// Inputs that somebody marked to be left alone, with what to say of it.
+    pub(super) fn marked(&self) -> Result<Vec<(BlockId, String)>, StoreError> {
+        let keys: Vec<(BlockId, String)> = self
+            .inputs
+            .iter()
+            .map(|b| (b.ulid, format!("{}/{}/no-compact-mark.json", self.tenant, b.ulid)))
+            .collect();
+        let bucket = self.bucket().clone();
+        let found = self.runtime.wait(async move {
+            let looks = keys.into_iter().map(|(block, key)| {
+                let bucket = bucket.clone();
+                async move { Ok::<_, BucketError>(bucket.head(&key).await?.map(|_| block)) }
+            });
+            futures::stream::iter(looks).buffered(REQUESTS_AT_ONCE).try_collect::<Vec<_>>().await
+        })?;
+        Ok(found.into_iter().flatten().map(|block| (block, "marked no-compact".to_owned())).collect())
+    }
+
+    /// Merges the inputs into one block in the scratch directory. `None` if nothing is left.
+    pub(super) fn merge(&self) -> Result<Option<Block>, WorkError> {
+        let Some(&output) = self.outputs.first() else {
+            return Err(StoreError::new(ErrorKind::Internal, "a merge without output").into());
+        };
+        let damaged = Arc::new(Mutex::new(None));
+        let blame = |error: StoreError| {
+            let damaged = if error.kind() == ErrorKind::Corrupt { damaged.lock().take() } else { None };
+            WorkError { error, damaged }
+        };
+        let (metas, beside) = self.fetch_beside()?;
+        let config = GatewayConfig { cache_dir: self.scratch.join("headers"), cache_bytes: PAGES_BYTES };
+        let reader = Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config);
+        let mut sources = Vec::with_capacity(self.inputs.len());
+        for ((entry, meta), beside) in self.inputs.iter().zip(metas).zip(&beside) {
+            let series = reader.whole_block(self.tenant, entry.clone(), &self.ctx);
+            sources.push(Source {
+                replica: self.replica_of(entry),
+                meta: self.without_replica(meta),
+                series: Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }),
+                deletes_through: beside.deletes.through,
+                exemplars: beside.exemplars.as_ref(),
+                metadata: beside.metadata.as_ref(),
+            });
+        }
+        let made = merge_sources(self.disk, &self.scratch, output, sources, &self.ctx).map_err(blame)?;
+        let Some(meta) = made else { return Ok(None) };
+        let block =
+            Block::open(&**self.disk, &self.scratch.join(meta.ulid.to_string())).map_err(StoreError::from)?;
+        block.verify(&self.ctx)?;
+        Ok(Some(block))
+    }
+
+    /// Uploads a block that was made, verifies it, and gives its entry.
+    pub(super) fn upload(&self, block: Block) -> Result<BlockEntry, StoreError> {
+        let meta = block.meta().clone();
+        let upload = Upload::new(self.bucket().clone(), self.disk.clone(), self.tenant, block);
+        let sent = self.runtime.wait_while(&self.ctx.cancel, async move { upload.run().await })?;
+        let mut entry = block_files::entry(&meta, sent);
+        entry.imported = self.inputs.iter().any(|input| input.imported);
+        Ok(entry)
+    }
+
+    /// The values of the labels that tell replicas apart.
+    fn replica_of(&self, entry: &BlockEntry) -> String {
+        let labels = external_labels(entry);
+        let values = self.replica_labels.iter().map(|name| labels.get(name).cloned().unwrap_or_default());
+        values.collect::<Vec<_>>().join("\u{1}")
+    }
+
+    /// The meta without those labels, and without what is said of files.
+    fn without_replica(&self, mut meta: BlockMeta) -> BlockMeta {
+        if let Some(thanos) = &mut meta.thanos {
+            if let Some(labels) = &mut thanos.labels {
+                labels.retain(|name, _| !self.replica_labels.contains(name));
+            }
+            thanos.files.clear();
+            thanos.segment_files.clear();
+            thanos.index_stats = None;
+            thanos.upload_time = None;
+            "compactor".clone_into(&mut thanos.source);
+        }
+        meta
+    }
+
+    /// Metas and sidecars of all inputs.
+    fn fetch_beside(&self) -> Result<(Vec<BlockMeta>, Vec<Beside>), WorkError> {
+        let (mut metas, mut all) = (Vec::new(), Vec::new());
+        for entry in &self.inputs {
+            self.ctx.cancel.check()?;
+            let damaged = |what: &str| WorkError {
+                error: StoreError::new(
+                    ErrorKind::Corrupt,
+                    format!("block is corrupt: {what} block={}", entry.ulid),
+                ),
+                damaged: Some(entry.ulid),
+            };
+            let json = self.fetch(entry, "meta.json", META_MAX)?.ok_or_else(|| damaged("no meta.json"))?;
+            let name = entry.ulid.to_string();
+            let meta = BlockMeta::parse(&name, &json).map_err(|e| damaged(&e.to_string()))?;
+            let mut beside = Beside::default();
+            for file in files(entry) {
+                match file.name.as_str() {
+                    "deletes" => {
+                        let bytes = self.fetch(entry, "deletes", DELETES_MAX)?;
+                        let bytes = bytes.ok_or_else(|| damaged("deletes are gone"))?;
+                        beside.deletes =
+                            BlockDeletes::parse(&name, bytes).map_err(|e| damaged(&e.to_string()))?;
+                    }
+                    "exemplars" => {
+                        let bytes = self.fetch_to_disk(entry, "exemplars", file.bytes)?;
+                        beside.exemplars = readable(ExemplarFile::parse(&name, bytes));
+                    }
+                    "metadata" => {
+                        let bytes = self.fetch_to_disk(entry, "metadata", file.bytes)?;
+                        beside.metadata = readable(MetadataFile::parse(&name, bytes));
+                    }
+                    _ => {}
+                }
+            }
+            metas.push(meta);
+            all.push(beside);
+        }
+        Ok((metas, all))
+    }
+
+    fn fetch(&self, entry: &BlockEntry, name: &str, limit: u64) -> Result<Option<bytes::Bytes>, StoreError> {
+        let (bucket, key) = (self.bucket().clone(), format!("{}/{}/{name}", self.tenant, entry.ulid));
+        Ok(self.runtime.wait_while(&self.ctx.cancel, async move { bucket.get(&key, limit).await })?)
+    }
+
+    /// A file of an input, mapped from the scratch directory.
+    fn fetch_to_disk(&self, entry: &BlockEntry, name: &str, bytes: u64) -> Result<bytes::Bytes, StoreError> {
+        let dir = self.scratch.join("inputs").join(entry.ulid.to_string());
+        let path = dir.join(name);
+        let local = |source| local(&path, source);
+        self.disk.create_dir_all(&dir).map_err(local)?;
+        let file = self.disk.create_new(&path).map_err(local)?;
+        let key = format!("{}/{}/{name}", self.tenant, entry.ulid);
+        let mut at = 0;
+        while at < bytes {
+            let (bucket, key, range) = (self.bucket().clone(), key.clone(), at..bytes.min(at + PIECE));
+            let piece = self
+                .runtime
+                .wait_while(&self.ctx.cancel, async move { bucket.get_range(&key, range).await })?;
+            if piece.is_empty() {
+                break;
+            }
+            file.write_at(at, &piece).map_err(local)?;
+            at += piece.len() as u64;
+        }
+        drop(file);
+        Ok(self.disk.map(&path).map_err(local)?)
+    }
+}
+
+fn local(path: &Path, source: std::io::Error) -> BucketError {
+    BucketError::Local { file: path.display().to_string(), source }
+}
+
+/// A sidecar that does not read costs what it holds and nothing else.
+fn readable<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<T> {
+    result.inspect_err(|error| tracing::error!(%error, "sidecar is damaged and is not merged")).ok()
+}
+
+/// Remembers which input an error is from.
+struct Blamed {
+    series: Box<dyn SeriesSet>,
+    block: BlockId,
+    damaged: Arc<Mutex<Option<BlockId>>>,
+}
+
+impl SeriesSet for Blamed {
+    fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
+        self.series.next_batch(max, batch).inspect_err(|error| {
+            if error.kind() == ErrorKind::Corrupt {
+                *self.damaged.lock() = Some(self.block);
+            }
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! What is planned, under way and waiting, and how long it may take.
+
+use std::sync::atomic::Ordering;
+
+use pyrrha_model::{StoreError, TenantId, Timestamp};
+use pyrrha_storage::block::BlockId;
+use serde::Serialize;
+
+use super::record::{JobRecord, JobState};
+use super::runner::Compactor;
+use super::{JobKind, JobSpec};
+use crate::block_files::set_aside;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobPhase {
+    /// Nobody has taken it.
+    Planned,
+    /// A worker holds it.
+    Running,
+    /// It failed, and is tried again.
+    Failed,
+}
+
+/// A job of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobOverview {
+    /// Its id.
+    pub id: String,
+    /// What is done.
+    pub kind: JobKind,
+    /// Where it stands.
+    pub phase: JobPhase,
+    /// Blocks that are read.
+    #[serde(serialize_with = "as_texts")]
+    pub inputs: Vec<BlockId>,
+    /// First millisecond of its range.
+    pub min_time: Timestamp,
+    /// First millisecond after its range.
+    pub max_time: Timestamp,
+    /// Bytes that are read.
+    pub bytes: u64,
+    /// Who holds it, or held it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// When it began, by the worker's wall clock, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A block that takes no part in jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetAside {
+    /// The block.
+    pub ulid: BlockId,
+    /// First millisecond of its range.
+    pub min_time: Timestamp,
+    /// First millisecond after its range.
+    pub max_time: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// The jobs of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantOverview {
+    /// The tenant.
+    #[serde(serialize_with = "as_text")]
+    pub tenant: TenantId,
+    /// Live blocks.
+    pub blocks: usize,
+    /// Jobs, those first that are done first.
+    pub jobs: Vec<JobOverview>,
+    /// Blocks that are damaged or marked.
+    pub set_aside: Vec<SetAside>,
+    /// Bytes that jobs not done yet will read.
+    pub backlog_bytes: u64,
+    /// How long that takes if it goes on as with the jobs that are remembered; `None` if none is.
+    pub eta_ms: Option<u64>,
+}
+
+fn as_text<S: serde::Serializer>(tenant: &TenantId, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(tenant.as_str())
+}
+
+fn as_texts<S: serde::Serializer>(blocks: &[BlockId], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_seq(blocks.iter().map(ToString::to_string))
+}
+
+impl JobOverview {
+    fn held(id: &str, record: &JobRecord, phase: JobPhase) -> Self {
+        Self {
+            id: id.to_owned(),
+            kind: record.kind,
+            phase,
+            inputs: record.inputs.clone(),
+            min_time: record.min_time,
+            max_time: record.max_time,
+            bytes: record.bytes,
+            worker: Some(record.worker.to_string()),
+            began_at: Some(record.began_at),
+            error: record.error.clone(),
+        }
+    }
+
+    fn planned(spec: &JobSpec) -> Self {
+        Self {
+            id: spec.id(),
+            kind: spec.kind,
+            phase: JobPhase::Planned,
+            inputs: spec.inputs.clone(),
+            min_time: spec.min_time,
+            max_time: spec.max_time,
+            bytes: spec.bytes,
+            worker: None,
+            began_at: None,
+            error: None,
+        }
+    }
+}
+
+impl Compactor {
+    /// The jobs of all tenants that are known, as the bucket has them now. Waits for requests, so it
+    /// must not be called on a thread of a runtime.
+    pub fn overview(&self) -> Result<Vec<TenantOverview>, StoreError> {
+        let all = self.tenants().all();
+        let found = all.iter().map(|tenant| self.overview_of(tenant)).collect::<Result<Vec<_>, _>>()?;
+        let planned = || found.iter().flat_map(|t| &t.jobs).filter(|job| job.phase == JobPhase::Planned);
+        self.metrics().planned_jobs.store(planned().count() as u64, Ordering::Relaxed);
+        self.metrics().planned_bytes.store(planned().map(|job| job.bytes).sum(), Ordering::Relaxed);
+        Ok(found)
+    }
+
+    fn overview_of(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
+        let state = self.tenants().manifest(tenant)?.refresh()?;
+        let board = self.board(tenant, &self.directory(tenant))?;
+        let mut jobs: Vec<JobOverview> = Vec::new();
+        let (mut read, mut took, mut workers) = (0u64, 0u64, 0u64);
+        for (id, job) in &board {
+            match job.record.state {
+                JobState::Running => {
+                    workers += 1;
+                    jobs.push(JobOverview::held(id, &job.record, JobPhase::Running));
+                }
+                JobState::Failed if job.record.wants_live().all(|b| state.blocks.contains_key(&b)) => {
+                    jobs.push(JobOverview::held(id, &job.record, JobPhase::Failed));
+                }
+                JobState::Done => {
+                    read = read.saturating_add(job.record.bytes);
+                    took = took.saturating_add(job.record.took_ms);
+                }
+                JobState::Failed => {}
+            }
+        }
+        let planned = self.planned(&state, &self.busy(&board));
+        let known =
+            |spec: &&JobSpec| !board.get(&spec.id()).is_some_and(|job| job.record.state == JobState::Failed);
+        jobs.extend(planned.iter().filter(known).map(JobOverview::planned));
+        let backlog_bytes = jobs.iter().map(|job| job.bytes).fold(0, u64::saturating_add);
+        let eta = u128::from(backlog_bytes) * u128::from(took)
+            / u128::from(read.max(1))
+            / u128::from(workers.max(1));
+        let aside = |b: &std::sync::Arc<pyrrha_storage::manifest::BlockEntry>| {
+            set_aside(b).map(|reason| SetAside {
+                ulid: b.ulid,
+                min_time: b.min_time,
+                max_time: b.max_time,
+                reason: reason.to_owned(),
+            })
+        };
+        Ok(TenantOverview {
+            tenant: tenant.clone(),
+            blocks: state.blocks.len(),
+            set_aside: state.blocks.values().filter_map(aside).collect(),
+            eta_ms: if backlog_bytes == 0 {
+                Some(0)
+            } else {
+                (took > 0).then(|| u64::try_from(eta).unwrap_or(u64::MAX))
+            },
+            jobs,
+            backlog_bytes,
+        })
+    }
+}

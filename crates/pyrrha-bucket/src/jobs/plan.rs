@@ -1,0 +1,141 @@
+//! Which blocks of a tenant are to be merged. Pure.
+//!
+//! Raw blocks of equal external labels, but for those that tell replicas apart,
+//! grow through the ranges of a ladder. Blocks that overlap are merged first. A block that straddles
+//! the edge of a window waits for the next larger range that contains it (decision 21).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pyrrha_model::Timestamp;
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+
+use super::{JobKind, JobSpec};
+use crate::block_files::{external_labels, set_aside};
+
+/// Most blocks of one merge: each is open while it runs.
+const INPUTS_MAX: usize = 64;
+
+/// The ranges that blocks grow through, ms, ascending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ladder(Vec<i64>);
+
+impl Default for Ladder {
+    /// 2 h, 12 h, 1 d, 14 d.
+    fn default() -> Self {
+        const HOUR: i64 = 3_600_000;
+        Self(vec![2 * HOUR, 12 * HOUR, 24 * HOUR, 14 * 24 * HOUR])
+    }
+}
+
+impl Ladder {
+    /// Of these ranges in ms, of which each must be a multiple of the one before; the first is that
+    /// of fresh blocks. The error says which is not.
+    pub fn new(ranges: Vec<i64>) -> Result<Self, String> {
+        if ranges.first().is_none_or(|&first| first <= 0) {
+            return Err("ranges begin with the range of fresh blocks, which is more than nothing".to_owned());
+        }
+        match ranges.windows(2).find(|pair| pair[1] <= pair[0] || pair[1] % pair[0] != 0) {
+            Some(pair) => Err(format!("{} ms is no multiple of {} ms", pair[1], pair[0])),
+            None => Ok(Self(ranges)),
+        }
+    }
+}
+
+/// All merges that may be done side by side now: none reads a block that another reads, or that is
+/// `busy`, and none makes a window that a smaller merge is about to change. The order is that in
+/// which they are best done.
+pub(crate) fn plan(
+    state: &ManifestState,
+    ladder: &Ladder,
+    replica_labels: &[String],
+    busy: &BTreeSet<BlockId>,
+    now: Timestamp,
+) -> Vec<JobSpec> {
+    let mut groups: BTreeMap<BTreeMap<String, String>, Vec<Arc<BlockEntry>>> = BTreeMap::new();
+    for block in state.blocks.values().filter(|b| b.resolution == 0 && set_aside(b).is_none()) {
+        let mut labels = external_labels(block);
+        labels.retain(|name, _| !replica_labels.contains(name));
+        groups.entry(labels).or_default().push(block.clone());
+    }
+    let mut jobs = Vec::new();
+    for mut blocks in groups.into_values() {
+        blocks.sort_by_key(|b| (b.min_time, b.ulid));
+        plan_group(&blocks, ladder, busy, now, &mut jobs);
+    }
+    // Smallest range first, as larger ones are made of them, and of these the oldest.
+    jobs.sort_by_key(|job| (job.max_time.saturating_sub(job.min_time), job.min_time));
+    jobs
+}
+
+fn plan_group(
+    blocks: &[Arc<BlockEntry>],
+    ladder: &Ladder,
+    busy: &BTreeSet<BlockId>,
+    now: Timestamp,
+    jobs: &mut Vec<JobSpec>,
+) {
+    let mut taken: BTreeSet<BlockId> = busy.clone();
+    let newest = blocks.iter().map(|b| b.min_time).max().unwrap_or(Timestamp::MIN);
+    for run in overlapping(blocks) {
+        if run.iter().any(|b| busy.contains(&b.ulid)) {
+            continue;
+        }
+        taken.extend(run.iter().map(|b| b.ulid));
+        jobs.push(merge_of(&run[..run.len().min(INPUTS_MAX)]));
+    }
+    for &range in ladder.0.iter().skip(1) {
+        let end_of = |b: &BlockEntry| window_end(b.min_time, range);
+        // Windows with a block that straddles their edge are full without it.
+        let mut windows: BTreeMap<Timestamp, Vec<&Arc<BlockEntry>>> = BTreeMap::new();
+        for block in blocks.iter().filter(|b| b.max_time <= end_of(b)) {
+            windows.entry(end_of(block)).or_default().push(block);
+        }
+        for (end, window) in windows {
+            // Something comes after it, or it has been over for as long as it lasted: what is late
+            // overlaps, and is merged then.
+            let settled = end <= newest || now >= end.saturating_add(range);
+            if window.len() < 2 || !settled || window.iter().any(|b| taken.contains(&b.ulid)) {
+                continue;
+            }
+            taken.extend(window.iter().map(|b| b.ulid));
+            let window: Vec<Arc<BlockEntry>> = window.into_iter().take(INPUTS_MAX).cloned().collect();
+            jobs.push(merge_of(&window));
+        }
+    }
+}
+
+fn window_end(min_time: Timestamp, range: i64) -> Timestamp {
+    min_time.div_euclid(range).saturating_add(1).saturating_mul(range)
+}
+
+/// Runs of blocks of which each begins before an earlier one ends.
+fn overlapping(blocks: &[Arc<BlockEntry>]) -> Vec<Vec<Arc<BlockEntry>>> {
+    let (mut runs, mut end) = (Vec::<Vec<Arc<BlockEntry>>>::new(), Timestamp::MIN);
+    for block in blocks {
+        match runs.last_mut() {
+            Some(run) if block.min_time < end => run.push(block.clone()),
+            _ => runs.push(vec![block.clone()]),
+        }
+        end = end.max(block.max_time);
+    }
+    runs.retain(|run| run.len() > 1);
+    runs
+}
+
+fn merge_of(blocks: &[Arc<BlockEntry>]) -> JobSpec {
+    let inputs: Vec<BlockId> = blocks.iter().map(|b| b.ulid).collect();
+    JobSpec {
+        kind: JobKind::Compact,
+        replaces: inputs.clone(),
+        inputs,
+        outputs: 1,
+        min_time: blocks.iter().map(|b| b.min_time).min().unwrap_or(0),
+        max_time: blocks.iter().map(|b| b.max_time).max().unwrap_or(0),
+        bytes: blocks.iter().map(|b| b.bytes).fold(0, u64::saturating_add),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,482 @@
+//! The worker: looks at all tenants, takes a job, does it, commits it, and goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pyrrha_env::{Clock, Disk, DiskLock};
+use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::{BlockEntry, Change, Manifest, ManifestError, ManifestState};
+
+use super::cleanup::backoff;
+use super::directory::{JobDirectory, JobFiles};
+use super::lease::{End, Lease, Watch};
+use super::merge::{Work, WorkError};
+use super::plan::plan;
+use super::record::{JobRecord, JobState};
+use super::{JobKind, JobSpec, Ladder};
+use crate::block_files::with_set_aside;
+use crate::error::BucketError;
+use crate::runtime::BucketRuntime;
+use crate::tenants::BucketTenants;
+
+/// A commit of which nobody knows whether it happened is tried so often.
+const COMMIT_TRIES: usize = 3;
+const LOCK: &str = "lock";
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct CompactorConfig {
+    /// Ranges that blocks grow through.
+    pub ladder: Ladder,
+    /// External labels that tell replicas apart.
+    pub replica_labels: Vec<String>,
+    /// A directory for what is being made. It is this worker's alone and is emptied.
+    pub scratch_dir: PathBuf,
+    /// Memory that one job may use, bytes.
+    pub memory_bytes: usize,
+    /// Workers that say nothing for so long are taken for dead.
+    pub lease_timeout: Duration,
+    /// The files of blocks that were replaced stay so long.
+    pub delete_delay: Duration,
+}
+
+impl CompactorConfig {
+    /// The defaults, with a scratch directory.
+    pub fn new(scratch_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            ladder: Ladder::default(),
+            replica_labels: Vec::new(),
+            scratch_dir: scratch_dir.into(),
+            memory_bytes: 256 << 20,
+            lease_timeout: Duration::from_secs(120),
+            delete_delay: Duration::from_secs(48 * 3600),
+        }
+    }
+}
+
+/// What a worker did since it began.
+#[derive(Debug, Default)]
+pub struct CompactorMetrics {
+    /// Jobs that were committed.
+    pub jobs_done: AtomicU64,
+    /// Jobs whose commit came too late: another worker, a deletion or retention was first.
+    pub jobs_late: AtomicU64,
+    /// Jobs that failed.
+    pub jobs_failed: AtomicU64,
+    /// Jobs of dead workers that were taken over.
+    pub jobs_taken_over: AtomicU64,
+    /// Blocks set aside because they are damaged, or marked.
+    pub blocks_set_aside: AtomicU64,
+    /// Blocks whose files were removed.
+    pub blocks_removed: AtomicU64,
+    /// Bytes of blocks read by jobs that were committed.
+    pub read_bytes: AtomicU64,
+    /// Bytes of blocks made by them.
+    pub written_bytes: AtomicU64,
+    /// Jobs of all tenants that could be done now, as of the last look.
+    pub planned_jobs: AtomicU64,
+    /// Bytes that they would read.
+    pub planned_bytes: AtomicU64,
+}
+
+/// What came of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Round {
+    /// Jobs that this worker ended, however.
+    pub jobs: u64,
+    /// Whether there is work left that is not this worker's: others hold it, or it failed and waits.
+    pub waits: bool,
+}
+
+/// A job as it is in the bucket.
+#[derive(Debug, Clone)]
+pub(super) struct BoardJob {
+    pub(super) id: String,
+    pub(super) files: JobFiles,
+    pub(super) record: JobRecord,
+    /// For how long this worker has seen it as it is.
+    age: Duration,
+}
+
+/// What a look at a tenant came to.
+enum Step {
+    Did,
+    Nothing { waits: bool },
+}
+
+/// A worker. Threads may share one: each call of [`round`](Self::round) is a worker of its own.
+#[derive(Debug)]
+pub struct Compactor {
+    tenants: Arc<BucketTenants>,
+    runtime: Arc<BucketRuntime>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    config: CompactorConfig,
+    worker: BlockId,
+    watch: Watch,
+    metrics: CompactorMetrics,
+    _lock: Box<dyn DiskLock>,
+}
+
+impl Compactor {
+    /// A worker on the bucket of `tenants`. Fails if another one uses its scratch directory.
+    pub fn new(
+        tenants: Arc<BucketTenants>,
+        runtime: Arc<BucketRuntime>,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: CompactorConfig,
+    ) -> Result<Self, BucketError> {
+        let dir = config.scratch_dir.clone();
+        let local = |source| BucketError::Local { file: dir.display().to_string(), source };
+        disk.create_dir_all(&dir).map_err(local)?;
+        let lock = disk.lock(&dir.join(LOCK)).map_err(local)?;
+        // Whatever is there is of a worker that died.
+        for entry in disk.list(&dir).map_err(local)?.iter().filter(|entry| entry.is_dir) {
+            disk.remove_dir_all(&dir.join(&entry.name)).map_err(local)?;
+        }
+        let worker = BlockId::new(&*clock);
+        let (watch, metrics) = (Watch::default(), CompactorMetrics::default());
+        Ok(Self { tenants, runtime, disk, clock, config, worker, watch, metrics, _lock: lock })
+    }
+
+    /// What it did.
+    pub fn metrics(&self) -> &CompactorMetrics {
+        &self.metrics
+    }
+
+    pub(super) fn config(&self) -> &CompactorConfig {
+        &self.config
+    }
+
+    pub(super) fn tenants(&self) -> &Arc<BucketTenants> {
+        &self.tenants
+    }
+
+    pub(super) fn runtime(&self) -> &Arc<BucketRuntime> {
+        &self.runtime
+    }
+
+    pub(super) fn directory(&self, tenant: &TenantId) -> JobDirectory {
+        JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant)
+    }
+
+    /// Does jobs until there is none that can be done now, and removes what ended ones left. Goes on
+    /// after an error with the next tenant, and gives the first. Waits for requests, so it must not be
+    /// called on a thread of a runtime. `cancel` ends it, within a job too.
+    pub fn round(&self, cancel: &CancelToken) -> Result<Round, StoreError> {
+        let mut result = self.tenants.discover().map(|_| ());
+        let mut round = Round::default();
+        let mut open = self.tenants.all();
+        while !open.is_empty() && cancel.reason().is_none() {
+            // One job of each tenant in turn.
+            open.retain(|tenant| {
+                if cancel.reason().is_some() {
+                    return false;
+                }
+                match self.step(tenant, cancel) {
+                    Ok(Step::Did) => {
+                        round.jobs += 1;
+                        true
+                    }
+                    Ok(Step::Nothing { waits }) => {
+                        round.waits |= waits;
+                        false
+                    }
+                    Err(error) => {
+                        tracing::warn!(%tenant, %error, "blocks of a tenant could not be looked after, it is tried again");
+                        if result.is_ok() {
+                            result = Err(error);
+                        }
+                        false
+                    }
+                }
+            });
+        }
+        for tenant in self.tenants.all() {
+            if cancel.reason().is_some() {
+                break;
+            }
+            let cleaned = self.clean_up(&tenant);
+            result = result.and(cleaned);
+        }
+        if let Err(error) = self.overview() {
+            tracing::debug!(%error, "planned jobs could not be counted");
+        }
+        result.map(|()| round)
+    }
+
+    /// All jobs of a tenant that read.
+    pub(super) fn board(
+        &self,
+        tenant: &TenantId,
+        directory: &JobDirectory,
+    ) -> Result<BTreeMap<String, BoardJob>, StoreError> {
+        let now = self.clock.monotonic();
+        let listed = directory.list()?;
+        self.watch.forget(tenant, |id| listed.contains_key(id));
+        let mut board = BTreeMap::new();
+        for (id, files) in listed {
+            // It may end and go meanwhile; what does not read is of a later version, and left alone.
+            let Some(record) = directory.read(&id, files.newest())? else { continue };
+            let age = self.watch.look(tenant, &id, files.newest(), &record, now);
+            board.insert(id.clone(), BoardJob { id, files, record, age });
+        }
+        Ok(board)
+    }
+
+    /// Blocks that jobs under way, or that wait for their next attempt, read.
+    pub(super) fn busy(&self, board: &BTreeMap<String, BoardJob>) -> BTreeSet<BlockId> {
+        let held = |job: &&BoardJob| match job.record.state {
+            JobState::Running => true,
+            JobState::Failed => job.age < backoff(job.record.failures),
+            JobState::Done => false,
+        };
+        board.values().filter(held).flat_map(|job| job.record.wants_live()).collect()
+    }
+
+    pub(super) fn planned(&self, state: &ManifestState, busy: &BTreeSet<BlockId>) -> Vec<JobSpec> {
+        plan(state, &self.config.ladder, &self.config.replica_labels, busy, self.clock.now_ms())
+    }
+
+    /// Does one job of a tenant, if there is one.
+    fn step(&self, tenant: &TenantId, cancel: &CancelToken) -> Result<Step, StoreError> {
+        let manifest = self.tenants.manifest(tenant)?;
+        let state = manifest.refresh()?;
+        let directory = self.directory(tenant);
+        let board = self.board(tenant, &directory)?;
+        let dead =
+            |job: &&BoardJob| job.record.state == JobState::Running && job.age >= self.config.lease_timeout;
+        for job in board.values().filter(dead) {
+            if self.take_over(tenant, &manifest, &directory, job)? {
+                return Ok(Step::Did);
+            }
+        }
+        let busy = self.busy(&board);
+        for spec in self.planned(&state, &busy) {
+            let id = spec.id();
+            let before = board.get(&id);
+            let outputs: Vec<BlockId> = (0..spec.outputs).map(|_| BlockId::new(&*self.clock)).collect();
+            let record = JobRecord::taken(
+                &spec,
+                self.worker,
+                outputs,
+                self.clock.now_ms(),
+                before.map(|job| &job.record),
+            );
+            let epoch = before.map_or(1, |job| job.files.newest() + 1);
+            // A token of its own: that one job is taken over does not stop the worker.
+            let lease_cancel = CancelToken::default();
+            let timeout = self.config.lease_timeout;
+            let Some(lease) = Lease::take(&directory, &id, epoch, record, timeout, lease_cancel)? else {
+                continue;
+            };
+            self.perform(tenant, &manifest, &state, &spec, lease, cancel);
+            return Ok(Step::Did);
+        }
+        Ok(Step::Nothing { waits: !busy.is_empty() })
+    }
+
+    /// Ends the job of a dead worker: what it made can be committed no more. What it was about is
+    /// planned anew.
+    fn take_over(
+        &self,
+        tenant: &TenantId,
+        manifest: &Manifest,
+        directory: &JobDirectory,
+        job: &BoardJob,
+    ) -> Result<bool, StoreError> {
+        let record = JobRecord {
+            worker: self.worker,
+            beat: 0,
+            abandoned: job.record.all_outputs(),
+            outputs: Vec::new(),
+            ..job.record.clone()
+        };
+        let epoch = job.files.newest() + 1;
+        if !directory.take(&job.id, epoch, &record)? {
+            return Ok(false);
+        }
+        let mut live = manifest.refresh()?;
+        let revoked: Vec<BlockId> = record
+            .abandoned
+            .iter()
+            .filter(|block| !live.blocks.contains_key(block) && !live.revoked.contains(block))
+            .copied()
+            .collect();
+        if !revoked.is_empty() {
+            live = manifest.commit_change(&Change { revoked, ..Change::default() })?;
+        }
+        // From here on its worker cannot commit. It did, maybe, if what it replaces is not live.
+        let committed = record.replaces.iter().any(|block| !live.blocks.contains_key(block));
+        directory.write(&job.id, epoch, &JobRecord { state: JobState::Done, committed, ..record })?;
+        self.metrics.jobs_taken_over.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(%tenant, job = job.id, worker = %job.record.worker, "job of a dead worker ended");
+        Ok(true)
+    }
+
+    /// Does a job that is ours, commits it, and says how it ended.
+    fn perform(
+        &self,
+        tenant: &TenantId,
+        manifest: &Manifest,
+        state: &ManifestState,
+        spec: &JobSpec,
+        lease: Lease,
+        cancel: &CancelToken,
+    ) {
+        let began = self.clock.monotonic();
+        let took = || self.clock.monotonic().saturating_sub(began);
+        let outputs = lease.record.outputs.clone();
+        let scratch = self.config.scratch_dir.join(format!("{}-{}", lease.id, lease.epoch));
+        let budget = MemoryBudget::new("compaction", self.config.memory_bytes, None);
+        let ctx = QueryContext::new(tenant.clone(), budget, lease.cancel.clone());
+        let work = Work {
+            tenants: &self.tenants,
+            runtime: &self.runtime,
+            disk: &self.disk,
+            tenant,
+            inputs: spec.inputs.iter().filter_map(|id| state.blocks.get(id).cloned()).collect(),
+            outputs: &outputs,
+            scratch: scratch.clone(),
+            ctx,
+            replica_labels: &self.config.replica_labels,
+        };
+        let made = self.watched(cancel, &lease.cancel, || self.work(spec, &work));
+        if let Err(error) = self.disk.remove_dir_all(&scratch) {
+            tracing::warn!(%error, "scratch directory could not be removed");
+        }
+        match made {
+            Ok(added) => {
+                let written = added.iter().map(|b| b.bytes).sum::<u64>();
+                match self.commit(manifest, spec, state, &work, added) {
+                    Ok(()) => {
+                        self.metrics.jobs_done.fetch_add(1, Ordering::Relaxed);
+                        self.metrics.read_bytes.fetch_add(spec.bytes, Ordering::Relaxed);
+                        self.metrics.written_bytes.fetch_add(written, Ordering::Relaxed);
+                        tracing::info!(
+                            %tenant, job = lease.id, inputs = spec.inputs.len(), start = spec.min_time,
+                            read_bytes = spec.bytes, written_bytes = written, ms = took().as_millis() as u64,
+                            "job done"
+                        );
+                        lease.end(End::Committed, took());
+                    }
+                    Err(error) if error.kind() == ErrorKind::Execution => {
+                        self.metrics.jobs_late.fetch_add(1, Ordering::Relaxed);
+                        tracing::info!(%tenant, job = lease.id, %error, "job came too late");
+                        // An attempt of which the reply was lost may have been committed, and its blocks
+                        // replaced since: cleanup removes those, and these too.
+                        let live = manifest.current();
+                        let gone = spec.replaces.iter().any(|block| !live.blocks.contains_key(block));
+                        lease.end(if gone { End::Committed } else { End::Nothing }, took());
+                    }
+                    // Nobody knows: whoever takes over finds out.
+                    Err(error) => {
+                        tracing::warn!(%tenant, job = lease.id, %error, "commit of a job is in doubt");
+                        lease.abandon();
+                    }
+                }
+            }
+            Err(WorkError { error, damaged }) => {
+                self.discard(tenant, &outputs);
+                if lease.cancel.reason().is_some() {
+                    tracing::info!(%tenant, job = lease.id, "job stopped");
+                    lease.end(End::Nothing, took());
+                    return;
+                }
+                self.metrics.jobs_failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%tenant, job = lease.id, %error, "job failed, the blocks are as they were");
+                // Without that block it is another job, which need not wait.
+                let aside =
+                    damaged.is_some_and(|block| self.set_aside(tenant, manifest, block, &error.to_string()));
+                lease.end(if aside { End::Nothing } else { End::Failed(&error) }, took());
+            }
+        }
+    }
+
+    /// Runs something that stops when either token says so.
+    fn watched<T>(&self, outer: &CancelToken, inner: &CancelToken, run: impl FnOnce() -> T) -> T {
+        let (outer, token) = (outer.clone(), inner.clone());
+        let watching = self.runtime.handle().spawn(async move {
+            loop {
+                if let Some(reason) = outer.reason() {
+                    token.cancel(reason);
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let result = run();
+        watching.abort();
+        result
+    }
+
+    /// What a job is about. Gives the entries of the blocks that were made and uploaded.
+    fn work(&self, spec: &JobSpec, work: &Work<'_>) -> Result<Vec<BlockEntry>, WorkError> {
+        match spec.kind {
+            JobKind::Compact => {
+                if let Some((block, why)) = work.marked()?.into_iter().next() {
+                    let error = StoreError::new(ErrorKind::Invalid, format!("block is {why}: block={block}"));
+                    return Err(WorkError { error, damaged: Some(block) });
+                }
+                let made = work.merge()?;
+                Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        manifest: &Manifest,
+        spec: &JobSpec,
+        state: &ManifestState,
+        work: &Work<'_>,
+        added: Vec<BlockEntry>,
+    ) -> Result<(), ManifestError> {
+        let gone = match added.is_empty() {
+            true => work.inputs.iter().flat_map(|b| b.sources.iter().copied().chain([b.ulid])).collect(),
+            false => Vec::new(),
+        };
+        let change = Change {
+            added,
+            removed: spec.replaces.clone(),
+            requires: spec.inputs.iter().filter(|b| !spec.replaces.contains(b)).copied().collect(),
+            unless_revoked: work.outputs.to_vec(),
+            based_on: Some(state.number),
+            gone,
+            ..Change::default()
+        };
+        let mut tries = 1;
+        loop {
+            match manifest.commit_change(&change) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Unavailable && tries < COMMIT_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Keeps a block out of later jobs: the others go on without it.
+    fn set_aside(&self, tenant: &TenantId, manifest: &Manifest, block: BlockId, why: &str) -> bool {
+        let live = manifest.current();
+        let Some(entry) = live.blocks.get(&block) else { return false };
+        let change =
+            Change { added: vec![with_set_aside(entry, why)], removed: vec![block], ..Change::default() };
+        match manifest.commit_change(&change) {
+            Ok(_) => {
+                self.metrics.blocks_set_aside.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%tenant, %block, why, "block takes no part in compaction any more");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%tenant, %block, %error, "block could not be set aside, its next job does it");
+                false
+            }
+        }
+    }
+}

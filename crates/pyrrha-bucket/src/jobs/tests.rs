@@ -1,0 +1,314 @@
+//! Workers on one bucket: what they leave is what was there, once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::memory::InMemory;
+use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+use pyrrha_env::{Clock, Disk};
+use pyrrha_model::contract::{CancelToken, QueryContext, Queryable, SelectHints, SeriesBatch};
+use pyrrha_model::{TenantId, TimeRange};
+use pyrrha_storage::block::Block;
+use pyrrha_storage::manifest::ManifestState;
+use pyrrha_testkit::{SimClock, SimDisk};
+
+use super::*;
+use crate::door::{Bucket, RetryPolicy};
+use crate::faulty::{Faults, FaultyStore};
+use crate::runtime::BucketRuntime;
+use crate::tenants::BucketTenants;
+use crate::worlds::{RANGE, World, block, write};
+
+/// Samples, as bits, by series.
+type Samples = BTreeMap<String, BTreeMap<i64, u64>>;
+
+fn samples(from: &dyn Queryable) -> Samples {
+    let ctx = QueryContext::unlimited();
+    let mut set = from.select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("selects");
+    let (mut batch, mut decoded, mut found) =
+        (SeriesBatch::default(), SeriesSamples::default(), Samples::new());
+    while set.next_batch(64, &mut batch).expect("reads") {
+        for entry in &batch.series {
+            decode_series(entry, TimeRange::ALL, Want::default(), &mut decoded).expect("decodes");
+            let pairs =
+                decoded.floats.times.iter().copied().zip(decoded.floats.values.iter().map(|v| v.to_bits()));
+            found.entry(batch.resolve(&ctx.symbols, entry).to_string()).or_default().extend(pairs);
+        }
+    }
+    found
+}
+
+fn count(samples: &Samples) -> u64 {
+    samples.values().map(|s| s.len() as u64).sum()
+}
+
+/// A worker process.
+struct Worker {
+    compactor: Compactor,
+    clock: Arc<SimClock>,
+    store: FaultyStore,
+}
+
+impl Worker {
+    fn new(objects: &Arc<InMemory>, seed: u64, faults: Faults) -> Self {
+        let policy = RetryPolicy {
+            attempts: 8,
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(4),
+            timeout: Duration::from_millis(80),
+        };
+        let runtime = Arc::new(BucketRuntime::start(1).expect("threads"));
+        let store = FaultyStore::over(objects.clone(), seed, faults);
+        let bucket = Bucket::new(Arc::new(store.clone()), "test", "prefix", policy);
+        let clock = Arc::new(SimClock::new(100 * RANGE));
+        let shared: Arc<dyn Clock> = clock.clone();
+        let tenants = Arc::new(BucketTenants::new(bucket, runtime.clone(), shared.clone()));
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(seed));
+        let config = CompactorConfig {
+            lease_timeout: Duration::from_secs(1),
+            delete_delay: Duration::ZERO,
+            replica_labels: vec!["replica".to_owned()],
+            ..CompactorConfig::new("/scratch")
+        };
+        let compactor = Compactor::new(tenants, runtime, disk, shared, config).expect("a free directory");
+        Self { compactor, clock, store }
+    }
+
+    fn round(&self) -> Round {
+        self.compactor.round(&CancelToken::default()).expect("no fault")
+    }
+
+    fn state(&self) -> Arc<ManifestState> {
+        let manifest = self.compactor.tenants().manifest(&TenantId::anonymous()).expect("reads");
+        manifest.refresh().expect("reads")
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let bucket = self.compactor.tenants().bucket().clone();
+        let listed = self.compactor.runtime().wait(async move { bucket.list("anonymous").await });
+        listed.expect("lists").into_iter().map(|o| o.key).collect()
+    }
+
+    /// Directories of blocks, and jobs, that are in the bucket.
+    fn left(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (mut blocks, mut jobs) = (BTreeSet::new(), BTreeSet::new());
+        for key in self.keys() {
+            let parts: Vec<&str> = key.split('/').collect();
+            match parts.as_slice() {
+                [_, "manifest", _] | [_, "jobs", "clock"] => {}
+                [_, "jobs", job, _] => drop(jobs.insert((*job).to_owned())),
+                [_, block, ..] => drop(blocks.insert((*block).to_owned())),
+                _ => {}
+            }
+        }
+        (blocks, jobs)
+    }
+}
+
+/// Ships blocks, and gives what they hold.
+fn fill(objects: &Arc<InMemory>, make: impl FnOnce(&SimDisk) -> Vec<Block>) -> Samples {
+    let world = World::on(SimDisk::new(1), objects.clone(), 8 << 20);
+    let blocks = make(&world.disk);
+    world.ship(&blocks).expect("no fault");
+    samples(&world.queryable([]))
+}
+
+fn read(objects: &Arc<InMemory>) -> Samples {
+    let world = World::on(SimDisk::new(1), objects.clone(), 8 << 20);
+    world.tenants.manifest(&World::tenant()).expect("reads");
+    samples(&world.queryable([]))
+}
+
+#[test]
+fn one_worker_climbs_the_ladder_and_leaves_nothing() {
+    let objects = Arc::new(InMemory::new());
+    let expected = fill(&objects, |disk| (0..14).map(|n| block(disk, n, 20)).collect());
+    let worker = Worker::new(&objects, 1, Faults::default());
+    let plan = worker.compactor.overview().expect("reads");
+    assert!(plan.is_empty(), "no tenant is known yet");
+    let round = worker.round();
+    assert!(round.jobs >= 3 && !round.waits, "{round:?}");
+    let state = worker.state();
+    let ranges: Vec<(i64, i64, u32)> = state
+        .overlapping(TimeRange::ALL)
+        .iter()
+        .map(|b| (b.min_time / RANGE, b.max_time / RANGE, b.level))
+        .collect();
+    assert_eq!(ranges, [(0, 12, 3), (12, 14, 2)]);
+    assert_eq!(read(&objects), expected);
+    assert_eq!(state.blocks.values().map(|b| b.samples).sum::<u64>(), count(&expected));
+    let (blocks, jobs) = worker.left();
+    assert_eq!(blocks, state.blocks.keys().map(ToString::to_string).collect());
+    assert_eq!(jobs.len(), 0, "{jobs:?}");
+    let metrics = worker.compactor.metrics();
+    assert_eq!(metrics.jobs_done.load(Ordering::Relaxed), 4);
+    assert_eq!(metrics.planned_jobs.load(Ordering::Relaxed), 0);
+    assert_eq!(worker.round(), Round::default());
+}
+
+#[test]
+fn a_job_of_a_dead_worker_is_taken_over_and_cannot_be_committed() {
+    let objects = Arc::new(InMemory::new());
+    let expected = fill(&objects, |disk| (0..8).map(|n| block(disk, n, 10)).collect());
+    // It dies somewhere on the way, each time later.
+    let other = Worker::new(&objects, 2, Faults::default());
+    for requests in [12, 30, 40, 50, 60, 70] {
+        let dying = Worker::new(&objects, requests as u64, Faults::default());
+        dying.store.dies_after(requests);
+        let _ = dying.compactor.round(&CancelToken::default());
+    }
+    other.round();
+    other.clock.advance(Duration::from_millis(1_001));
+    for _ in 0..3 {
+        other.round();
+        other.clock.advance(Duration::from_millis(1_001));
+    }
+    assert_eq!(read(&objects), expected);
+    let state = other.state();
+    assert_eq!(state.blocks.values().map(|b| b.samples).sum::<u64>(), count(&expected));
+    let (blocks, jobs) = other.left();
+    assert_eq!(blocks, state.blocks.keys().map(ToString::to_string).collect());
+    assert_eq!((jobs.len(), state.revoked.len()), (0, 0), "{jobs:?}");
+}
+
+#[test]
+fn what_no_job_has_named_is_never_removed() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..8).map(|n| block(disk, n, 5)).collect());
+    let worker = Worker::new(&objects, 1, Faults::default());
+    let foreign = "anonymous/01ARZ3NDEKTSV4RRFFQ69G5FAV/chunks/000001";
+    let bucket = worker.compactor.tenants().bucket().clone();
+    worker
+        .compactor
+        .runtime()
+        .wait(async move { bucket.put(foreign, Bytes::from("an upload that goes on")).await })
+        .expect("no fault");
+    worker.round();
+    worker.clock.advance(Duration::from_secs(1_000_000));
+    worker.round();
+    assert!(worker.keys().iter().any(|key| key == foreign));
+}
+
+#[test]
+fn a_damaged_block_is_set_aside_and_the_others_go_on() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 5)).collect());
+    let worker = Worker::new(&objects, 1, Faults::default());
+    worker.compactor.tenants().discover().expect("reads");
+    let victim = worker.state().overlapping(TimeRange::ALL)[2].ulid;
+    let bucket = worker.compactor.tenants().bucket().clone();
+    worker
+        .compactor
+        .runtime()
+        .wait(async move {
+            let key = format!("anonymous/{victim}/chunks/000001");
+            let mut bytes = bucket.get(&key, 1 << 20).await?.expect("it is there").to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0xff;
+            bucket.put(&key, bytes.into()).await
+        })
+        .expect("no fault");
+    worker.round();
+    let state = worker.state();
+    assert!(state.blocks[&victim].other["setAside"].as_str().expect("a reason").contains("corrupt"));
+    assert_eq!(worker.compactor.metrics().blocks_set_aside.load(Ordering::Relaxed), 1);
+    // Its window is merged without it.
+    let ranges: Vec<(i64, i64)> =
+        state.overlapping(TimeRange::ALL).iter().map(|b| (b.min_time / RANGE, b.max_time / RANGE)).collect();
+    assert_eq!(ranges, [(0, 12), (2, 3), (12, 14)]);
+    let overview = worker.compactor.overview().expect("reads");
+    assert_eq!(overview[0].set_aside.len(), 1);
+    assert!(overview[0].jobs.iter().all(|job| job.phase == JobPhase::Failed));
+}
+
+#[test]
+fn replicas_become_one() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| {
+        let of = |n: u64, replica: &str| {
+            let mut meta = pyrrha_storage::block::BlockMeta::of_head(crate::worlds::id(n), 0, RANGE);
+            let labels = [("cluster", "eu"), ("replica", replica)];
+            meta.thanos = Some(pyrrha_storage::block::ThanosMeta {
+                labels: Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+                ..Default::default()
+            });
+            write(disk, meta, &crate::worlds::series(0, 10))
+        };
+        vec![of(1, "a"), of(2, "b")]
+    });
+    let worker = Worker::new(&objects, 1, Faults::default());
+    worker.round();
+    let state = worker.state();
+    let only: Vec<_> = state.blocks.values().collect();
+    assert_eq!(only.len(), 1);
+    assert_eq!(only[0].other["labels"], serde_json::json!({"cluster": "eu"}));
+    assert_eq!(only[0].samples, count(&read(&objects)));
+}
+
+/// Workers that fail, sleep and die, on a bucket that fails; then one that does not.
+fn storm(workers: u64, seed: u64) {
+    let objects = Arc::new(InMemory::new());
+    let expected = fill(&objects, |disk| {
+        let mut blocks: Vec<Block> = (0..14).map(|n| block(disk, n, 6)).collect();
+        // What came late overlaps.
+        let late = pyrrha_storage::block::BlockMeta::of_head(crate::worlds::id(200), 3 * RANGE, 4 * RANGE);
+        blocks.push(write(disk, late, &crate::worlds::series(3, 9)));
+        blocks
+    });
+    std::thread::scope(|scope| {
+        for worker in 0..workers {
+            let objects = &objects;
+            scope.spawn(move || {
+                for life in 0..3u64 {
+                    let number = (seed * 100 + worker) * 10 + life;
+                    let worker = Worker::new(objects, number, Faults::ROUGH);
+                    if life < 2 {
+                        worker.store.dies_after(40 + (number * 37 % 160) as i64);
+                    }
+                    for _ in 0..2 {
+                        let _ = worker.compactor.round(&CancelToken::default());
+                        // Who is slow is taken for dead.
+                        worker.clock.advance(Duration::from_millis(1_001));
+                    }
+                }
+            });
+        }
+    });
+    let last = Worker::new(&objects, 9, Faults::default());
+    for _ in 0..6 {
+        last.round();
+        last.clock.advance(Duration::from_secs(100));
+    }
+    assert_eq!(read(&objects), expected, "seed={seed}");
+    let state = last.state();
+    assert_eq!(state.blocks.values().map(|b| b.samples).sum::<u64>(), count(&expected), "seed={seed}");
+    let (blocks, jobs) = last.left();
+    assert_eq!(blocks, state.blocks.keys().map(ToString::to_string).collect(), "seed={seed}");
+    assert_eq!((jobs.len(), state.revoked.len()), (0, 0), "seed={seed} {jobs:?}");
+    let ranges: Vec<(i64, i64)> =
+        state.overlapping(TimeRange::ALL).iter().map(|b| (b.min_time / RANGE, b.max_time / RANGE)).collect();
+    assert_eq!(ranges, [(0, 12), (12, 14)], "seed={seed}");
+}
+
+/// More with `PYRRHA_SEEDS`.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    0..std::env::var("PYRRHA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+fn two_workers_in_a_storm() {
+    seeds(4).for_each(|seed| storm(2, seed));
+}
+
+#[test]
+fn four_workers_in_a_storm() {
+    seeds(2).for_each(|seed| storm(4, 1000 + seed));
+}
+
+#[test]
+fn eight_workers_in_a_storm() {
+    seeds(1).for_each(|seed| storm(8, 2000 + seed));
+}
