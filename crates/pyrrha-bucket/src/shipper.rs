@@ -4,18 +4,24 @@
 //! bucket's manifest does not cover. So a restart, a crash in the middle or a failed attempt need
 //! nothing to be remembered. Order: data, `meta.json`, manifest; a block counts from the last.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyrrha_env::Disk;
-use pyrrha_model::{StoreError, TenantId};
-use pyrrha_storage::block::{Block, BlockId};
+use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_storage::block::{Block, BlockId, Layout, UNFINISHED};
+use pyrrha_storage::compact::to_standard;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use crate::block_files;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
-use crate::upload_block::Upload;
+use crate::upload_block::{Upload, local};
+
+/// Memory for writing a dense block as others read it.
+const CONVERSION_MEMORY: usize = 256 << 20;
 
 /// Ships blocks of local stores.
 #[derive(Debug)]
@@ -98,6 +104,33 @@ impl Shipper {
     }
 
     fn ship_block(&self, tenant: &TenantId, block: &Block) -> Result<(), StoreError> {
+        if block.layout() == Layout::Standard {
+            return self.upload(tenant, block);
+        }
+        if block.is_undoable() {
+            let text = format!("dense block has a delete that can be undone block={}", block.meta().ulid);
+            return Err(StoreError::new(ErrorKind::Unavailable, text));
+        }
+        // Others read the bucket too. What a crash leaves behind, the next start removes.
+        let draft = block.dir().with_file_name(format!("{}.shipping{UNFINISHED}", block.meta().ulid));
+        let shipped = self.ship_standard(tenant, block, &draft);
+        if let Err(error) = self.disk.remove_dir_all(&draft) {
+            tracing::warn!(%tenant, block = %block.meta().ulid, %error, "draft of a block could not be removed");
+        }
+        shipped
+    }
+
+    fn ship_standard(&self, tenant: &TenantId, block: &Block, draft: &Path) -> Result<(), StoreError> {
+        self.disk.remove_dir_all(draft).map_err(local(draft))?;
+        let budget = MemoryBudget::new("shipping", CONVERSION_MEMORY, None);
+        let ctx = QueryContext::new(tenant.clone(), budget, CancelToken::default());
+        if to_standard(&self.disk, block, draft, &ctx)?.is_none() {
+            return Ok(());
+        }
+        self.upload(tenant, &Block::open(&*self.disk, draft)?)
+    }
+
+    fn upload(&self, tenant: &TenantId, block: &Block) -> Result<(), StoreError> {
         let bucket = self.tenants.bucket().clone();
         let upload = Upload::new(bucket, self.disk.clone(), tenant, block.clone());
         let files = self.runtime.wait(async move { upload.run().await })?;

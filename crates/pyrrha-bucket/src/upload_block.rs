@@ -108,6 +108,7 @@ fn checksum(file: &dyn DiskFile, path: &Path, bytes: u64) -> Result<u32, BucketE
     Ok(sum)
 }
 
-fn local(path: &Path) -> impl Fn(std::io::Error) -> BucketError + '_ {
+/// An error of the local disk.
+pub(crate) fn local(path: &Path) -> impl Fn(std::io::Error) -> BucketError + '_ {
     move |source| BucketError::Local { file: path.display().to_string(), source }
 }

@@ -43,6 +43,7 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
         limits.out_of_order_window_ms.map(|window| (tenant.clone(), window))
     };
     config.tenant_out_of_order_window_ms = settings.limits.iter().filter_map(window).collect();
+    config.tenant_dense = settings.limits.iter().filter_map(|(t, l)| Some((t.clone(), l.dense?))).collect();
     config.start_timestamps = app.features.start_timestamps;
     let attached = attached::open(&settings.attach)?;
     let long_term = LongTerm::open(settings, clock.clone())?;

@@ -10,16 +10,20 @@
 //! <ULID>/deletes            deletes that the block knows, if any; ours alone
 //! ```
 //!
+//! Where a tenant wants it, floats are dense chunks, and the block another directory ([`Layout`]).
+//!
 //! A block is written under a temporary name and renamed when all of it is synced. See
 //! `docs/format/block.md`.
 
 mod deletes;
+mod dense;
 mod error;
 mod exemplars;
 mod id;
 mod inspect;
 mod label_query;
 mod labels;
+mod layout;
 mod meta;
 mod metadata;
 mod reader;
@@ -36,6 +40,7 @@ pub use exemplars::{ExemplarFile, ExemplarSeries};
 pub(crate) use exemplars::{same as same_exemplar, tidy as tidy_exemplars};
 pub use id::BlockId;
 pub(crate) use inspect::BlockRemains;
+pub use layout::Layout;
 pub use meta::{
     BlockMeta, BlockStats, CompactionMeta, ParentBlock, ThanosDownsample, ThanosFile, ThanosHash,
     ThanosIndexStats, ThanosMeta,
@@ -43,8 +48,7 @@ pub use meta::{
 pub use metadata::MetadataFile;
 pub use reader::Block;
 pub use tombstones::Tombstones;
-pub(crate) use writer::UNFINISHED;
-pub use writer::{BlockWriter, remove_unfinished};
+pub use writer::{BlockWriter, UNFINISHED, remove_unfinished};
 
 const META_FILE: &str = "meta.json";
 const INDEX_FILE: &str = "index";

@@ -23,16 +23,18 @@ use pyrrha_env::Disk;
 use pyrrha_model::contract::{QueryContext, Queryable, SelectHints, SeriesBatch};
 use pyrrha_model::{StoreError, TimeRange};
 
-use crate::block::{Block, BlockId, BlockMeta};
+use crate::block::{Block, BlockId, BlockMeta, Layout};
 pub(crate) use merge::SeriesMerge;
 
 pub(crate) use chunks::resolve;
 pub use plan::{CompactionRanges, plan};
 use sidecars::Sidecars;
+use sources::write_merged;
 pub use sources::{Source, merge_sources};
 
-/// Merges `inputs` into the block `output` under `home`. Chunks that overlap nothing are copied as
-/// they are; where blocks overlap each sample is kept once, and of different values for one time
+/// Merges `inputs` into the block `output` under `home`, the directory of a tenant's blocks, in this
+/// layout. Chunks that overlap nothing are copied as they are, or converted bit for bit; where blocks
+/// overlap each sample is kept once, and of different values for one time
 /// the one that [`pyrrha_encoding::precedence`] puts first. Deleted intervals are gone from the output.
 /// Exemplars are merged by series, each once; of metadata the newest block's stays.
 ///
@@ -42,22 +44,44 @@ pub fn compact(
     disk: &Arc<dyn Disk>,
     home: &Path,
     output: BlockId,
+    layout: Layout,
     inputs: &[Block],
     ctx: &QueryContext,
 ) -> Result<Option<BlockMeta>, StoreError> {
-    let mut sources = Vec::with_capacity(inputs.len());
-    for block in inputs {
-        let Sidecars { meta, exemplars, metadata } = Sidecars::of(block);
-        sources.push(Source {
-            meta: meta.clone(),
-            replica: String::new(),
-            series: block.select(ctx, &[], TimeRange::ALL, &SelectHints::default())?,
-            deletes_through: block.deletes_through(),
-            exemplars,
-            metadata,
-        });
-    }
-    merge_sources(disk, home, output, sources, ctx)
+    let sources = sources_of(inputs.iter(), ctx)?;
+    let dir = layout.home(home).join(output.to_string());
+    write_merged(disk, &dir, layout, sources, |parents| BlockMeta::of_compaction(output, parents), ctx)
+}
+
+/// Writes a block anew as `dir` in the standard layout, for others to read: same id, same chunks as
+/// before it became dense, without what is deleted. Gives its meta, or `None` if nothing is left.
+pub fn to_standard(
+    disk: &Arc<dyn Disk>,
+    block: &Block,
+    dir: &Path,
+    ctx: &QueryContext,
+) -> Result<Option<BlockMeta>, StoreError> {
+    let sources = sources_of([block].into_iter(), ctx)?;
+    write_merged(disk, dir, Layout::Standard, sources, |_| block.meta().clone(), ctx)
+}
+
+fn sources_of<'a>(
+    blocks: impl Iterator<Item = &'a Block>,
+    ctx: &QueryContext,
+) -> Result<Vec<Source<'a>>, StoreError> {
+    blocks
+        .map(|block| {
+            let Sidecars { meta, exemplars, metadata } = Sidecars::of(block);
+            Ok(Source {
+                meta: meta.clone(),
+                replica: String::new(),
+                series: block.select(ctx, &[], TimeRange::ALL, &SelectHints::default())?,
+                deletes_through: block.deletes_through(),
+                exemplars,
+                metadata,
+            })
+        })
+        .collect()
 }
 
 /// Reads and decodes all of a block, as merging it would: the error says what is damaged.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pyrrha_model::TenantId;
 
+use crate::block::Layout;
 use crate::wal::WalConfig;
 
 /// How the database stores.
@@ -28,6 +29,10 @@ pub struct StorageConfig {
     pub tenant_out_of_order_window_ms: BTreeMap<TenantId, i64>,
     /// Whether start timestamps are stored (XOR2 and ST chunks). Off, they are dropped and counted.
     pub start_timestamps: bool,
+    /// Whether blocks are written in the dense layout, which only Pyrrha reads.
+    pub dense: bool,
+    /// The same for single tenants.
+    pub tenant_dense: BTreeMap<TenantId, bool>,
     /// Most series in the head of one tenant; 0: any number.
     pub max_series_per_tenant: usize,
     /// Most exemplars of one tenant that are in no block yet; the oldest go.
@@ -82,6 +87,8 @@ impl StorageConfig {
             out_of_order_window_ms: 2 * 3_600_000,
             tenant_out_of_order_window_ms: BTreeMap::new(),
             start_timestamps: false,
+            dense: false,
+            tenant_dense: BTreeMap::new(),
             max_series_per_tenant: 0,
             max_exemplars_per_tenant: 100_000,
             max_metadata_per_tenant: 100_000,
@@ -105,6 +112,15 @@ impl StorageConfig {
     /// How long data of a tenant is kept; zero: for ever.
     pub fn retention_of(&self, tenant: &TenantId) -> Duration {
         self.tenant_retention.get(tenant).copied().unwrap_or(self.retention)
+    }
+
+    /// How a tenant's blocks are written.
+    pub fn layout_of(&self, tenant: &TenantId) -> Layout {
+        if self.tenant_dense.get(tenant).copied().unwrap_or(self.dense) {
+            Layout::Dense
+        } else {
+            Layout::Standard
+        }
     }
 
     /// Length of a tenant's out-of-order window, ms.

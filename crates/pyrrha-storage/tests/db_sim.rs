@@ -14,7 +14,7 @@ use pyrrha_encoding::{SeriesSamples, Want, decode_series};
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{Ingest, QueryContext, SelectHints, SeriesBatch};
 use pyrrha_model::{Labels, TenantId, TimeRange};
-use pyrrha_storage::block::BlockId;
+use pyrrha_storage::block::{BlockId, Layout};
 use pyrrha_storage::wal::WalConfig;
 use pyrrha_storage::{Db, StorageConfig, StorageError};
 use pyrrha_testkit::{Fault, SimClock, SimDisk, SimRng};
@@ -31,6 +31,8 @@ struct Run {
     disk: SimDisk,
     clock: Arc<SimClock>,
     db: Option<Db>,
+    /// Starts so far: tenants come to want dense blocks, and no more.
+    lives: u64,
     /// Whether the sample was acknowledged.
     samples: BTreeMap<Key, bool>,
     /// Newest time per tenant and series that was tried.
@@ -66,6 +68,7 @@ impl Run {
             disk: SimDisk::new(seed),
             clock,
             db: None,
+            lives: 0,
             samples: BTreeMap::new(),
             newest: [[1_700_000_000_000 - 3_600_000; SERIES]; TENANTS],
             faults,
@@ -78,6 +81,7 @@ impl Run {
 
     fn open(&mut self) {
         self.db = None;
+        self.lives += 1;
         let mut last = String::new();
         for _ in 0..50 {
             let config = StorageConfig {
@@ -89,6 +93,7 @@ impl Run {
                 disk_reserve_bytes: 8 << 10,
                 out_of_order_window_ms: self.window,
                 idle_cut_after: Duration::from_secs(50),
+                tenant_dense: [(tenant(0), (self.seed + self.lives).is_multiple_of(3))].into(),
                 ..StorageConfig::new("data")
             };
             match Db::open_stepwise(config, Arc::new(self.disk.clone()), self.clock.clone())
@@ -236,8 +241,13 @@ impl Run {
         for owner in (0..TENANTS).map(tenant) {
             let bucket = db.bucket_dir(&owner);
             let list = |dir: &Path| self.disk.list(dir).unwrap_or_default();
-            let dirs: BTreeSet<BlockId> = list(&bucket).iter().filter_map(|e| e.name.parse().ok()).collect();
-            let live: BTreeSet<BlockId> = db.blocks(&owner).iter().map(|b| b.ulid).collect();
+            let dirs = |dense: bool| -> BTreeSet<(bool, BlockId)> {
+                let home = if dense { bucket.join("dense") } else { bucket.clone() };
+                list(&home).iter().filter_map(|e| Some((dense, e.name.parse().ok()?))).collect()
+            };
+            let dirs = &dirs(false) | &dirs(true);
+            let live: BTreeSet<(bool, BlockId)> =
+                db.open_blocks(&owner).iter().map(|b| (b.layout() == Layout::Dense, b.meta().ulid)).collect();
             assert_eq!(dirs, live, "seed {}: directories and live blocks of {owner}", self.seed);
             let jobs = list(&bucket.join("jobs"));
             assert!(jobs.is_empty(), "seed {}: {jobs:?}", self.seed);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+use pyrrha_env::Clock;
 use pyrrha_model::contract::{DeleteId, Deletes, Ingest, QueryContext, SelectHints, SeriesBatch, Value};
 use pyrrha_model::{ErrorKind, Labels, Matcher, TenantId, TimeRange};
 use pyrrha_storage::wal::WalConfig;
@@ -78,6 +79,7 @@ impl Run {
                 checkpoint_after_samples: 40,
                 disk_reserve_bytes: 0,
                 delete_undo: Duration::from_secs(300),
+                dense: (self.seed + self.clock.now_ms().unsigned_abs() / 60_000).is_multiple_of(3),
                 ..StorageConfig::new("data")
             };
             let db = Db::open_single_threaded(config, Arc::new(self.disk.clone()), self.clock.clone());

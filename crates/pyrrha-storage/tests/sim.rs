@@ -49,6 +49,7 @@ struct Run {
     model: Model,
     tenants: Vec<TenantId>,
     series: usize,
+    lives: u64,
     log: Vec<String>,
 }
 
@@ -69,7 +70,18 @@ impl Run {
         let tenants = ["a", "b"].iter().map(|id| TenantId::new(id).unwrap()).collect();
         let series = 2 + rng.index(12);
         let clock = Arc::new(SimClock::new(START));
-        Self { seed, rng, disk, clock, config, model: Model::new(), tenants, series, log: Vec::new() }
+        Self {
+            seed,
+            rng,
+            disk,
+            clock,
+            config,
+            model: Model::new(),
+            tenants,
+            series,
+            lives: 0,
+            log: Vec::new(),
+        }
     }
 
     fn note(&mut self, text: impl FnOnce() -> String) {
@@ -138,6 +150,10 @@ impl Run {
 
     /// What nobody was told in the life before may turn up in this one.
     fn begin_life(&mut self) {
+        self.lives += 1;
+        // Tenants come to want dense blocks, and no more.
+        let dense = |i: u64| (self.seed + i * self.lives).is_multiple_of(2 + i);
+        self.config.tenant_dense = self.tenants.iter().cloned().zip((0..).map(dense)).collect();
         for known in self.model.values_mut().flat_map(BTreeMap::values_mut) {
             known.doubtful.append(&mut known.fresh);
         }

@@ -7,7 +7,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use pyrrha_model::contract::{Ingest, QueryContext, SelectHints};
 use pyrrha_model::{Labels, TimeRange};
-use pyrrha_storage::block::BlockMeta;
+use pyrrha_storage::block::{BlockMeta, BlockWriter};
 use pyrrha_testkit::SimDisk;
 
 use super::*;
@@ -44,6 +44,27 @@ fn failures_in_the_middle_are_made_good() {
         calm.ship(&blocks).expect("nothing to do");
         assert_eq!(calm.bucket.counters().attempts(Operation::Put), requests);
     }
+}
+
+#[test]
+fn a_dense_block_goes_up_as_others_read_it() {
+    let (world, other) = (World::new(), World::new());
+    let meta = BlockMeta::of_head(id(1), 0, RANGE);
+    let standard = block(&other.disk, 0, 30);
+    let dir = std::path::Path::new("/local/dense").join(id(1).to_string());
+    let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
+    let mut writer = BlockWriter::create_as(disk, &dir, Layout::Dense).expect("no fault");
+    for (labels, chunks) in series(0, 30) {
+        writer.add_series(&labels, &chunks).expect("in order");
+    }
+    writer.finish(meta).expect("no fault");
+    let dense = Block::open(&world.disk, &dir).expect("sound");
+    world.ship(std::slice::from_ref(&dense)).expect("no fault");
+    other.ship(std::slice::from_ref(&standard)).expect("no fault");
+    let states = [&world, &other].map(|w| w.tenants.manifest(&World::tenant()).expect("sound").current());
+    assert_eq!(states[0].blocks, states[1].blocks, "the same files, checksums too");
+    assert_eq!(all(&world), all(&other));
+    assert_eq!(world.disk.list(&dir.with_file_name("")).expect("lists").len(), 1, "no draft is left");
 }
 
 #[test]

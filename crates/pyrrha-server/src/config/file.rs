@@ -35,6 +35,7 @@ pub(super) struct Storage {
     pub(super) wal_strict: Option<bool>,
     pub(super) tsdb: Tsdb,
     pub(super) compaction: Option<bool>,
+    pub(super) dense: Option<bool>,
     pub(super) compaction_memory_budget: Option<YamlBytes>,
     pub(super) disk_reserve: Option<YamlBytes>,
     pub(super) log_limit: Option<YamlBytes>,

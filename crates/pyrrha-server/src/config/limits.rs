@@ -25,6 +25,7 @@ pub(super) struct LimitsFile {
     memory_budget: Option<YamlBytes>,
     retention: Option<String>,
     out_of_order_window: Option<String>,
+    dense: Option<bool>,
 }
 
 /// What a tenant may do, where it differs from everybody.
@@ -44,6 +45,8 @@ pub struct TenantLimits {
     pub retention: Option<Duration>,
     /// How far behind the tenant's newest sample an out-of-order sample may lie, ms.
     pub out_of_order_window_ms: Option<i64>,
+    /// Whether blocks are written in the layout that only Pyrrha reads.
+    pub dense: Option<bool>,
 }
 
 /// Checks the file's limits.
@@ -67,6 +70,7 @@ pub(super) fn resolve(
                 memory_budget: bytes(limits.memory_budget)?,
                 retention: checked(limits.retention, span, &bad)?,
                 out_of_order_window_ms: checked(limits.out_of_order_window, milliseconds, &bad)?,
+                dense: limits.dense,
             };
             Ok((id, limits))
         })

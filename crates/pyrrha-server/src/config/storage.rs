@@ -40,6 +40,11 @@ pub struct StorageFlags {
     #[arg(long = "storage.compaction", env = "PYRRHA_STORAGE_COMPACTION", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub compaction: Option<bool>,
+    /// Write blocks in the dense layout, which takes a third of the room and only Pyrrha reads
+    /// [default: false].
+    #[arg(long = "storage.dense", env = "PYRRHA_STORAGE_DENSE", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub dense: Option<bool>,
     /// Memory of a compaction [default: 256MiB].
     #[arg(
         long = "storage.compaction-memory-budget",
@@ -78,6 +83,8 @@ pub struct StorageSettings {
     pub retention_bytes: u64,
     /// Whether blocks are compacted.
     pub compaction: bool,
+    /// Whether blocks are written in the dense layout.
+    pub dense: bool,
     /// Memory of a compaction, bytes.
     pub compaction_memory_bytes: usize,
     /// Bytes of the disk's reserve.
@@ -97,6 +104,7 @@ impl StorageSettings {
             retention: setting(RETENTION_TIME, flags.retention_time, time, "0", span)?,
             retention_bytes: bytes(RETENTION_SIZE, flags.retention_size, &size, "0")? as u64,
             compaction: flags.compaction.or(file.compaction).unwrap_or(true),
+            dense: flags.dense.or(file.dense).unwrap_or(false),
             compaction_memory_bytes: bytes(
                 COMPACTION_BUDGET,
                 budget,
@@ -113,6 +121,7 @@ impl StorageSettings {
         config.retention = self.retention;
         config.retention_bytes = self.retention_bytes;
         config.compaction = self.compaction;
+        config.dense = self.dense;
         config.compaction_memory_bytes = self.compaction_memory_bytes;
         config.disk_reserve_bytes = self.disk_reserve_bytes;
         config.log_limit_bytes = self.log_limit_bytes;
@@ -130,11 +139,12 @@ impl StorageSettings {
     }
 
     /// The settings as flags.
-    pub(super) fn as_flags(&self) -> [(&'static str, String); 6] {
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 7] {
         [
             (RETENTION_TIME, self.time_text()),
             (RETENTION_SIZE, format!("{}B", self.retention_bytes)),
             ("storage.compaction", self.compaction.to_string()),
+            ("storage.dense", self.dense.to_string()),
             (COMPACTION_BUDGET, self.compaction_memory_bytes.to_string()),
             (DISK_RESERVE, self.disk_reserve_bytes.to_string()),
             (LOG_LIMIT, self.log_limit_bytes.to_string()),

@@ -119,6 +119,10 @@ fn retention_is_set_by_flag_and_file_and_is_none_by_default() {
     let own: Vec<_> = Settings::resolve(flags(None)).expect("valid").limits.into_values().collect();
     let seconds: Vec<_> = own.iter().map(|l| l.retention.map(|r| r.as_secs())).collect();
     assert_eq!(seconds, [Some(365 * 24 * 3600), Some(0)]);
+    std::fs::write(&path, "storage: {dense: true}\nlimits: {a: {dense: false}, b: {}}").expect("written");
+    let settings = Settings::resolve(flags(None)).expect("valid");
+    let own: Vec<_> = settings.limits.into_values().map(|limits| limits.dense).collect();
+    assert_eq!((settings.storage.dense, own), (true, vec![Some(false), None]));
     std::fs::write(&path, "limits: {a: {retention: long}}").expect("written");
     assert!(Settings::resolve(flags(None)).is_err());
 }

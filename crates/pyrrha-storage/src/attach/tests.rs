@@ -55,7 +55,8 @@ fn blocks_come_and_go_and_damaged_ones_are_left_out() {
     let under_way = attached.blocks();
     let inputs: Vec<Block> = under_way.to_vec();
     let merged = BlockId::from_parts(9, 9);
-    crate::compact::compact(&disk, home, merged, &inputs, &QueryContext::unlimited()).expect("compacts");
+    crate::compact::compact(&disk, home, merged, Default::default(), &inputs, &QueryContext::unlimited())
+        .expect("compacts");
     let refreshed = attached.refresh().expect("lists");
     assert_eq!((refreshed.added, refreshed.removed), (1, 2), "the parents are replaced");
     for id in [first, second] {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use pyrrha_env::{Clock, Disk, DiskLock, SystemClock};
 use pyrrha_model::TenantId;
+use pyrrha_model::contract::QueryContext;
 
 use super::{BackfillError, Staged};
-use crate::block::{Block, BlockId, CHUNKS_DIR, UNFINISHED};
+use crate::block::{Block, BlockId, CHUNKS_DIR, Layout, UNFINISHED};
+use crate::compact::to_standard;
 use crate::config::StorageConfig;
 use crate::db::{DELETES_MARK, Db};
 use crate::durable;
@@ -98,7 +100,13 @@ impl Target {
             return Ok(false);
         }
         let staging = self.home.join(format!("{id}{UNFINISHED}"));
-        link_block(&*self.disk, block.dir(), &staging).map_err(BackfillError::io("link block", &staging))?;
+        match block.layout() {
+            Layout::Standard => link_block(&*self.disk, block.dir(), &staging)
+                .map_err(BackfillError::io("link block", &staging))?,
+            Layout::Dense => {
+                to_standard(&self.disk, block, &staging, &QueryContext::unlimited())?;
+            }
+        }
         publish(self, &[Staged { id, dir: staging }])?;
         Ok(true)
     }
@@ -121,7 +129,7 @@ pub fn publish(target: &Target, staged: &[Staged]) -> Result<Published, Backfill
             .and_then(|()| target.disk.rename(dir, &to))
             .map_err(BackfillError::io("move block", &to))?;
         let block = Block::open(&*target.disk, &to)?;
-        entries.push(BlockEntry::of(block.meta(), block.bytes()).imported());
+        entries.push(BlockEntry::of_block(&block).imported());
         published.added.push(*id);
     }
     target.disk.sync_dir(&target.home).map_err(BackfillError::io("sync directory", &target.home))?;

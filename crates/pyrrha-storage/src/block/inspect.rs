@@ -7,11 +7,11 @@ use pyrrha_index::{ChunkMeta, IndexSalvage, RoaringBitmap, SeriesRow, postings_f
 use pyrrha_model::contract::{CancelToken, ChunkRef};
 use pyrrha_model::{ErrorKind, Labels, Matcher};
 
+use super::dense::Columns;
 use super::error::Blame;
 use super::segments::{Segments, segment_name};
 use super::{
-    Block, BlockError, BlockMeta, ExemplarFile, INDEX_FILE, META_FILE, MetadataFile, TOMBSTONES_FILE,
-    Tombstones,
+    Block, BlockError, BlockMeta, ExemplarFile, INDEX_FILE, Layout, MetadataFile, TOMBSTONES_FILE, Tombstones,
 };
 
 impl Block {
@@ -42,7 +42,7 @@ impl Block {
 
     /// A chunk, verified.
     pub(crate) fn row_chunk(&self, chunk: &ChunkMeta) -> Result<ChunkRef, BlockError> {
-        self.0.chunk(chunk)
+        self.0.chunk(chunk, &mut Columns::default())
     }
 
     /// File and offset of a chunk.
@@ -78,8 +78,10 @@ impl BlockRemains {
     /// Opens what is left of a block. Fails if its symbols cannot be read, or the disk fails.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
         let blame = Blame::new(dir);
-        let json = disk.read(&dir.join(META_FILE)).map_err(blame.io(META_FILE));
-        let meta = match json.and_then(|json| BlockMeta::read(&blame, &json)) {
+        let layout = Layout::of(disk, dir);
+        let file = layout.meta_file();
+        let json = disk.read(&dir.join(file)).map_err(blame.io(file));
+        let meta = match json.and_then(|json| layout.read_meta(&blame, &json)) {
             Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
             meta => meta,
         };
@@ -93,7 +95,7 @@ impl BlockRemains {
         };
         let (exemplars, metadata) =
             (ExemplarFile::open(disk, dir, &blame), MetadataFile::open(disk, dir, &blame));
-        let segments = Segments::open_damaged(disk, dir, &blame)?;
+        let segments = Segments::open_damaged(disk, dir, layout, &blame)?;
         Ok(Self { meta, index, tombstones, exemplars, metadata, segments, blame })
     }
 
@@ -109,6 +111,6 @@ impl BlockRemains {
 
     /// A chunk, verified.
     pub(crate) fn chunk(&self, meta: &ChunkMeta) -> Result<ChunkRef, BlockError> {
-        self.segments.chunk(&self.blame, meta)
+        self.segments.chunk(&self.blame, meta, &mut Columns::default())
     }
 }

@@ -14,11 +14,12 @@ use pyrrha_model::contract::{
 use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::deletes::{Hidden, HiddenPart, HiddenSeries};
+use super::dense::Columns;
 use super::error::{Blame, BlockError};
 use super::segments::Segments;
 use super::set::{BlockSet, Reserved, drop_deleted};
 use super::{
-    BlockDeletes, BlockMeta, ExemplarFile, INDEX_FILE, META_FILE, MetadataFile, TOMBSTONES_FILE, Tombstones,
+    BlockDeletes, BlockMeta, ExemplarFile, INDEX_FILE, Layout, MetadataFile, TOMBSTONES_FILE, Tombstones,
 };
 
 /// An open block: its files are mapped, which is safe as no one changes a finished block. Cheap to
@@ -31,6 +32,7 @@ pub struct Block(pub(super) Arc<Parts>, Arc<Hidden>);
 pub(super) struct Parts {
     dir: PathBuf,
     pub(super) meta: BlockMeta,
+    layout: Layout,
     bytes: u64,
     pub(super) index: IndexReader,
     pub(super) segments: Segments,
@@ -50,12 +52,14 @@ impl Block {
     /// read.
     pub fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
         let blame = Blame::new(dir);
-        let json = disk.read(&dir.join(META_FILE)).map_err(blame.io(META_FILE))?;
-        let meta = BlockMeta::read(&blame, &json)?;
+        let layout = Layout::of(disk, dir);
+        let file = layout.meta_file();
+        let json = disk.read(&dir.join(file)).map_err(blame.io(file))?;
+        let meta = layout.read_meta(&blame, &json)?;
         let file = disk.map(&dir.join(INDEX_FILE)).map_err(blame.io(INDEX_FILE))?;
         let index_bytes = file.len() as u64;
         let index = IndexReader::open(file).map_err(|e| blame.index(e))?;
-        let segments = Segments::open(disk, dir, &blame)?;
+        let segments = Segments::open(disk, dir, layout, &blame)?;
         let tombstones = if disk.exists(&dir.join(TOMBSTONES_FILE)) {
             let file = disk.read(&dir.join(TOMBSTONES_FILE)).map_err(blame.io(TOMBSTONES_FILE))?;
             Tombstones::decode(&blame, &file)?
@@ -71,14 +75,30 @@ impl Block {
         bytes += exemplars.iter().flatten().map(ExemplarFile::bytes).sum::<u64>();
         bytes += metadata.iter().flatten().map(MetadataFile::bytes).sum::<u64>();
         let dir = dir.to_owned();
-        let parts =
-            Parts { dir, meta, bytes, index, segments, tombstones, exemplars, metadata, deletes, blame };
+        let parts = Parts {
+            dir,
+            meta,
+            layout,
+            bytes,
+            index,
+            segments,
+            tombstones,
+            exemplars,
+            metadata,
+            deletes,
+            blame,
+        };
         Ok(Self(Arc::new(parts), Arc::new(hidden)))
     }
 
     /// What `meta.json` says.
     pub fn meta(&self) -> &BlockMeta {
         &self.0.meta
+    }
+
+    /// How its floats are stored.
+    pub fn layout(&self) -> Layout {
+        self.0.layout
     }
 
     /// Its directory.
@@ -203,14 +223,14 @@ impl Block {
 
     /// Reads and verifies everything. Gives the number of chunks.
     pub fn verify(&self, ctx: &QueryContext) -> Result<u64, StoreError> {
-        let mut row = SeriesRow::default();
+        let (mut row, mut columns) = (SeriesRow::default(), Columns::default());
         let mut chunks = 0;
         for series in &self.0.matching(ctx, &[])? {
             ctx.cancel.check()?;
             self.0.row(series, &mut row)?;
             self.0.labels(&row)?;
             for chunk in &row.chunks {
-                self.0.chunk(chunk)?;
+                self.0.chunk(chunk, &mut columns)?;
                 chunks += 1;
             }
         }
@@ -242,8 +262,8 @@ impl Parts {
         self.index.series(series, row).map_err(|e| self.blame.index(e))
     }
 
-    pub(super) fn chunk(&self, meta: &ChunkMeta) -> Result<ChunkRef, BlockError> {
-        self.segments.chunk(&self.blame, meta)
+    pub(super) fn chunk(&self, meta: &ChunkMeta, columns: &mut Columns) -> Result<ChunkRef, BlockError> {
+        self.segments.chunk(&self.blame, meta, columns)
     }
 
     pub(super) fn matching(

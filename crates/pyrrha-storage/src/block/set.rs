@@ -8,6 +8,7 @@ use pyrrha_model::{Label, Labels, StoreError, TimeRange};
 use smallvec::SmallVec;
 
 use super::deletes::Hidden;
+use super::dense::Columns;
 use super::labels::LabelTranslation;
 use super::reader::Parts;
 
@@ -54,7 +55,10 @@ pub(super) struct BlockSet {
     translation: LabelTranslation,
     row: SeriesRow,
     looked_at: u32,
-    _reserved: Reserved,
+    columns: Columns,
+    /// Most bytes that `columns` has held.
+    columns_bytes: usize,
+    reserved: Reserved,
 }
 
 impl BlockSet {
@@ -77,7 +81,9 @@ impl BlockSet {
             translation: LabelTranslation::new(&block.index, hints),
             row: SeriesRow::default(),
             looked_at: 0,
-            _reserved: reserved,
+            columns: Columns::default(),
+            columns_bytes: 0,
+            reserved,
             block,
             hidden,
         })
@@ -99,7 +105,12 @@ impl BlockSet {
             let mut entry = SeriesEntry { deleted, ..SeriesEntry::default() };
             entry.chunks = SmallVec::with_capacity(self.row.chunks.len());
             for chunk in &self.row.chunks {
-                entry.chunks.push(self.block.chunk(chunk)?);
+                entry.chunks.push(self.block.chunk(chunk, &mut self.columns)?);
+            }
+            let held = self.columns.bytes();
+            if held > self.columns_bytes {
+                self.reserved.grow(held - self.columns_bytes)?;
+                self.columns_bytes = held;
             }
             let start = batch.labels.len() as u32;
             self.translation

@@ -53,7 +53,8 @@ fn sample_series(count: usize) -> Vec<Series> {
 }
 
 fn write(disk: &SimDisk, series: &[Series], segment_bytes: u64) -> Result<BlockMeta, BlockError> {
-    let mut writer = BlockWriter::with_segment_bytes(Arc::new(disk.clone()), &dir(), segment_bytes)?;
+    let mut writer =
+        BlockWriter::with_segment_bytes(Arc::new(disk.clone()), &dir(), Layout::Standard, segment_bytes)?;
     for (labels, chunks) in series {
         writer.add_series(labels, chunks)?;
     }

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use pyrrha_encoding::chunk::sample_count;
 use pyrrha_env::Disk;
 use pyrrha_index::{ChunkMeta, IndexWriter, SeriesRow, SortedSymbols, SymbolPool};
-use pyrrha_model::contract::{ChunkRef, DeleteId, Exemplars, Timestamps};
+use pyrrha_model::contract::{ChunkRef, DeleteId, Exemplars};
 use pyrrha_model::{Labels, Metadata, TimeRange};
 
-use super::error::{Blame, BlockError};
+use super::dense::ChunkWriter;
+use super::error::{Blame, BlockError, name_of};
 use super::exemplars::ExemplarWriter;
 use super::segments::{SEGMENT_BYTES, SegmentWriter};
 use super::spool::Spool;
-use super::{BlockDeletes, BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, META_FILE, metadata};
+use super::{BlockDeletes, BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, Layout, metadata};
 use crate::durable;
 
-/// Prometheus removes directories of this suffix at start, and so do we.
-pub(crate) const UNFINISHED: &str = ".tmp-for-creation";
+/// Suffix of a directory that is not finished: Prometheus removes such at start, and so do we.
+pub const UNFINISHED: &str = ".tmp-for-creation";
 
 /// Writes a block under a temporary name. Dropping it unfinished removes what was written.
 ///
@@ -29,7 +30,9 @@ pub struct BlockWriter {
     dir: PathBuf,
     unfinished: PathBuf,
     blame: Blame,
+    layout: Layout,
     segments: SegmentWriter,
+    chunks: ChunkWriter,
     spool: Option<Spool>,
     symbols: SymbolPool,
     previous: Vec<(u32, u32)>,
@@ -41,14 +44,21 @@ pub struct BlockWriter {
 }
 
 impl BlockWriter {
-    /// Begins a block that will be the directory `dir`, which must not exist.
+    /// Begins a block of the standard layout that will be the directory `dir`, which must not exist.
     pub fn create(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, BlockError> {
-        Self::with_segment_bytes(disk, dir, SEGMENT_BYTES)
+        Self::create_as(disk, dir, Layout::Standard)
+    }
+
+    /// The same of another layout. Chunks may come as they are in either one: what is written is
+    /// converted, bit for bit.
+    pub fn create_as(disk: Arc<dyn Disk>, dir: &Path, layout: Layout) -> Result<Self, BlockError> {
+        Self::with_segment_bytes(disk, dir, layout, SEGMENT_BYTES)
     }
 
     pub(super) fn with_segment_bytes(
         disk: Arc<dyn Disk>,
         dir: &Path,
+        layout: Layout,
         limit: u64,
     ) -> Result<Self, BlockError> {
         let blame = Blame::new(dir);
@@ -64,7 +74,9 @@ impl BlockWriter {
             .and_then(|()| disk.create_dir_all(&chunks))
             .map_err(blame.io(CHUNKS_DIR))?;
         Ok(Self {
-            segments: SegmentWriter::new(chunks, limit),
+            layout,
+            segments: SegmentWriter::new(chunks, layout, limit),
+            chunks: ChunkWriter::new(layout, &name_of(dir)),
             spool: Some(Spool::new(unfinished.join("series.spool"))),
             disk,
             dir: dir.to_owned(),
@@ -86,16 +98,15 @@ impl BlockWriter {
             return Ok(());
         }
         self.intern(labels)?;
+        self.check_chunks(labels, chunks)?;
         self.row.chunks.clear();
-        for chunk in chunks {
-            self.check_chunk(labels, chunk)?;
-            let reference = self.segments.append(&*self.disk, &self.blame, chunk)?;
+        let (row, stats) = (&mut self.row, &mut self.stats);
+        self.chunks.append(&mut self.segments, &*self.disk, &self.blame, chunks, |chunk, reference| {
             let (min_time, max_time) = (chunk.min_time, chunk.max_time);
-            self.row.chunks.push(ChunkMeta { min_time, max_time, reference });
-            self.count(chunk);
-        }
+            row.chunks.push(ChunkMeta { min_time, max_time, reference });
+            count(stats, chunk);
+        })?;
         self.stats.num_series += 1;
-        self.stats.num_chunks += chunks.len() as u64;
         let Some(spool) = &mut self.spool else { return Err(self.blame.refused("the block is finished")) };
         spool.push(&*self.disk, &self.row).map_err(self.blame.io("series.spool"))
     }
@@ -133,7 +144,7 @@ impl BlockWriter {
         metadata::write(&*self.disk, &self.unfinished, &self.blame, families.into_iter())
     }
 
-    /// Writes the index and `meta.json`, syncs everything and gives the block its name. Of `meta`
+    /// Writes the index and `meta.json` (or what stands in its place), syncs everything and gives the block its name. Of `meta`
     /// the stats are replaced, and the range is widened to what was written. After an error
     /// nothing may be concluded: the block is there wholly or not at all, and no manifest names it.
     pub fn finish(mut self, mut meta: BlockMeta) -> Result<BlockMeta, BlockError> {
@@ -145,8 +156,9 @@ impl BlockWriter {
             meta.max_time = meta.max_time.max(last.saturating_add(1));
         }
         meta.stats = self.stats.clone();
-        durable::write_new(&*disk, &self.unfinished.join(META_FILE), &meta.to_json())
-            .map_err(self.blame.io(META_FILE))?;
+        let file = self.layout.meta_file();
+        durable::write_new(&*disk, &self.unfinished.join(file), &self.layout.encode_meta(&meta))
+            .map_err(self.blame.io(file))?;
         let parent = self.dir.parent().unwrap_or(Path::new("."));
         disk.sync_dir(&self.unfinished.join(CHUNKS_DIR))
             .and_then(|()| disk.sync_dir(&self.unfinished))
@@ -171,29 +183,18 @@ impl BlockWriter {
         Ok(())
     }
 
-    fn check_chunk(&self, labels: &Labels, chunk: &ChunkRef) -> Result<(), BlockError> {
-        let before = self.row.chunks.last();
-        if chunk.min_time > chunk.max_time || before.is_some_and(|b| b.max_time >= chunk.min_time) {
-            let (min, max) = (chunk.min_time, chunk.max_time);
-            return Err(self
-                .blame
-                .refused(format!("chunk out of order: {labels} min_time={min} max_time={max}")));
+    fn check_chunks(&self, labels: &Labels, chunks: &[ChunkRef]) -> Result<(), BlockError> {
+        let mut before: Option<&ChunkRef> = None;
+        for chunk in chunks {
+            if chunk.min_time > chunk.max_time || before.is_some_and(|b| b.max_time >= chunk.min_time) {
+                let (min, max) = (chunk.min_time, chunk.max_time);
+                return Err(self
+                    .blame
+                    .refused(format!("chunk out of order: {labels} min_time={min} max_time={max}")));
+            }
+            before = Some(chunk);
         }
-        match chunk.timestamps {
-            Timestamps::Own => Ok(()),
-            Timestamps::Shared(_) => Err(self.blame.refused("chunk without timestamps of its own")),
-        }
-    }
-
-    fn count(&mut self, chunk: &ChunkRef) {
-        // An aggregate has no count of its own; a chunk too short for one holds nothing.
-        let samples = sample_count(chunk.encoding, &chunk.bytes).unwrap_or(0) as u64;
-        self.stats.num_samples += samples;
-        if chunk.encoding.is_float() {
-            self.stats.num_float_samples += samples;
-        } else {
-            self.stats.num_histogram_samples += samples;
-        }
+        Ok(())
     }
 
     /// Writes the index from the spooled series; gives the times of the first and last sample.
@@ -234,6 +235,18 @@ impl BlockWriter {
         }
         deletes.write(&*self.disk, &self.unfinished, blame)?;
         Ok((first, last))
+    }
+}
+
+fn count(stats: &mut BlockStats, chunk: &ChunkRef) {
+    // An aggregate has no count of its own; a chunk too short for one holds nothing.
+    let samples = sample_count(chunk.encoding, &chunk.bytes).unwrap_or(0) as u64;
+    stats.num_chunks += 1;
+    stats.num_samples += samples;
+    if chunk.encoding.is_float() {
+        stats.num_float_samples += samples;
+    } else {
+        stats.num_histogram_samples += samples;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pyrrha_encoding::chunk::histogram::forget_reset;
 use pyrrha_encoding::{DecodeError, decode_stored, encode_series};
-use pyrrha_model::contract::{ChunkRef, SeriesEntry};
+use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange};
 
 /// Appends the entry's chunks to `out` by time, without overlaps and without deleted samples. What
@@ -37,7 +37,14 @@ pub(crate) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<()
 
 /// Whether two chunks are copies of one another, as overlapping blocks often hold them.
 fn same(a: &ChunkRef, b: &ChunkRef) -> bool {
-    (a.min_time, a.max_time, a.encoding) == (b.min_time, b.max_time, b.encoding) && a.bytes == b.bytes
+    let times = match (&a.timestamps, &b.timestamps) {
+        (Timestamps::Own, Timestamps::Own) => true,
+        (Timestamps::Shared(a), Timestamps::Shared(b)) => a == b,
+        _ => false,
+    };
+    times
+        && (a.min_time, a.max_time, a.encoding) == (b.min_time, b.max_time, b.encoding)
+        && a.bytes == b.bytes
 }
 
 fn rewrite(

@@ -10,7 +10,7 @@ use pyrrha_model::{ErrorKind, Labels, StoreError};
 
 use super::sidecars::{self, Sidecars};
 use super::{SeriesMerge, chunks, replicas};
-use crate::block::{BlockId, BlockMeta, BlockWriter, ExemplarFile, MetadataFile};
+use crate::block::{BlockId, BlockMeta, BlockWriter, ExemplarFile, Layout, MetadataFile};
 
 /// An input of a merge.
 pub struct Source<'a> {
@@ -36,7 +36,21 @@ pub fn merge_sources(
     disk: &Arc<dyn Disk>,
     home: &Path,
     output: BlockId,
+    sources: Vec<Source<'_>>,
+    ctx: &QueryContext,
+) -> Result<Option<BlockMeta>, StoreError> {
+    let dir = home.join(output.to_string());
+    let meta = |parents: &[BlockMeta]| BlockMeta::of_compaction(output, parents);
+    write_merged(disk, &dir, Layout::Standard, sources, meta, ctx)
+}
+
+/// Merges `sources` into the block `dir` of this layout; `meta` says what it is, by what its inputs are.
+pub(super) fn write_merged(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    layout: Layout,
     mut sources: Vec<Source<'_>>,
+    meta: impl FnOnce(&[BlockMeta]) -> BlockMeta,
     ctx: &QueryContext,
 ) -> Result<Option<BlockMeta>, StoreError> {
     // One order of the inputs, so that one set of them gives one output.
@@ -49,11 +63,12 @@ pub fn merge_sources(
         sets.entry(source.replica).or_default().push(source.series);
     }
     let mut merge = Replicas::new(sets.into_values(), ctx)?;
-    let mut writer = BlockWriter::create(disk.clone(), &home.join(output.to_string()))?;
+    let mut writer = BlockWriter::create_as(disk.clone(), dir, layout)?;
     // What these hide is not written; later ones were not known when the inputs were chosen.
     writer.knows_deletes(through);
+    let meta = meta(&metas);
     let (mut chunks, mut written) = (Vec::new(), 0u64);
-    while let Some(labels) = merge.next(&mut chunks, output)? {
+    while let Some(labels) = merge.next(&mut chunks, meta.ulid)? {
         ctx.cancel.check()?;
         writer.add_series(&labels, &chunks)?;
         written += u64::from(!chunks.is_empty());
@@ -67,7 +82,7 @@ pub fn merge_sources(
         .map(|(meta, (exemplars, metadata))| Sidecars { meta, exemplars, metadata })
         .collect();
     sidecars::merge(&mut writer, &beside, ctx)?;
-    Ok(Some(writer.finish(BlockMeta::of_compaction(output, &metas))?))
+    Ok(Some(writer.finish(meta)?))
 }
 
 /// A merge per replica, side by side.

@@ -57,7 +57,8 @@ fn read(block: &Block) -> Model {
 
 fn run(disk: &Arc<dyn Disk>, inputs: &[Block]) -> Option<Block> {
     let output = BlockId::from_parts(9_999, 1);
-    let meta = compact(disk, &home(), output, inputs, &QueryContext::unlimited()).expect("compacts")?;
+    let meta = compact(disk, &home(), output, Layout::Standard, inputs, &QueryContext::unlimited())
+        .expect("compacts")?;
     assert_eq!(meta.ulid, output);
     Some(Block::open(&**disk, &home().join(output.to_string())).expect("opens"))
 }
@@ -154,7 +155,7 @@ fn a_cancelled_compaction_leaves_no_block() {
     let ctx = QueryContext::unlimited();
     ctx.cancel.cancel(CancelReason::Canceled);
     let output = BlockId::from_parts(9_999, 1);
-    assert!(compact(&disk, &home(), output, &[block], &ctx).is_err());
+    assert!(compact(&disk, &home(), output, Layout::Standard, &[block], &ctx).is_err());
     let names: Vec<_> = disk.list(&home()).expect("lists").into_iter().map(|e| e.name).collect();
     assert_eq!(names.len(), 1, "only the input is there: {names:?}");
 }

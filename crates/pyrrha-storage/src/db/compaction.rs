@@ -158,14 +158,17 @@ impl Shared {
             i64::try_from(self.config.retention_of(&tenant.head.tenant).as_millis()).unwrap_or(i64::MAX);
         let largest = if retention == 0 { LARGEST_MS } else { LARGEST_MS.min(retention / 10) };
         let ranges = CompactionRanges::up_to(self.config.block_range_ms, largest);
-        for blocks in groups.into_values() {
+        for blocks in groups.values() {
             let metas: Vec<BlockMeta> = blocks.iter().map(|b| b.meta().clone()).collect();
             let chosen = plan(&metas, &ranges);
             if !chosen.is_empty() && close_gaps(tenant, chosen.iter().filter_map(|&i| metas.get(i))) {
                 return chosen.into_iter().filter_map(|i| blocks.get(i).cloned()).collect();
             }
         }
-        Vec::new()
+        // What is of another layout than its tenant wants by now is written anew, the newest first.
+        let wanted = self.config.layout_of(&tenant.head.tenant);
+        let other = groups.values().flatten().filter(|b| b.layout() != wanted);
+        other.max_by_key(|b| (b.meta().min_time, b.meta().ulid)).cloned().into_iter().collect()
     }
 
     pub(super) fn compact_blocks(
@@ -191,7 +194,7 @@ impl Shared {
         // What is made of an imported block says no more than it about what was cut from the head.
         let live = tenant.manifest.current();
         let imported = removed.iter().any(|id| live.blocks.get(id).is_some_and(|b| b.imported));
-        let entry = |b: &Block| BlockEntry { imported, ..BlockEntry::of(b.meta(), b.bytes()) };
+        let entry = |b: &Block| BlockEntry { imported, ..BlockEntry::of_block(b) };
         let added = block.iter().map(entry).collect();
         let change = Change { added, removed, based_on: Some(based_on), ..Change::default() };
         // From here on cuts wait: a commit and what queries read change together.
@@ -237,8 +240,9 @@ impl Shared {
     ) -> Result<Option<Block>, StorageError> {
         let home = self.bucket_dir(&tenant.head.tenant);
         let ctx = self.compaction_context(tenant, cancel);
-        let Some(meta) = compact(&self.disk, &home, output, inputs, &ctx)? else { return Ok(None) };
-        Ok(Some(Block::open(&*self.disk, &home.join(meta.ulid.to_string()))?))
+        let layout = self.config.layout_of(&tenant.head.tenant);
+        let Some(meta) = compact(&self.disk, &home, output, layout, inputs, &ctx)? else { return Ok(None) };
+        Ok(Some(Block::open(&*self.disk, &layout.home(&home).join(meta.ulid.to_string()))?))
     }
 
     fn compaction_context(&self, tenant: &Tenant, cancel: &CancelToken) -> QueryContext {

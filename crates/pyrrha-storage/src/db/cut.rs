@@ -107,7 +107,7 @@ impl Db {
         let Some(written) = &state.written else { return Ok(false) };
         if let Some(block) = &written.block {
             // Committing once more what may have been committed is safe.
-            tenant.manifest.commit(&[BlockEntry::of(block.meta(), block.bytes())], &[])?;
+            tenant.manifest.commit(&[BlockEntry::of_block(block)], &[])?;
             self.shared.metrics.blocks_cut.add(1);
             if !written.cut.in_order {
                 self.shared.metrics.late_blocks_cut.add(1);
@@ -148,8 +148,9 @@ impl Db {
         id: BlockId,
     ) -> Result<Option<(Block, BlockExtras)>, StorageError> {
         let range = cut.range;
-        let dir = self.shared.bucket_dir(&tenant.head.tenant).join(id.to_string());
-        let mut writer = BlockWriter::create(self.shared.disk.clone(), &dir)?;
+        let layout = self.shared.config.layout_of(&tenant.head.tenant);
+        let dir = layout.home(&self.shared.bucket_dir(&tenant.head.tenant)).join(id.to_string());
+        let mut writer = BlockWriter::create_as(self.shared.disk.clone(), &dir, layout)?;
         writer.knows_deletes(tenant.head.standing_deletes().1);
         let mut series = 0u64;
         let damaged = tenant.head.visit_cut(cut, |labels, found| {

@@ -14,7 +14,7 @@ use pyrrha_model::TenantId;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
-use crate::block::BlockId;
+use crate::block::{BlockId, Layout};
 use crate::durable;
 use crate::error::StorageError;
 use crate::manifest::ManifestState;
@@ -96,16 +96,21 @@ impl Shared {
     fn clean_up(&self, tenant: &TenantId, path: &Path, plan: &Plan, live: &ManifestState) -> io::Result<()> {
         let bucket = self.bucket_dir(tenant);
         let mut removed = 0u64;
-        for id in plan.adds.iter().chain(&plan.removes).filter(|id| !live.blocks.contains_key(id)) {
-            let dir = bucket.join(id.to_string());
-            if self.disk.exists(&dir) {
-                self.disk.remove_dir_all(&dir)?;
-                removed += 1;
+        for home in Layout::ALL.map(|layout| layout.home(&bucket)) {
+            let before = removed;
+            for id in plan.adds.iter().chain(&plan.removes).filter(|id| !live.blocks.contains_key(id)) {
+                let dir = home.join(id.to_string());
+                if self.disk.exists(&dir) {
+                    self.disk.remove_dir_all(&dir)?;
+                    removed += 1;
+                }
+            }
+            if removed > before {
+                // The job must not be forgotten before what it names is gone for good.
+                self.disk.sync_dir(&home)?;
             }
         }
         if removed > 0 {
-            // The job must not be forgotten before what it names is gone for good.
-            self.disk.sync_dir(&bucket)?;
             let unused = plan.adds.iter().filter(|id| !live.blocks.contains_key(id)).count();
             if unused > 0 {
                 self.metrics.orphans_removed.add(unused as u64);

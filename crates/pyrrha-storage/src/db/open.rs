@@ -14,7 +14,7 @@ use super::compaction::Compactor;
 use super::recovery::{Driver, Recovery};
 use super::sink::{HeadSink, Tenants};
 use super::{Db, Recoverer, Shared};
-use crate::block::remove_unfinished;
+use crate::block::{Layout, remove_unfinished};
 use crate::config::StorageConfig;
 use crate::durable;
 use crate::error::StorageError;
@@ -147,9 +147,11 @@ impl Shared {
                 // Other names are not ours.
                 let Ok(tenant) = TenantId::new(&entry.name) else { continue };
                 let bucket = self.bucket_dir(&tenant);
-                if self.disk.exists(&bucket) {
-                    remove_unfinished(&*self.disk, &bucket)
-                        .map_err(StorageError::io("remove unfinished blocks", &bucket))?;
+                for home in Layout::ALL.map(|layout| layout.home(&bucket)) {
+                    if self.disk.exists(&home) {
+                        remove_unfinished(&*self.disk, &home)
+                            .map_err(StorageError::io("remove unfinished blocks", &home))?;
+                    }
                 }
                 self.tenant(&tenant)?;
             }

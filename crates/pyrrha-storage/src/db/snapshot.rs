@@ -10,15 +10,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pyrrha_model::contract::QueryContext;
 use pyrrha_model::{ErrorKind, StoreError};
 
 use super::cut::write_series;
 use super::tenant::{Tenant, TenantView};
 use super::{Db, open};
-use crate::block::{Block, BlockId, BlockMeta, BlockWriter, DELETES_FILE, TOMBSTONES_FILE};
+use crate::block::{Block, BlockId, BlockMeta, BlockWriter, DELETES_FILE, Layout, TOMBSTONES_FILE};
+use crate::compact::to_standard;
 use crate::durable;
 use crate::error::StorageError;
-use crate::manifest::{BlockEntry, Change, DiskManifestStore, Manifest};
+use crate::manifest::{BlockEntry, Change, DiskManifestStore, Manifest, ManifestState};
 
 const DIR: &str = "snapshots";
 
@@ -62,7 +64,8 @@ impl Db {
         for tenant in self.shared.tenants.all() {
             let home = draft.join("bucket").join(tenant.head.tenant.as_str());
             durable::create_dir(disk, &home).map_err(StorageError::io("create directory", &home))?;
-            let (view, mut change) = self.link_blocks(&tenant, &home)?;
+            let (view, live, mut change) = self.link_blocks(&tenant, &home)?;
+            self.write_standard(&view, &live, &home, &mut change)?;
             if !skip_head {
                 self.write_head(&tenant, &view, &home, &mut change)?;
             }
@@ -75,12 +78,16 @@ impl Db {
     }
 
     /// Links the live blocks. What removes blocks waits meanwhile.
-    fn link_blocks(&self, tenant: &Tenant, home: &Path) -> Result<(TenantView, Change), StorageError> {
+    fn link_blocks(
+        &self,
+        tenant: &Tenant,
+        home: &Path,
+    ) -> Result<(TenantView, Arc<ManifestState>, Change), StorageError> {
         let _cuts = tenant.cuts.lock();
         let view = tenant.view.read().clone();
         let live = tenant.manifest.current();
         let mut change = Change { deletes: live.deletes.clone(), ..Change::default() };
-        for block in view.blocks.iter() {
+        for block in view.blocks.iter().filter(|b| b.layout() == Layout::Standard) {
             let ulid = block.meta().ulid;
             let Some(entry) = live.blocks.get(&ulid) else { continue };
             let target = home.join(ulid.to_string());
@@ -88,7 +95,28 @@ impl Db {
             self.keep_deleted(block, &target)?;
             change.added.push((**entry).clone());
         }
-        Ok((view, change))
+        Ok((view, live, change))
+    }
+
+    /// Writes dense blocks as others can read them.
+    fn write_standard(
+        &self,
+        view: &TenantView,
+        live: &ManifestState,
+        home: &Path,
+        change: &mut Change,
+    ) -> Result<(), StorageError> {
+        let ctx = QueryContext::unlimited();
+        for block in view.blocks.iter().filter(|b| b.layout() == Layout::Dense) {
+            let Some(entry) = live.blocks.get(&block.meta().ulid) else { continue };
+            let (dir, imported) = (home.join(entry.ulid.to_string()), entry.imported);
+            // One that is compacted meanwhile is still open.
+            if to_standard(&self.shared.disk, block, &dir, &ctx)?.is_some() {
+                let written = Block::open(&*self.shared.disk, &dir)?;
+                change.added.push(BlockEntry { imported, ..BlockEntry::of_block(&written) });
+            }
+        }
+        Ok(())
     }
 
     /// Links the files of a directory and of those in it.
@@ -146,7 +174,7 @@ impl Db {
             if series > 0 {
                 writer.finish(BlockMeta::of_head(id, times.start, times.end.saturating_add(1)))?;
                 let block = Block::open(&*self.shared.disk, &dir)?;
-                change.added.push(BlockEntry::of(block.meta(), block.bytes()));
+                change.added.push(BlockEntry::of_block(&block));
             }
         }
         Ok(())

@@ -170,7 +170,7 @@ impl Shared {
         missing: &mut Vec<Missing>,
         quarantined: &mut BTreeMap<BlockId, Quarantined>,
     ) {
-        let dir = self.bucket_dir(id).join(entry.ulid.to_string());
+        let dir = entry.dir(&self.bucket_dir(id));
         match Block::open(&*self.disk, &dir) {
             Ok(block) => {
                 quarantined.extend(read_mark(&*self.disk, &dir).map(|mark| (entry.ulid, mark)));

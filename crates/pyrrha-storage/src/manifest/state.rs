@@ -1,6 +1,7 @@
 //! What a manifest says, and what a change makes of it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyrrha_model::{TimeRange, Timestamp};
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::error::ManifestError;
 use super::record::Record;
-use crate::block::{BlockId, BlockMeta};
+use crate::block::{Block, BlockId, BlockMeta, Layout};
 
 /// Changes since the base after which a new base is written: a file of changes stays at some
 /// kilobytes, and a base of ten thousand blocks is written once in so many commits.
@@ -56,6 +57,9 @@ pub struct BlockEntry {
     /// made of one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub imported: bool,
+    /// Whether it is a dense block, whose directory is another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dense: bool,
     /// Fields of later versions.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -80,8 +84,24 @@ impl BlockEntry {
             samples: meta.stats.num_samples,
             bytes,
             imported: false,
+            dense: false,
             other: Map::new(),
         }
+    }
+
+    /// The entry of a block.
+    pub fn of_block(block: &Block) -> Self {
+        Self { dense: block.layout() == Layout::Dense, ..Self::of(block.meta(), block.bytes()) }
+    }
+
+    /// How its floats are stored.
+    pub fn layout(&self) -> Layout {
+        if self.dense { Layout::Dense } else { Layout::Standard }
+    }
+
+    /// Its directory, under that of a tenant's blocks.
+    pub(crate) fn dir(&self, blocks: &Path) -> PathBuf {
+        self.layout().home(blocks).join(self.ulid.to_string())
     }
 
     /// The same, of a block from elsewhere.

@@ -5,14 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pyrrha_env::{Clock, Disk, DiskLock};
+use pyrrha_env::{Clock, DirEntry, Disk, DiskLock};
 use pyrrha_model::TenantId;
 
 use super::TsdbError;
-use crate::block::{Block, BlockError, BlockId, BlockMeta};
+use crate::block::{Block, BlockError, BlockId, BlockMeta, Layout};
 use crate::manifest::{DiskManifestStore, Manifest, ManifestState};
 
-const META_FILE: &str = "meta.json";
 const MANIFEST_DIR: &str = "manifest";
 
 /// Whose directory it is.
@@ -76,7 +75,7 @@ impl Directory {
             home: home.to_owned(),
             path: path.to_owned(),
         };
-        if has(META_FILE) {
+        if Layout::ALL.iter().any(|layout| has(layout.meta_file())) {
             return Ok(found(DirectoryKind::Block, path));
         }
         if has("VERSION") || has("bucket") {
@@ -131,14 +130,21 @@ impl Directory {
             return Ok(vec![FoundBlock { id, dir: self.home.clone(), standing: Standing::Live, block }]);
         }
         let entries = self.disk.list(&self.home).map_err(TsdbError::io("list directory", &self.home))?;
-        let mut ids: BTreeSet<BlockId> =
-            entries.iter().filter(|e| e.is_dir).filter_map(|e| e.name.parse().ok()).collect();
+        let mut ids: BTreeSet<(BlockId, Layout)> = blocks_in(&entries, Layout::Standard).collect();
         let manifest = self.manifest()?;
-        ids.extend(manifest.iter().flat_map(|m| m.blocks.keys()));
-        let open = |id: BlockId| {
-            let dir = self.home.join(id.to_string());
+        if let Some(manifest) = &manifest {
+            let dense = Layout::Dense.home(&self.home);
+            if self.disk.exists(&dense) {
+                let entries = self.disk.list(&dense).map_err(TsdbError::io("list directory", &dense))?;
+                ids.extend(blocks_in(&entries, Layout::Dense));
+            }
+            ids.extend(manifest.blocks.values().map(|b| (b.ulid, b.layout())));
+        }
+        let open = |(id, layout): (BlockId, Layout)| {
+            let dir = layout.home(&self.home).join(id.to_string());
+            let listed = |m: &ManifestState| m.blocks.get(&id).is_some_and(|b| b.layout() == layout);
             let standing = match &manifest {
-                Some(manifest) if !manifest.blocks.contains_key(&id) => Standing::Unlisted,
+                Some(manifest) if !listed(manifest) => Standing::Unlisted,
                 Some(_) if !self.disk.exists(&dir) => Standing::Missing,
                 _ => Standing::Live,
             };
@@ -203,6 +209,10 @@ impl Directory {
             Err(error) => Err(TsdbError::io("lock data directory", &path)(error)),
         }
     }
+}
+
+fn blocks_in(entries: &[DirEntry], layout: Layout) -> impl Iterator<Item = (BlockId, Layout)> {
+    entries.iter().filter(|e| e.is_dir).filter_map(move |e| Some((e.name.parse().ok()?, layout)))
 }
 
 /// Prometheus removes the parents of a compacted block only after it is there: until then both

@@ -11,7 +11,7 @@ use pyrrha_model::{Labels, TimeRange, Timestamp};
 use serde::Serialize;
 
 use super::verify::with_true_times;
-use super::{Directory, TsdbError};
+use super::{Directory, DirectoryKind, TsdbError};
 use crate::block::{Block, BlockId, BlockMeta, BlockRemains, BlockWriter, ParentBlock, Tombstones};
 use crate::compact::chunks::resolve;
 use crate::manifest::BlockEntry;
@@ -88,7 +88,11 @@ pub fn repair(directory: &Directory, dir: &Path, clock: &Arc<dyn Clock>) -> Resu
     let old = describe(&remains, &mut repair);
     let parent = dir.parent().unwrap_or(Path::new("."));
     let (name, id) = (name_of(dir), BlockId::new(&**clock));
-    let target = parent.join(id.to_string());
+    // What was dense is repaired to what anyone reads, and lies where that does.
+    let at_home =
+        dir.starts_with(directory.home()) && matches!(directory.kind(), DirectoryKind::Pyrrha { .. });
+    let target_home = if at_home { directory.home() } else { parent };
+    let target = target_home.join(id.to_string());
     let manifest = directory.open_manifest(clock.clone())?;
     let live = manifest.as_ref().map(|m| m.current().blocks.keys().find(|k| k.to_string() == name).copied());
     if live == Some(None) {
@@ -115,7 +119,10 @@ pub fn repair(directory: &Directory, dir: &Path, clock: &Arc<dyn Clock>) -> Resu
     };
     if let (Some(manifest), Some(Some(live))) = (manifest, live) {
         let added = match &written {
-            Some(meta) => vec![BlockEntry::of(meta, Block::open(&**disk, &target)?.bytes())],
+            Some(meta) => {
+                debug_assert_eq!(meta.ulid, id);
+                vec![BlockEntry::of_block(&Block::open(&**disk, &target)?)]
+            }
             None => Vec::new(),
         };
         manifest.commit(&added, &[live])?;

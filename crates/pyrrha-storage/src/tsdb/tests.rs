@@ -112,7 +112,8 @@ fn a_prometheus_directory_has_its_blocks_without_those_that_were_replaced() {
     let merged = BlockId::from_parts(9_999, 1);
     let inputs =
         directory.blocks().expect("lists").into_iter().filter_map(|b| b.block.ok()).collect::<Vec<_>>();
-    crate::compact::compact(&disk, &home, merged, &inputs, &QueryContext::unlimited()).expect("compacts");
+    crate::compact::compact(&disk, &home, merged, Default::default(), &inputs, &QueryContext::unlimited())
+        .expect("compacts");
     let standing: Vec<_> = directory.blocks().expect("lists").iter().map(|b| (b.id, b.standing)).collect();
     let replaced =
         [(first.ulid, Standing::Replaced), (merged, Standing::Live), (second.ulid, Standing::Replaced)];

@@ -12,7 +12,7 @@ use pyrrha_model::{TenantId, TimeRange};
 use pyrrha_testkit::{Fault, SimClock, SimDisk};
 
 use super::*;
-use crate::block::BlockWriter;
+use crate::block::{BlockWriter, Layout};
 use crate::config::StorageConfig;
 use crate::db::tests::{append, labels, read};
 use crate::wal::WalConfig;
@@ -60,6 +60,44 @@ fn add_overlapping(db: &Db) {
     tenant.manifest.commit(&[BlockEntry::of(block.meta(), block.bytes())], &[]).expect("commits");
     let _cuts = tenant.cuts.lock();
     shared.follow(&tenant, &tenant.manifest.current(), Some(block));
+}
+
+#[test]
+fn a_tenant_has_dense_blocks_for_as_long_as_it_wants_them() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let layouts = |db: &Db| -> BTreeSet<bool> {
+        db.open_blocks(&tenant).iter().map(|b| b.layout() == Layout::Dense).collect()
+    };
+    let config = |dense| StorageConfig { tenant_dense: [(tenant.clone(), dense)].into(), ..config(true) };
+    let db = open(&disk, config(true));
+    for hour in 0..20 {
+        append(&db, &tenant, &[(0, hour * HOUR, hour as f64 / 10.0), (1, hour * HOUR, 1.0)]);
+        db.maintain().expect("maintains");
+    }
+    assert!(db.metrics().compactions.get() > 1, "levels grow as others do");
+    let seen = read(&db, &tenant);
+    assert!(seen.values().all(|samples| samples.len() == 20));
+    assert_eq!(layouts(&db), [true].into());
+    let names = |dir: &Path| disk.list(dir).map_or(0, |l| l.iter().filter(|e| e.name.len() == 26).count());
+    assert_eq!((names(&bucket()), names(&bucket().join("dense"))), (0, db.blocks(&tenant).len()));
+    let snapshot = db.snapshot("s", false).expect("a snapshot");
+    drop(db);
+    let copy = Db::open_single_threaded(
+        StorageConfig { dir: snapshot, ..config(false) },
+        Arc::new(disk.clone()),
+        Arc::new(SimClock::new(1000 * HOUR)),
+    );
+    let copy = copy.expect("opens");
+    assert_eq!((layouts(&copy), read(&copy, &tenant)), ([false].into(), seen.clone()));
+    drop(copy);
+    for dense in [false, true] {
+        let db = open(&disk, config(dense));
+        assert_eq!(layouts(&db), [!dense].into(), "a start converts nothing");
+        db.maintain().expect("maintains");
+        assert_eq!((layouts(&db), read(&db, &tenant)), ([dense].into(), seen.clone()));
+        assert!(names(&bucket()) == if dense { 0 } else { db.blocks(&tenant).len() });
+        assert_eq!(disk.list(&bucket().join("jobs")).map_or(0, |l| l.len()), 0);
+    }
 }
 
 #[test]

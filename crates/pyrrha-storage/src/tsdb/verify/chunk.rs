@@ -1,9 +1,10 @@
 //! What a chunk says against what is in it.
 
-use pyrrha_encoding::chunk::decode_floats;
 use pyrrha_encoding::chunk::histogram::decode_histograms;
+use pyrrha_encoding::chunk::{decode_floats, decode_shared_floats};
+use pyrrha_encoding::dense::standard_chunks;
 use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, FloatColumn, HistogramColumn, Want};
-use pyrrha_model::contract::ChunkRef;
+use pyrrha_model::contract::{ChunkRef, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
 
 /// Decodes a chunk and compares its times with those that the index gives. Gives the number of
@@ -12,7 +13,7 @@ pub(crate) fn check(chunk: &ChunkRef) -> Result<u64, String> {
     if chunk.encoding == ChunkEncoding::Aggregate {
         return aggregate(&chunk.bytes).map(|()| 0).map_err(|e| e.to_string());
     }
-    let times = times_of(chunk.encoding, &chunk.bytes).map_err(|e| e.to_string())?;
+    let times = times_of_chunk(chunk).map_err(|e| e.to_string())?;
     let (Some(&first), Some(&last)) = (times.first(), times.last()) else {
         return Err("chunk has no samples".to_owned());
     };
@@ -22,6 +23,9 @@ pub(crate) fn check(chunk: &ChunkRef) -> Result<u64, String> {
     if (first, last) != (chunk.min_time, chunk.max_time) {
         let (min, max) = (chunk.min_time, chunk.max_time);
         return Err(format!("chunk is from {first} to {last}, its series says {min} to {max}"));
+    }
+    if chunk.encoding == ChunkEncoding::Dense {
+        standard_chunks(chunk, &mut Vec::new()).map_err(|e| format!("chunk has no standard form: {e}"))?;
     }
     Ok(times.len() as u64)
 }
@@ -33,11 +37,21 @@ pub(crate) fn with_true_times(mut chunk: ChunkRef) -> Result<ChunkRef, String> {
         Err(what) if chunk.encoding == ChunkEncoding::Aggregate => return Err(what),
         Err(_) => {}
     }
-    let times = times_of(chunk.encoding, &chunk.bytes).map_err(|e| e.to_string())?;
+    if chunk.encoding == ChunkEncoding::Dense {
+        standard_chunks(&chunk, &mut Vec::new()).map_err(|e| e.to_string())?;
+    }
+    let times = times_of_chunk(&chunk).map_err(|e| e.to_string())?;
     let ends = times.first().zip(times.last()).filter(|_| times.is_sorted_by(|a, b| a < b));
     let Some((&first, &last)) = ends else { return Err("samples of chunk out of order".to_owned()) };
     (chunk.min_time, chunk.max_time) = (first, last);
     Ok(chunk)
+}
+
+fn times_of_chunk(chunk: &ChunkRef) -> Result<Vec<Timestamp>, DecodeError> {
+    let Timestamps::Shared(times) = &chunk.timestamps else { return times_of(chunk.encoding, &chunk.bytes) };
+    let mut column = FloatColumn::default();
+    decode_shared_floats(chunk.encoding, &chunk.bytes, times, TimeRange::ALL, &mut column, false)?;
+    Ok(column.times)
 }
 
 fn times_of(encoding: ChunkEncoding, bytes: &[u8]) -> Result<Vec<Timestamp>, DecodeError> {
