@@ -235,6 +235,10 @@ impl HeadData {
                 self.hot.get(series as usize).is_some_and(|hot| t > hot.newest.t)
             };
             let all_newer = refs.iter().zip(times).map(newer).fold(true, |all, newer| all & newer);
+            // So does one at the ends of their open chunks.
+            let ends =
+                refs.iter().map(|&series| self.hot.get(series as usize).map_or(0, |hot| self.end_of(hot)));
+            std::hint::black_box(ends.fold(0, |all, end| all ^ end));
             for ((&series, &t), &v) in refs.iter().zip(times).zip(values) {
                 // One series may have several samples here.
                 let known = all_newer || self.hot.get(series as usize).is_some();
@@ -252,6 +256,15 @@ impl HeadData {
         }
         self.note_range(&mut span, position);
         skipped
+    }
+
+    /// The byte at which the open chunk of a series goes on.
+    #[inline]
+    fn end_of(&self, hot: &Hot) -> u8 {
+        match hot.open {
+            Open::Xor => self.slabs.byte(hot.slot, hot.xor.byte_len()),
+            Open::None | Open::Side => 0,
+        }
     }
 
     #[inline]

@@ -86,6 +86,15 @@ impl Slabs {
         &page.data[start..start + size]
     }
 
+    /// The byte of a slot after the first `len`, or its last one.
+    #[inline]
+    pub(crate) fn byte(&self, slot: Slot, len: usize) -> u8 {
+        let page = &self.pages[(slot.0 >> SLOT_BITS) as usize];
+        let size = SIZES[page.size as usize];
+        let start = (slot.0 & ((1 << SLOT_BITS) - 1)) as usize * size;
+        page.data[start + len.min(size - 1)]
+    }
+
     /// The bytes of a slot, to write.
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut [u8] {
