@@ -44,6 +44,9 @@ pub struct StorageConfig {
     pub quiet_before_cut: Duration,
     /// A head range that lies well in the past is cut when nothing was appended to it for so long.
     pub idle_cut_after: Duration,
+    /// Memory for the heads of all tenants, bytes. Beyond it ranges are cut as soon as they can be, and
+    /// a start makes blocks of what it has read of the log before it reads on; 0: any amount.
+    pub head_memory_bytes: u64,
     /// Memory for samples that come in before the log is replayed, in bytes. Beyond it writes are
     /// turned away until recovery has made room.
     pub side_head_bytes: u64,
@@ -94,6 +97,7 @@ impl StorageConfig {
             max_metadata_per_tenant: 100_000,
             quiet_before_cut: Duration::from_secs(60),
             idle_cut_after: Duration::from_secs(30 * 60),
+            head_memory_bytes: 0,
             side_head_bytes: 512 << 20,
             checkpoint_every: Duration::from_secs(3 * 60),
             checkpoint_after_samples: 2_000_000,

@@ -10,6 +10,7 @@ mod checkpoint;
 mod compaction;
 mod cut;
 mod deletes;
+mod drain;
 mod jobs;
 mod open;
 mod quarantine;

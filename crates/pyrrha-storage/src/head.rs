@@ -33,6 +33,7 @@ use recover::RecoveryState;
 mod admission;
 mod appender;
 mod cardinality;
+mod check;
 mod checkpoint;
 mod checkpoint_late;
 mod chunk_store;

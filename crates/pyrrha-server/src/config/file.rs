@@ -37,6 +37,7 @@ pub(super) struct Storage {
     pub(super) compaction: Option<bool>,
     pub(super) dense: Option<bool>,
     pub(super) compaction_memory_budget: Option<YamlBytes>,
+    pub(super) head_memory: Option<YamlBytes>,
     pub(super) disk_reserve: Option<YamlBytes>,
     pub(super) log_limit: Option<YamlBytes>,
 }

@@ -15,6 +15,7 @@ use super::value::{bytes_or_none, setting, span};
 const RETENTION_TIME: &str = "storage.tsdb.retention.time";
 const RETENTION_SIZE: &str = "storage.tsdb.retention.size";
 const COMPACTION_BUDGET: &str = "storage.compaction-memory-budget";
+const HEAD_MEMORY: &str = "storage.head-memory";
 const DISK_RESERVE: &str = "storage.disk-reserve";
 const LOG_LIMIT: &str = "storage.log-limit";
 
@@ -52,6 +53,10 @@ pub struct StorageFlags {
         value_name = "BYTES"
     )]
     pub compaction_memory_budget: Option<String>,
+    /// Memory for the heads of all tenants, beyond which ranges are cut early and a start drains the log
+    /// into blocks; 0 is no limit [default: 0].
+    #[arg(long = "storage.head-memory", env = "PYRRHA_STORAGE_HEAD_MEMORY", value_name = "BYTES")]
+    pub head_memory: Option<String>,
     /// Bytes of the disk kept so that a full one can be left again; 0 keeps none [default: 64MiB].
     #[arg(long = "storage.disk-reserve", env = "PYRRHA_STORAGE_DISK_RESERVE", value_name = "BYTES")]
     pub disk_reserve: Option<String>,
@@ -87,6 +92,8 @@ pub struct StorageSettings {
     pub dense: bool,
     /// Memory of a compaction, bytes.
     pub compaction_memory_bytes: usize,
+    /// Memory of all heads, bytes.
+    pub head_memory_bytes: u64,
     /// Bytes of the disk's reserve.
     pub disk_reserve_bytes: u64,
     /// Bytes of the log that one tenant may hold back.
@@ -111,6 +118,7 @@ impl StorageSettings {
                 &file.compaction_memory_budget,
                 "256MiB",
             )?,
+            head_memory_bytes: bytes(HEAD_MEMORY, flags.head_memory, &file.head_memory, "0")? as u64,
             disk_reserve_bytes: bytes(DISK_RESERVE, flags.disk_reserve, &file.disk_reserve, "64MiB")? as u64,
             log_limit_bytes: bytes(LOG_LIMIT, flags.log_limit, &file.log_limit, "4GiB")? as u64,
         })
@@ -123,6 +131,7 @@ impl StorageSettings {
         config.compaction = self.compaction;
         config.dense = self.dense;
         config.compaction_memory_bytes = self.compaction_memory_bytes;
+        config.head_memory_bytes = self.head_memory_bytes;
         config.disk_reserve_bytes = self.disk_reserve_bytes;
         config.log_limit_bytes = self.log_limit_bytes;
     }
@@ -139,13 +148,14 @@ impl StorageSettings {
     }
 
     /// The settings as flags.
-    pub(super) fn as_flags(&self) -> [(&'static str, String); 7] {
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 8] {
         [
             (RETENTION_TIME, self.time_text()),
             (RETENTION_SIZE, format!("{}B", self.retention_bytes)),
             ("storage.compaction", self.compaction.to_string()),
             ("storage.dense", self.dense.to_string()),
             (COMPACTION_BUDGET, self.compaction_memory_bytes.to_string()),
+            (HEAD_MEMORY, self.head_memory_bytes.to_string()),
             (DISK_RESERVE, self.disk_reserve_bytes.to_string()),
             (LOG_LIMIT, self.log_limit_bytes.to_string()),
         ]

@@ -92,88 +92,24 @@ impl Db {
         if state.written.is_none() {
             let hidden = tenant.view.read().head.cut.clone();
             let pinned = tenant.head.pins_log_from(&hidden).map_or(0, |from| log.bytes_from(from));
-            let pressed = pinned > self.shared.config.log_limit_bytes || self.is_disk_full();
+            let pressed = pinned > self.shared.config.log_limit_bytes
+                || self.is_disk_full()
+                || self.shared.heads_exceed_budget();
             let Some(cut) = tenant.head.cuttable(&hidden, pressed) else { return Ok(false) };
             let in_order = cut.in_order;
             if in_order {
                 tenant.head.refuse_range(cut.range);
             }
-            let written = self.write_cut(tenant, cut);
+            let settled = if in_order { tenant.head.settle(&*self.log) } else { Ok(()) };
+            let written =
+                settled.map_err(StorageError::from).and_then(|()| self.shared.write_cut(tenant, cut));
             if written.is_err() && in_order {
                 tenant.head.accept_range(&hidden);
             }
             state.written = Some(written?);
         }
-        let Some(written) = &state.written else { return Ok(false) };
-        if let Some(block) = &written.block {
-            // Committing once more what may have been committed is safe.
-            tenant.manifest.commit(&[BlockEntry::of_block(block)], &[])?;
-            self.shared.metrics.blocks_cut.add(1);
-            if !written.cut.in_order {
-                self.shared.metrics.late_blocks_cut.add(1);
-            }
-        }
-        if let Some(written) = state.written.take() {
-            self.shared.end_job(&tenant.head.tenant, &written.job, &tenant.manifest.current());
-            let extras = written.extras;
-            self.shared.hide(tenant, written.cut, written.block, state);
-            // Whoever looks for exemplars looks into the head first.
-            extras.iter().for_each(|extras| tenant.head.extras_saved(extras));
-        }
+        self.shared.commit_cut(tenant, state)?;
         Ok(true)
-    }
-
-    fn write_cut(&self, tenant: &Tenant, mut cut: Cut) -> Result<Written, StorageError> {
-        if cut.in_order {
-            tenant.head.settle(&*self.log)?;
-            tenant.head.seal_range(cut.range);
-        }
-        cut.late = tenant.head.close_late(cut.range);
-        let id = BlockId::new(&*self.shared.clock);
-        let job = self.shared.begin_job(&tenant.head.tenant, &[id], &[])?;
-        match self.write_block(tenant, &cut, id) {
-            Ok(Some((block, extras))) => Ok(Written { cut, block: Some(block), extras: Some(extras), job }),
-            Ok(None) => Ok(Written { cut, block: None, extras: None, job }),
-            Err(error) => {
-                self.shared.end_job(&tenant.head.tenant, &job, &tenant.manifest.current());
-                Err(error)
-            }
-        }
-    }
-
-    fn write_block(
-        &self,
-        tenant: &Tenant,
-        cut: &Cut,
-        id: BlockId,
-    ) -> Result<Option<(Block, BlockExtras)>, StorageError> {
-        let range = cut.range;
-        let layout = self.shared.config.layout_of(&tenant.head.tenant);
-        let dir = layout.home(&self.shared.bucket_dir(&tenant.head.tenant)).join(id.to_string());
-        let mut writer = BlockWriter::create_as(self.shared.disk.clone(), &dir, layout)?;
-        writer.knows_deletes(tenant.head.standing_deletes().1);
-        let mut series = 0u64;
-        let damaged = tenant.head.visit_cut(cut, |labels, found| {
-            series += u64::from(write_series(&mut writer, labels, found)?);
-            Ok::<_, StorageError>(())
-        })?;
-        if damaged > 0 {
-            tracing::error!(tenant = %tenant.head.tenant, block = %id, chunks = damaged, start = range.start, "damaged head chunks are not in the block");
-        }
-        if series == 0 {
-            return Ok(None);
-        }
-        let mut extras = tenant.head.extras_until(range.end);
-        let exemplars = std::mem::take(&mut extras.exemplars);
-        writer.write_exemplars(exemplars.into_iter().map(Ok::<_, StorageError>))?;
-        writer.write_metadata(extras.metadata.iter().map(|(name, m)| (name.as_str(), m)))?;
-        let mut meta = BlockMeta::of_head(id, range.start, range.end + 1);
-        if !cut.in_order {
-            meta.compaction.hints = vec![FROM_OUT_OF_ORDER.to_owned()];
-        }
-        let meta = writer.finish(meta)?;
-        tracing::info!(tenant = %tenant.head.tenant, block = %id, series, samples = meta.stats.num_samples, start = range.start, in_order = cut.in_order, "head range cut");
-        Ok(Some((Block::open(&*self.shared.disk, &dir)?, extras)))
     }
 
     /// Truncates the log up to the oldest sample that is in no block.
@@ -196,6 +132,105 @@ impl Db {
         self.wal.truncate_before(keep_from)?;
         *self.truncated.lock() = keep_from;
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Makes a range a block while the log is replayed; the rest of it has nothing more in order for the
+    /// range. False if writers have, who do not wait for recovery.
+    pub(super) fn cut_replayed(&self, tenant: &Tenant, cut: Cut) -> Result<bool, StorageError> {
+        let mut state = tenant.cuts.lock();
+        // One that could not be committed before.
+        self.commit_cut(tenant, &mut state)?;
+        let hidden = tenant.view.read().head.cut.clone();
+        let in_order = cut.in_order;
+        if in_order && !tenant.head.refuse_replayed(cut.range) {
+            return Ok(false);
+        }
+        let written = self.write_cut(tenant, cut);
+        if written.is_err() && in_order {
+            tenant.head.accept_range(&hidden);
+        }
+        state.written = Some(written?);
+        self.commit_cut(tenant, &mut state)?;
+        if let Err(error) = self.forget_hidden(tenant, &mut state) {
+            tracing::warn!(tenant = %tenant.head.tenant, %error, "head chunk file could not be removed");
+        }
+        Ok(true)
+    }
+
+    /// Commits the block that is written, if one is.
+    fn commit_cut(&self, tenant: &Tenant, state: &mut CutState) -> Result<(), StorageError> {
+        let Some(written) = &state.written else { return Ok(()) };
+        if let Some(block) = &written.block {
+            // Committing once more what may have been committed is safe.
+            tenant.manifest.commit(&[BlockEntry::of_block(block)], &[])?;
+            self.metrics.blocks_cut.add(1);
+            if !written.cut.in_order {
+                self.metrics.late_blocks_cut.add(1);
+            }
+        }
+        if let Some(written) = state.written.take() {
+            self.end_job(&tenant.head.tenant, &written.job, &tenant.manifest.current());
+            let extras = written.extras;
+            self.hide(tenant, written.cut, written.block, state);
+            // Whoever looks for exemplars looks into the head first.
+            extras.iter().for_each(|extras| tenant.head.extras_saved(extras));
+        }
+        Ok(())
+    }
+
+    /// Writes the block of a cut, for which no sample is on its way.
+    fn write_cut(&self, tenant: &Tenant, mut cut: Cut) -> Result<Written, StorageError> {
+        if cut.in_order {
+            tenant.head.seal_range(cut.range);
+        }
+        cut.late = tenant.head.close_late(cut.range);
+        let id = BlockId::new(&*self.clock);
+        let job = self.begin_job(&tenant.head.tenant, &[id], &[])?;
+        match self.write_block(tenant, &cut, id) {
+            Ok(Some((block, extras))) => Ok(Written { cut, block: Some(block), extras: Some(extras), job }),
+            Ok(None) => Ok(Written { cut, block: None, extras: None, job }),
+            Err(error) => {
+                self.end_job(&tenant.head.tenant, &job, &tenant.manifest.current());
+                Err(error)
+            }
+        }
+    }
+
+    fn write_block(
+        &self,
+        tenant: &Tenant,
+        cut: &Cut,
+        id: BlockId,
+    ) -> Result<Option<(Block, BlockExtras)>, StorageError> {
+        let range = cut.range;
+        let layout = self.config.layout_of(&tenant.head.tenant);
+        let dir = layout.home(&self.bucket_dir(&tenant.head.tenant)).join(id.to_string());
+        let mut writer = BlockWriter::create_as(self.disk.clone(), &dir, layout)?;
+        writer.knows_deletes(tenant.head.standing_deletes().1);
+        let mut series = 0u64;
+        let damaged = tenant.head.visit_cut(cut, |labels, found| {
+            series += u64::from(write_series(&mut writer, labels, found)?);
+            Ok::<_, StorageError>(())
+        })?;
+        if damaged > 0 {
+            tracing::error!(tenant = %tenant.head.tenant, block = %id, chunks = damaged, start = range.start, "damaged head chunks are not in the block");
+        }
+        if series == 0 {
+            return Ok(None);
+        }
+        let mut extras = tenant.head.extras_until(range.end);
+        let exemplars = std::mem::take(&mut extras.exemplars);
+        writer.write_exemplars(exemplars.into_iter().map(Ok::<_, StorageError>))?;
+        writer.write_metadata(extras.metadata.iter().map(|(name, m)| (name.as_str(), m)))?;
+        let mut meta = BlockMeta::of_head(id, range.start, range.end + 1);
+        if !cut.in_order {
+            meta.compaction.hints = vec![FROM_OUT_OF_ORDER.to_owned()];
+        }
+        let meta = writer.finish(meta)?;
+        tracing::info!(tenant = %tenant.head.tenant, block = %id, series, samples = meta.stats.num_samples, start = range.start, in_order = cut.in_order, "head range cut");
+        Ok(Some((Block::open(&*self.disk, &dir)?, extras)))
     }
 }
 

@@ -4,9 +4,9 @@
 //! waiting ─► restore: a tenant per step ─► replay: a record per step ─► switch: a batch per step ─► done
 //! ```
 //!
-//! Nothing that recovery does on disk matters before it is through: after a crash in the middle
-//! the next start finds the same checkpoint and the same log, and what was acknowledged meanwhile
-//! behind it.
+//! After a crash in the middle the next start finds the same checkpoint and the same log, and what was
+//! acknowledged meanwhile behind it. Where the log is larger than the memory for it, replay makes
+//! blocks of what it has read ([`super::drain`]), which the next start passes over.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use pyrrha_model::{ErrorKind, StoreError};
 
 use super::Shared;
+use super::drain::Drain;
 use super::replay::Replayer;
 use super::tenant::Tenant;
 use crate::error::StorageError;
@@ -167,6 +168,7 @@ enum Stage {
     Replay {
         replay: Box<Replay>,
         replayer: Replayer,
+        drain: Drain,
     },
     Switch {
         left: Vec<Arc<Tenant>>,
@@ -218,9 +220,12 @@ impl Driver {
                 let replay = Box::new(self.old.replay(*from));
                 tell_progress(&self.shared, &replay);
                 let replayer = Replayer::new(self.shared.clone());
-                self.stage = Stage::Replay { replay, replayer };
+                self.stage = Stage::Replay { replay, replayer, drain: Drain::default() };
             }
-            Stage::Replay { replay, replayer } => {
+            Stage::Replay { replay, replayer, drain } => {
+                if drain.step(&self.shared, &self.old, replay, replayer) {
+                    return Ok(true);
+                }
                 let more = replay.step(replayer)?;
                 self.steps = self.steps.wrapping_add(1);
                 if self.steps.is_multiple_of(TELL_EVERY) || !more {

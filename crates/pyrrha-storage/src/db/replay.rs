@@ -40,6 +40,16 @@ impl Replayer {
         Self { shared, tenants: HashMap::new(), current: None }
     }
 
+    /// Ranges have become blocks, and series that had nothing else are gone: the next segment defines
+    /// again what it uses.
+    pub(super) fn drained(&mut self) {
+        let current = self.current.iter_mut().map(|(_, replayed)| replayed);
+        for replayed in self.tenants.values_mut().chain(current) {
+            replayed.refs.clear();
+            replayed.cut = replayed.tenant.head.cut_ranges();
+        }
+    }
+
     /// Keeps the memory of a replayed head what that of a running one is.
     fn write_chunks(&mut self) {
         let Some((id, replayed)) = &mut self.current else { return };

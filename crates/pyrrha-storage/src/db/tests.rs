@@ -13,7 +13,7 @@ use super::*;
 
 mod late;
 
-type Samples = BTreeMap<Labels, Vec<(i64, u64)>>;
+pub(crate) type Samples = BTreeMap<Labels, Vec<(i64, u64)>>;
 
 fn open(dir: &Path) -> Result<Db, StorageError> {
     Db::open(StorageConfig::new(dir), Arc::new(OsDisk), Arc::new(SystemClock::new()))

@@ -83,6 +83,30 @@ impl Head {
         in_order.or_else(|| self.cuttable_late(hidden, pressed).map(|start| cut(start, false)))
     }
 
+    /// What may be cut while the log is replayed: ranges that are over, but the newest one of samples in
+    /// order, and late samples of ranges that are `hidden`. By time.
+    pub(crate) fn drainable(&self, hidden: &[TimeRange], is_over: impl Fn(Timestamp) -> bool) -> Vec<Cut> {
+        let wall = self.clock.now_ms();
+        let data = self.data.read();
+        let range_ms = data.rules.range_ms;
+        let cut = |start: Timestamp, in_order| Cut {
+            range: TimeRange::new(start, start + range_ms - 1),
+            in_order,
+            late: Vec::new(),
+        };
+        let shown = || data.ranges.keys().copied().filter(|start| !is_cut(hidden, *start));
+        let newest = shown().next_back();
+        let old = |start: Timestamp| wall >= start.saturating_add(range_ms + range_ms / 2);
+        let in_order = shown().filter(|&start| is_over(start) && (Some(start) != newest || old(start)));
+        let late = data.late.iter().filter(|late| !late.in_block && is_cut(hidden, late.start));
+        let mut starts: Vec<Timestamp> = late.map(|late| late.start).collect();
+        starts.dedup();
+        let mut cuts: Vec<Cut> = in_order.map(|start| cut(start, true)).collect();
+        cuts.extend(starts.into_iter().map(|start| cut(start, false)));
+        cuts.sort_by_key(|cut| cut.range.start);
+        cuts
+    }
+
     fn cuttable_in_order(&self, hidden: &[TimeRange], pressed: bool) -> Option<Timestamp> {
         let (now, wall) = (self.clock.monotonic(), self.clock.now_ms());
         let data = self.data.read();
@@ -166,6 +190,28 @@ impl Head {
         self.admission.lock().add_cut(range);
     }
 
+    /// Refuses samples of the range from now on, while the log is replayed; false if some were admitted
+    /// since the start.
+    pub(crate) fn refuse_replayed(&self, range: TimeRange) -> bool {
+        let mut admission = self.admission.lock();
+        if !self.is_settled() || self.recovery.holds_range(range.start) {
+            return false;
+        }
+        admission.add_cut(range);
+        true
+    }
+
+    /// Waits a moment for what was submitted to be applied. Under the admission lock.
+    fn is_settled(&self) -> bool {
+        for _ in 0..SETTLE_TRIES {
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                return true;
+            }
+            self.clock.sleep(SETTLE_WAIT);
+        }
+        self.in_flight.load(Ordering::Acquire) == 0
+    }
+
     /// Counts the parts of `range` that are not cut as cut from now on, and gives them; `None`, and no
     /// change, if the head has samples there, or may be getting some. For a block that will cover the
     /// range: a start takes it that samples in order below a block are in it.
@@ -190,7 +236,10 @@ impl Head {
     pub(crate) fn accept_range(&self, still_cut: &[TimeRange]) {
         let mut admission = self.admission.lock();
         admission.cut = still_cut.to_vec();
-        admit_newest_late(&mut admission, &self.data.read());
+        // Before that nothing of the log counts as admitted.
+        if self.is_recovered() {
+            admit_newest_late(&mut admission, &self.data.read());
+        }
     }
 
     /// The log has nothing of the head's samples before this place; `None`: nothing at all.
@@ -330,24 +379,20 @@ impl Head {
         // No batch is open or on its way while this holds the lock, so no one else knows the
         // references that go.
         let mut admission = self.admission.lock();
-        for _ in 0..SETTLE_TRIES {
-            if self.in_flight.load(Ordering::Acquire) == 0 {
-                break;
-            }
-            self.clock.sleep(SETTLE_WAIT);
-        }
-        if self.in_flight.load(Ordering::Acquire) > 0 {
+        if !self.is_settled() {
             return;
         }
         let mut directory = self.directory.write();
         let mut data = self.data.write();
         let gone = |t: Timestamp| t == Timestamp::MIN || is_cut(cut, t);
         let with_exemplars = self.extras.read().exemplars.series();
+        let held_back = self.recovery.held_series();
         let idle = |series: &u32| {
             let hot = &data.hot[*series as usize];
             let idle = hot.open == Open::None && hot.tail == NONE && gone(hot.newest.t);
             // An exemplar that is in no block needs the labels of its series.
-            idle && !with_exemplars.contains(*series) && !data.late.has(*series)
+            let needed = with_exemplars.contains(*series) || held_back.contains(*series);
+            idle && !needed && !data.late.has(*series)
         };
         let dead: RoaringBitmap = directory.postings.all().iter().filter(idle).collect();
         if dead.is_empty() {
@@ -355,7 +400,10 @@ impl Head {
         }
         for series in &dead {
             data.hot[series as usize].newest = Newest::default();
-            admission.newest[series as usize] = Newest::default();
+            // Replay creates series that no writer has met.
+            if (series as usize) < admission.newest.len() {
+                admission.newest[series as usize] = Newest::default();
+            }
             admission.histograms.remove(&series);
         }
         drop(data);

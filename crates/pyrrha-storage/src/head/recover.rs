@@ -5,16 +5,17 @@
 //! goes the way of replayed samples when replay is through. So a start that finds the same batches
 //! in the log comes to the same state.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use pyrrha_model::TimeRange;
+use pyrrha_index::RoaringBitmap;
+use pyrrha_model::{TimeRange, Timestamp};
 
 use super::admission::{Admission, is_cut};
 use super::data::{HeadData, Recovered};
 use super::{Extras, Head, admit_newest_late};
-use crate::wal::{LogBatch, LogPosition, PackedBatch};
+use crate::wal::{LogBatch, LogDelete, LogPosition, PackedBatch};
 
 /// Where the recovery of a head stands.
 #[derive(Debug)]
@@ -39,6 +40,30 @@ struct SideHead {
     /// Batches that were admitted by the rules of recovery and are on their way to the log. The
     /// head may be recovered before they are through.
     awaited: usize,
+    /// Starts of the block ranges for which it has samples in order.
+    ranges: BTreeSet<Timestamp>,
+    /// Series that batches name.
+    series: RoaringBitmap,
+}
+
+impl SideHead {
+    /// Remembers what a batch has.
+    fn note(&mut self, batch: &LogBatch, range_ms: i64) {
+        let histograms = batch.histograms.iter().map(|h| h.t);
+        let mut before = None;
+        for t in batch.times.iter().copied().chain(histograms) {
+            let start = t.div_euclid(range_ms) * range_ms;
+            if before != Some(start) {
+                self.ranges.insert(start);
+                before = Some(start);
+            }
+        }
+        self.series.extend(&batch.refs);
+        self.series.extend(batch.histograms.iter().chain(&batch.late).map(|h| h.series));
+        self.series.extend(batch.exemplars.iter().map(|(series, _)| *series));
+        self.series.extend(batch.deletes.iter().flat_map(LogDelete::hidden).map(|(series, _)| *series));
+        self.series.extend(&batch.series);
+    }
 }
 
 impl RecoveryState {
@@ -49,6 +74,16 @@ impl RecoveryState {
             return false;
         }
         self.side.lock().as_mut().map(|side| side.awaited += 1).is_some()
+    }
+
+    /// Whether there are samples in order for the block range that starts at `start`, which wait.
+    pub(super) fn holds_range(&self, start: Timestamp) -> bool {
+        self.side.lock().as_ref().is_some_and(|side| side.ranges.contains(&start))
+    }
+
+    /// The series of batches that wait.
+    pub(super) fn held_series(&self) -> RoaringBitmap {
+        self.side.lock().as_ref().map(|side| side.series.clone()).unwrap_or_default()
     }
 
     /// A batch did not come to be durable.
@@ -135,7 +170,7 @@ impl Head {
         data.recover_batch(batch, position, cut, judged)
     }
 
-    /// Ranges that have left the head; they do not change before it is recovered.
+    /// Ranges that have left the head; before it is recovered they change only when the log is drained.
     pub(crate) fn cut_ranges(&self) -> Vec<TimeRange> {
         self.admission.lock().cut.clone()
     }
@@ -158,6 +193,7 @@ impl Head {
         }
         let packed = PackedBatch::new(batch, position);
         self.metrics.side_head_bytes.add(packed.bytes() as u64);
+        side.note(batch, self.config.block_range_ms.max(1));
         side.batches.push_back(packed);
         true
     }

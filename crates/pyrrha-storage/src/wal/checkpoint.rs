@@ -58,6 +58,9 @@ pub struct Checkpoint {
     pub sections: Vec<(u32, Bytes)>,
 }
 
+/// A checkpoint's file, and what is in it, or why it is of no use.
+pub type Inspected = (PathBuf, Result<Checkpoint, String>);
+
 /// A checkpoint that is being written. Dropped unfinished, it never was.
 #[derive(Debug)]
 pub struct CheckpointWriter {
@@ -104,6 +107,27 @@ impl Checkpoints {
 
     fn path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("{number:010}.checkpoint"))
+    }
+
+    /// The checkpoints of `dir`, oldest first, each as it is: whole, or why it is not. Writes nothing.
+    pub fn inspect(disk: Arc<dyn Disk>, dir: &Path) -> Result<Vec<Inspected>, WalError> {
+        let all = Self { disk, dir: dir.to_path_buf() };
+        if !all.disk.exists(dir) {
+            return Ok(Vec::new());
+        }
+        let look = |number: u64| {
+            let path = all.path(number);
+            let found = match all.disk.map(&path).map(|bytes| decode(&bytes, number)) {
+                Ok(Some(Read::Good(checkpoint))) => Ok(checkpoint),
+                Ok(Some(Read::Version(found))) => {
+                    Err(format!("unknown format version {found}, this build reads {VERSION}"))
+                }
+                Ok(None) => Err("checksum mismatch".to_owned()),
+                Err(error) => Err(format!("not readable: {error}")),
+            };
+            (path, found)
+        };
+        Ok(all.numbers()?.into_iter().map(look).collect())
     }
 
     /// The newest checkpoint that is whole, if there is one. Damaged ones are passed over and

@@ -20,7 +20,8 @@ pub enum DamageReason {
 }
 
 impl DamageReason {
-    fn as_str(self) -> &'static str {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Checksum => "checksum mismatch",
             Self::Malformed => "malformed record",

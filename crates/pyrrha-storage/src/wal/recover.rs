@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pyrrha_env::Disk;
 
 use super::WalError;
@@ -26,6 +27,8 @@ pub(super) struct Planned {
     pub(super) first: usize,
     pub(super) key: SegmentKey,
     pub(super) ended: Ended,
+    /// Its bytes as they would be if its torn end was marked in the file.
+    pub(super) marked: Option<Bytes>,
 }
 
 /// What is known about the log before any of it is replayed.
@@ -41,6 +44,8 @@ pub(super) struct Recovered {
     pub(super) lost: Vec<Damage>,
     /// Bytes of unfinished writes that were cut off.
     pub(super) torn_bytes: u64,
+    /// Whether files are made what they count for.
+    mend: bool,
 }
 
 /// What a file is, by its header.
@@ -58,6 +63,16 @@ enum Shape {
 /// later header lists. New segments come after `used`: what a checkpoint names is not replayed on
 /// top of it.
 pub(super) fn recover(disk: &Arc<dyn Disk>, dir: &Path, used: UsedSegments) -> Result<Recovered, WalError> {
+    look_at(disk, dir, used, true)
+}
+
+/// As [`recover`]; the files stay as they are unless `mend`.
+pub(super) fn look_at(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    used: UsedSegments,
+    mend: bool,
+) -> Result<Recovered, WalError> {
     let entries = disk.list(dir).map_err(|e| WalError::io("list", dir, e))?;
     let mut shapes = BTreeMap::new();
     for entry in entries.iter().filter(|e| !e.is_dir) {
@@ -71,7 +86,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, dir: &Path, used: UsedSegments) -> R
             listed.extend(earlier.iter().filter(|e| e.end != UNKNOWN).map(|e| (e.number, *e)));
         }
     }
-    let mut all = Recovered::default();
+    let mut all = Recovered { mend, ..Recovered::default() };
     let oldest = shapes.keys().next().copied().unwrap_or(u64::MAX);
     let newest = shapes.keys().chain(listed.keys()).max().map_or(0, |n| n.saturating_add(1));
     let UsedSegments { up_to, unknown } = used;
@@ -131,7 +146,9 @@ impl Recovered {
                     self.lost.push(lost(number, ended.end, Some(ended), DamageReason::Header));
                 }
                 // Nothing was ever in it, or nothing is left.
-                let _ = disk.remove_file(&path);
+                if self.mend {
+                    let _ = disk.remove_file(&path);
+                }
                 return Ok(());
             }
             Shape::Headless(len) | Shape::Unreadable(len) => {
@@ -147,10 +164,12 @@ impl Recovered {
                 return Ok(());
             }
         };
-        let ended = match listed {
+        let (ended, marked) = match listed {
             Some(ended) => {
-                cut_beyond(disk, dir, &path, ended)?;
-                *ended
+                if self.mend {
+                    cut_beyond(disk, dir, &path, ended)?;
+                }
+                (*ended, None)
             }
             None => self.finish(disk, &path, &header)?,
         };
@@ -159,7 +178,7 @@ impl Recovered {
             if header.earlier.is_none() {
                 self.lost.push(lost(number, 0, Some(&Ended::default()), DamageReason::Header));
             }
-            self.plan.push(Planned { path, first: header.first, key: header.key, ended });
+            self.plan.push(Planned { path, first: header.first, key: header.key, ended, marked });
         }
         Ok(())
     }
@@ -171,7 +190,7 @@ impl Recovered {
         disk: &Arc<dyn Disk>,
         path: &Path,
         header: &SegmentHeader,
-    ) -> Result<Ended, WalError> {
+    ) -> Result<(Ended, Option<Bytes>), WalError> {
         let bytes = disk.map(path).map_err(|e| WalError::io("read", path, e))?;
         let scan = walk::scan(&bytes, header.first, header.key);
         // The file may end before the padding of its last frame.
@@ -186,6 +205,11 @@ impl Recovered {
                 room.copy_from_slice(&frame);
             }
         }
+        if !self.mend {
+            self.tell_torn(&scan);
+            let before = bytes.get(..scan.last_group).filter(|_| !scan.torn.is_empty());
+            return Ok((scan.ended, before.map(|before| Bytes::from([before, &tail].concat()))));
+        }
         drop(bytes);
         let file = disk.open(path).map_err(|e| WalError::io("open", path, e))?;
         file.write_at(scan.last_group as u64, &tail).map_err(|e| WalError::io("write", path, e))?;
@@ -194,7 +218,7 @@ impl Recovered {
         }
         file.sync_data().map_err(|e| WalError::io("sync", path, e))?;
         self.tell_torn(&scan);
-        Ok(scan.ended)
+        Ok((scan.ended, None))
     }
 
     fn tell_torn(&mut self, scan: &Scan) {
@@ -206,7 +230,7 @@ impl Recovered {
                 offset = scan.ended.end,
                 bytes,
                 samples = scan.torn_samples,
-                "the end of the log was torn and is repaired; nothing of it was acknowledged"
+                "the end of the log was torn and does not count; nothing of it was acknowledged"
             );
             self.torn_bytes += bytes;
         }

@@ -33,6 +33,11 @@ impl OldLog {
         if replay.report().is_clean() { Ok(()) } else { Err(WalError::Damaged(replay.report().to_string())) }
     }
 
+    /// The same, not counted: for a look ahead.
+    pub fn survey(&self, from: LogPosition) -> Replay {
+        self.reader(from, Arc::default())
+    }
+
     /// The definitions and batches from `from` on.
     pub fn replay(&self, from: LogPosition) -> Replay {
         self.reader(from, self.metrics.clone())
@@ -161,6 +166,11 @@ impl Replay {
         (first, last, self.current.as_ref().map_or(last, |c| c.segment.ended.number))
     }
 
+    /// Between two segments, the number of the next.
+    pub fn next_segment(&self) -> Option<u64> {
+        if self.current.is_some() { None } else { self.plan.front().map(|p| p.ended.number) }
+    }
+
     /// Reads one frame or passes one gap; false at the end of the log.
     pub fn step<S: ReplaySink>(&mut self, sink: &mut S) -> Result<bool, S::Error> {
         let Some(mut current) = self.current.take().or_else(|| self.open_next()) else { return Ok(false) };
@@ -179,7 +189,8 @@ impl Replay {
 
     fn open_next(&mut self) -> Option<Reading> {
         while let Some(segment) = self.plan.pop_front() {
-            match self.disk.map(&segment.path) {
+            let marked = segment.marked.clone();
+            match marked.map_or_else(|| self.disk.map(&segment.path), Ok) {
                 Ok(bytes) => {
                     let end = usize::try_from(segment.ended.end).unwrap_or(usize::MAX);
                     let bytes = bytes.slice(..end.min(bytes.len()));

@@ -1,10 +1,14 @@
 //! `pyrrha tsdb verify`: reads everything and says what is damaged.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use pyrrha_env::SystemClock;
 use pyrrha_storage::prometheus::{LogFault, verify_head};
-use pyrrha_storage::tsdb::{BlockReport, Directory, DirectoryKind, Standing, verify_block};
+use pyrrha_storage::tsdb::{
+    BlockReport, Directory, DirectoryKind, Standing, TsdbError, verify_block, verify_log as verify_own_log,
+};
 use serde::Serialize;
 
 use super::DirectoryArgs;
@@ -44,8 +48,86 @@ pub(super) fn run(out: &mut Out, directory: &DirectoryArgs, json: bool) -> Resul
         }
         out.flush()?;
     }
-    if *directory.kind() == DirectoryKind::Prometheus {
-        sound &= verify_log(out, &directory, json)?;
+    match directory.kind() {
+        DirectoryKind::Prometheus => sound &= verify_log(out, &directory, json)?,
+        DirectoryKind::Pyrrha { data_dir: Some(dir) } => sound &= verify_own(out, &directory, dir, json)?,
+        DirectoryKind::Pyrrha { data_dir: None } | DirectoryKind::Block => {}
+    }
+    Ok(sound)
+}
+
+#[derive(Serialize)]
+struct OwnLogLine {
+    log: String,
+    sound: bool,
+    segments: u64,
+    records: u64,
+    samples: u64,
+    checkpoints: u64,
+    chunks: u64,
+    faults: Vec<OwnFault>,
+    more_faults: u64,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct OwnFault {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    what: String,
+}
+
+/// Reads log, checkpoints and head chunks of a data directory, of all its tenants.
+fn verify_own(out: &mut Out, directory: &Directory, dir: &Path, json: bool) -> Result<bool, CommandError> {
+    let _lock = match directory.lock() {
+        Ok(lock) => lock,
+        // It would change while it is read.
+        Err(TsdbError::InUse { .. }) => {
+            eprintln!("a server has the directory open: its log is not read");
+            return Ok(true);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let report = verify_own_log(directory.disk(), Arc::new(SystemClock::new()), dir)?;
+    let sound = report.is_sound();
+    let fault = |fault: pyrrha_storage::tsdb::LogFault| OwnFault {
+        file: fault.path.display().to_string(),
+        offset: fault.offset,
+        what: fault.what,
+    };
+    let line = OwnLogLine {
+        log: dir.display().to_string(),
+        sound,
+        segments: report.segments,
+        records: report.records,
+        samples: report.samples,
+        checkpoints: report.checkpoints,
+        chunks: report.chunks,
+        faults: report.faults.into_iter().map(fault).collect(),
+        more_faults: report.more_faults,
+        notes: report.notes,
+    };
+    if json {
+        serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+        writeln!(out)?;
+        return Ok(sound);
+    }
+    let word = if sound { "sound" } else { "DAMAGED" };
+    let OwnLogLine { log, segments, records, samples, checkpoints, chunks, .. } = &line;
+    writeln!(
+        out,
+        "{log}: log {word} segments={segments} records={records} samples={samples} checkpoints={checkpoints} head_chunks={chunks}"
+    )?;
+    for OwnFault { file, offset, what } in &line.faults {
+        let offset = offset.map(|at| format!(" offset={at}")).unwrap_or_default();
+        writeln!(out, "  {file}{offset}: {what}")?;
+    }
+    if line.more_faults > 0 {
+        writeln!(out, "  and {} faults more", line.more_faults)?;
+    }
+    for note in &line.notes {
+        writeln!(out, "  note: {note}")?;
     }
     Ok(sound)
 }
