@@ -1,10 +1,17 @@
 //! The head's index: postings by label name and value ids.
 
+use std::sync::OnceLock;
+
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use roaring::RoaringBitmap;
 
 use crate::{IndexError, LabelIndex, PostingSet, Postings, SymbolPool};
+
+/// Names with fewer values are searched value by value.
+const FEW: usize = 64;
+/// Values that may be behind the sorted ones: so many, and this part of those.
+const LOOSE: (usize, usize) = (256, 4);
 
 /// Postings of a head, by ids of its [`SymbolPool`].
 #[derive(Debug, Default)]
@@ -24,6 +31,8 @@ struct Pair(u32, u32);
 struct Name {
     /// Ids of its values, in no order.
     values: Vec<u32>,
+    /// The first of them, ordered by their strings; made when a prefix is looked for.
+    sorted: OnceLock<Box<[u32]>>,
     /// All series that have the label.
     series: PostingSet,
 }
@@ -37,15 +46,18 @@ impl MemPostings {
     /// Adds a series with its labels as (name id, value id). References usually ascend; others are
     /// taken, but cost more.
     pub fn insert(&mut self, series: u32, labels: &[(u32, u32)]) {
-        self.all.insert(series);
+        // References ascend nearly always: then there is nothing to search.
+        if self.all.try_push(series).is_err() {
+            self.all.insert(series);
+        }
         for &(name, value) in labels {
             let entry = self
                 .names
                 .entry(name)
                 .and_modify(|entry| entry.series.insert(series))
-                .or_insert_with(|| Name { values: Vec::new(), series: PostingSet::one(series) });
+                .or_insert_with(|| Name::of(series));
             self.pairs.entry(Pair(name, value)).and_modify(|set| set.insert(series)).or_insert_with(|| {
-                entry.values.push(value);
+                entry.add_value(value);
                 PostingSet::one(series)
             });
         }
@@ -69,6 +81,7 @@ impl MemPostings {
             let Some(entry) = self.names.get_mut(&name) else { continue };
             if entry.series.remove(dead) {
                 entry.values.retain(|&value| self.pairs.contains_key(&Pair(name, value)));
+                entry.sorted = OnceLock::new();
             } else {
                 self.names.remove(&name);
             }
@@ -102,7 +115,43 @@ impl MemPostings {
             + self.names.allocation_size()
             + self.all.serialized_size()
             + self.pairs.values().map(PostingSet::heap_bytes).sum::<usize>()
-            + self.names.values().map(|n| n.series.heap_bytes() + n.values.capacity() * 4).sum::<usize>()
+            + self.names.values().map(Name::heap_bytes).sum::<usize>()
+    }
+}
+
+impl Name {
+    fn of(series: u32) -> Self {
+        Self { values: Vec::new(), sorted: OnceLock::new(), series: PostingSet::one(series) }
+    }
+
+    fn add_value(&mut self, value: u32) {
+        self.values.push(value);
+        if let Some(sorted) = self.sorted.get()
+            && self.values.len() - sorted.len() > LOOSE.0 + sorted.len() / LOOSE.1
+        {
+            self.sorted = OnceLock::new();
+        }
+    }
+
+    /// Ids among which are those of all values that begin with `prefix`: a run of the sorted ones, and
+    /// those that have come since they were sorted.
+    fn candidates(&self, prefix: &str, symbols: &SymbolPool) -> (&[u32], &[u32]) {
+        if prefix.is_empty() || self.values.len() < FEW {
+            return (&[], &self.values);
+        }
+        let sorted = self.sorted.get_or_init(|| {
+            let mut texts: Vec<(&str, u32)> = self.values.iter().map(|&id| (symbols.get(id), id)).collect();
+            texts.sort_unstable();
+            texts.into_iter().map(|(_, id)| id).collect()
+        });
+        let from = sorted.partition_point(|&id| symbols.get(id) < prefix);
+        let run = sorted[from..].partition_point(|&id| symbols.get(id).starts_with(prefix));
+        (&sorted[from..from + run], &self.values[sorted.len()..])
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let sorted = self.sorted.get().map_or(0, |sorted| sorted.len());
+        self.series.heap_bytes() + (self.values.capacity() + sorted) * 4
     }
 }
 
@@ -144,7 +193,8 @@ impl LabelIndex for MemIndex<'_> {
         found: &mut Vec<Postings<'s>>,
     ) -> Result<(), IndexError> {
         let Some((id, entry)) = self.name(name) else { return Ok(()) };
-        for &value in &entry.values {
+        let (run, loose) = entry.candidates(prefix, self.symbols);
+        for &value in run.iter().chain(loose) {
             let text = self.symbols.get(value);
             if text.starts_with(prefix) && keep(text)? {
                 found.push(self.postings.get(id, value));
@@ -187,5 +237,39 @@ impl LabelIndex for MemIndex<'_> {
         values.sort_unstable();
         values.truncate(limit);
         Ok(values.into_iter().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_with_a_prefix_are_found_whenever_they_came() {
+        let (mut symbols, mut postings) = (SymbolPool::new(), MemPostings::new());
+        let mut dead = RoaringBitmap::new();
+        for series in 0..3000u32 {
+            let pair = (symbols.intern("host"), symbols.intern(&format!("h{:04}", series * 7919 % 3000)));
+            postings.insert(series, &[pair]);
+            if series % 500 == 499 {
+                dead.insert(series - 3);
+                let text = format!("h{:04}", (series - 3) * 7919 % 3000);
+                let gone = symbols.lookup(&text).map(|value| (pair.0, value));
+                postings.remove(&RoaringBitmap::from([series - 3]), gone);
+            }
+            if series % 97 == 0 || series > 2990 {
+                let index = MemIndex { symbols: &symbols, postings: &postings };
+                for prefix in ["h00", "h2", "h29", "", "x", "h1234"] {
+                    let mut found = Vec::new();
+                    index.postings_where("host", prefix, &mut |_| Ok(true), &mut found).expect("no error");
+                    let mut found: Vec<u32> = found.iter().flat_map(|p| p.to_bitmap()).collect();
+                    found.sort_unstable();
+                    let starts = |s: &u32| format!("h{:04}", s * 7919 % 3000).starts_with(prefix);
+                    let expected: Vec<u32> =
+                        (0..=series).filter(starts).filter(|s| !dead.contains(*s)).collect();
+                    assert_eq!(found, expected, "prefix {prefix} after {series}");
+                }
+            }
+        }
     }
 }

@@ -52,7 +52,9 @@ impl PostingSet {
                 }
             }
             Repr::Bitmap(bitmap) => {
-                bitmap.insert(series);
+                if bitmap.try_push(series).is_err() {
+                    bitmap.insert(series);
+                }
             }
         }
     }
