@@ -37,9 +37,8 @@ fn labels_of(host: u32, handler: u32, code: &str) -> Labels {
 
 /// All series, sorted.
 fn series() -> Vec<Labels> {
-    let of_host = |host| {
-        (0..HANDLERS).flat_map(move |handler| CODES.map(|code| labels_of(host, handler, code)))
-    };
+    let of_host =
+        |host| (0..HANDLERS).flat_map(move |handler| CODES.map(|code| labels_of(host, handler, code)));
     let mut all: Vec<Labels> = (0..hosts()).flat_map(of_host).collect();
     all.sort_unstable();
     all
@@ -80,12 +79,18 @@ fn selectors() -> Vec<(&'static str, Vec<Matcher>)> {
     let regex = |name: &str, value: &str| of(MatchOp::Regex, name, value);
     let name = || Matcher::equal("__name__", "http_requests_total");
     vec![
-        ("prefix of a tenth, and a regex", vec![regex("host", "host-03.*"), regex("handler", ".*thing1[0-4]")]),
+        (
+            "prefix of a tenth, and a regex",
+            vec![regex("host", "host-03.*"), regex("handler", ".*thing1[0-4]")],
+        ),
         ("infix", vec![name(), regex("host", ".*77.*")]),
         ("infix of few", vec![name(), regex("pod", ".*abcd.*")]),
         ("not equal", vec![name(), Matcher::equal("code", "200").inverted()]),
         ("not a prefix", vec![name(), regex("host", "host-03.*").inverted()]),
-        ("one host, not a regex", vec![Matcher::equal("host", "host-01234.example.net"), regex("handler", ".*1.*").inverted()]),
+        (
+            "one host, not a regex",
+            vec![Matcher::equal("host", "host-01234.example.net"), regex("handler", ".*1.*").inverted()],
+        ),
         ("label absent", vec![name(), Matcher::equal("device", "")]),
     ]
 }
