@@ -15,8 +15,8 @@ use pyrrha_model::time::DurationDisplay;
 use pyrrha_model::{METRIC_NAME, MatchOp};
 
 use crate::ast::{
-    Aggregate, At, AtBound, Binary, Cardinality, Duration, DurationExpr, Expr, MatrixSelector, NumberLiteral,
-    Pos, RangeMode, Subquery, VectorMatching, VectorSelector,
+    Aggregate, At, AtBound, Binary, BinaryOp, Cardinality, Duration, DurationExpr, Expr, MatrixSelector,
+    NumberLiteral, Pos, RangeMode, Subquery, VectorMatching, VectorSelector,
 };
 use crate::lexer::raw_byte;
 
@@ -30,7 +30,13 @@ impl Display for Expr {
             Self::Subquery(e) => write!(f, "{}{}", e.expr, SubquerySuffix(e)),
             Self::Paren(e) => write!(f, "({})", e.expr),
             Self::Unary(e) => write!(f, "{}{}", sign(e.negative), e.expr),
-            Self::Binary(e) => write!(f, "{} {} {}", e.lhs, Operator(e), e.rhs),
+            Self::Binary(e) => {
+                match infinite_base(e) {
+                    Some(base) => f.write_str(base)?,
+                    None => e.lhs.fmt(f)?,
+                }
+                write!(f, " {} {}", Operator(e), e.rhs)
+            }
             Self::Call(e) => {
                 write!(f, "{}(", e.function.name)?;
                 for (i, arg) in e.args.iter().enumerate() {
@@ -237,6 +243,14 @@ impl Display for AggregateHead<'_> {
             (false, false) => write!(f, " by ({}) ", LabelList(grouping)),
             (false, true) => Ok(()),
         }
+    }
+}
+
+/// How infinity is written on the left of `^`: the sign of `+Inf` would take the power for its operand.
+fn infinite_base(binary: &Binary) -> Option<&'static str> {
+    match &*binary.lhs {
+        Expr::Number(base) if binary.op == BinaryOp::Pow && base.value == f64::INFINITY => Some("Inf"),
+        _ => None,
     }
 }
 

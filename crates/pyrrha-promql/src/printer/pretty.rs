@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{AggregateHead, Operator, SubquerySuffix};
+use super::{AggregateHead, Operator, SubquerySuffix, infinite_base};
 use crate::ast::Expr;
 
 /// Longest expression that stays on one line, in bytes.
@@ -51,7 +51,13 @@ fn layout(expr: &Expr, level: usize, out: &mut String) {
             block(&format!("{}(", AggregateHead(e)), args, level, out);
         }
         Expr::Binary(e) => {
-            layout(&e.lhs, level + 1, out);
+            match infinite_base(e) {
+                Some(base) => {
+                    indent(level + 1, out);
+                    out.push_str(base);
+                }
+                None => layout(&e.lhs, level + 1, out),
+            }
             out.push('\n');
             indent(level, out);
             out.push_str(&Operator(e).to_string());

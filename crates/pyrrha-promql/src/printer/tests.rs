@@ -35,6 +35,8 @@ fn expressions_print_as_prometheus_prints_them() {
         ("m offset -step()", "m offset -step()"),
         ("0x1F + 1e3 + 5m + -0.5", "31 + 1000 + 5m + -0.5"),
         ("inf - nan", "+Inf - NaN"),
+        ("inf ^ m", "Inf ^ m"),
+        ("-inf ^ +inf ^ inf", "-Inf ^ +Inf ^ +Inf"),
         ("-(a)", "-(a)"),
         ("'it\\'s'", "\"it's\""),
         ("a </ 5", "a </ 5"),
@@ -60,6 +62,8 @@ fn long_expressions_split_at_their_parts() {
     let query = format!("sum by (a) (rate({name}[5m])) / on (a) group_left (b) topk(3, -({name}))");
     let expected = format!("  sum by (a) (rate({name}[5m]))\n/ on (a) group_left (b) \n  topk(3, -({name}))");
     assert_eq!(pretty(&parsed(&query)), expected.replace(" \n", "\n"));
+    let query = format!("inf ^ {name}{name}");
+    assert_eq!(pretty(&parsed(&query)), format!("  Inf\n^\n  {name}{name}"));
     let query = format!("topk(3, label_replace({name}, \"a\", \"b\", \"c\", \"{name}\"))");
     let expected = format!(
         "topk(\n  3,\n  label_replace(\n    {name},\n    \"a\",\n    \"b\",\n    \"c\",\n    \"{name}\"\n  )\n)"
