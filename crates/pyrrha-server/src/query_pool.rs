@@ -109,8 +109,8 @@ struct Queue {
     stopping: bool,
     /// Threads there are.
     threads: usize,
-    /// Threads that wait for a job.
-    idle: usize,
+    /// How to wake the threads that wait for a job, the one that came last on top: its caches are warm.
+    idle: Vec<Arc<Condvar>>,
     /// Threads that are not counted because they wait for something else.
     lent: usize,
 }
@@ -148,7 +148,6 @@ impl Queue {
 
 struct Shared {
     queue: Mutex<Queue>,
-    wake: Condvar,
     waiting: AtomicUsize,
     running: AtomicUsize,
     waiting_max: usize,
@@ -166,7 +165,6 @@ impl QueryPool {
     pub(crate) fn new(threads_max: usize, waiting_max: usize, clock: Arc<dyn Clock>) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
-            wake: Condvar::new(),
             waiting: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             waiting_max,
@@ -259,13 +257,16 @@ impl QueryPool {
         if self.shared.waiting.load(Ordering::Relaxed) >= self.shared.waiting_max {
             return Err(PoolError::Full(self.shared.waiting_max));
         }
-        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         queue.push(tenant, job);
-        if waiting > queue.idle && queue.threads < self.shared.threads_max {
+        let woken = queue.idle.pop();
+        if woken.is_none() && queue.threads < self.shared.threads_max {
             self.shared.start_thread(&mut queue);
         }
         drop(queue);
-        self.shared.wake.notify_one();
+        if let Some(wake) = woken {
+            wake.notify_one();
+        }
         Ok(())
     }
 }
@@ -288,8 +289,11 @@ impl Shared {
 
 impl Drop for QueryPool {
     fn drop(&mut self) {
-        self.shared.queue.lock().stopping = true;
-        self.shared.wake.notify_all();
+        let mut queue = self.shared.queue.lock();
+        queue.stopping = true;
+        for wake in queue.idle.drain(..) {
+            wake.notify_one();
+        }
     }
 }
 
@@ -332,6 +336,7 @@ fn claim(claimed: &AtomicBool) -> bool {
 
 fn work(shared: &Arc<Shared>) {
     POOL.with(|pool| *pool.borrow_mut() = Some(shared.clone()));
+    let wake = Arc::new(Condvar::new());
     loop {
         let mut queue = shared.queue.lock();
         let job = loop {
@@ -341,12 +346,16 @@ fn work(shared: &Arc<Shared>) {
             if queue.stopping {
                 return;
             }
-            queue.idle += 1;
-            let timed_out = shared.wake.wait_for(&mut queue, IDLE_MAX).timed_out();
-            queue.idle -= 1;
-            if timed_out && queue.lanes.is_empty() {
-                queue.threads -= 1;
-                return;
+            queue.idle.push(wake.clone());
+            wake.wait_for(&mut queue, IDLE_MAX);
+            // Still there: nobody has woken it.
+            let place = queue.idle.iter().position(|other| Arc::ptr_eq(other, &wake));
+            if let Some(place) = place {
+                queue.idle.remove(place);
+                if queue.lanes.is_empty() {
+                    queue.threads -= 1;
+                    return;
+                }
             }
         };
         shared.waiting.fetch_sub(1, Ordering::Relaxed);
