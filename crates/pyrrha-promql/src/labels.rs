@@ -96,7 +96,13 @@ impl LabelIds {
 
     /// The labels as strings.
     pub fn resolve(&self, symbols: &SymbolTable) -> Labels {
-        let text = |id| symbols.resolve(id).to_string();
+        let text = |id| String::from(&*symbols.resolve(id));
+        Labels::from_sorted(self.0.iter().map(|&(n, v)| Label { name: text(n), value: text(v) }).collect())
+    }
+
+    /// As [`LabelIds::resolve`] for many; `texts` as for [`LabelIds::compare`].
+    pub(crate) fn resolve_in(&self, texts: &[Arc<str>]) -> Labels {
+        let text = |id: SymbolId| String::from(&*texts[id.0 as usize]);
         Labels::from_sorted(self.0.iter().map(|&(n, v)| Label { name: text(n), value: text(v) }).collect())
     }
 

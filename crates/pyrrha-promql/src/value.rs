@@ -166,8 +166,9 @@ impl Bits {
 /// sparse list of histograms. A step holds a float, a histogram, or nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Column {
-    /// One per step; without meaning where no float is present.
-    floats: Vec<f64>,
+    /// One per step; without meaning where no float is present. Instant queries have one step, and
+    /// many series.
+    floats: SmallVec<[f64; 2]>,
     /// Steps that hold a float.
     present: Bits,
     /// Histograms by ascending step.
@@ -177,11 +178,20 @@ pub struct Column {
 impl Column {
     /// An empty column over `steps` steps.
     pub fn new(steps: usize) -> Self {
-        Self { floats: vec![0.0; steps], present: Bits::none(steps), histograms: Vec::new() }
+        Self { floats: SmallVec::from_elem(0.0, steps), present: Bits::none(steps), histograms: Vec::new() }
     }
 
     /// A column with a float at every step.
     pub fn dense(floats: Vec<f64>) -> Self {
+        Self::of(SmallVec::from_vec(floats))
+    }
+
+    /// A column with these floats at its steps.
+    pub fn from_floats(floats: impl Iterator<Item = f64>) -> Self {
+        Self::of(floats.collect())
+    }
+
+    fn of(floats: SmallVec<[f64; 2]>) -> Self {
         let present = Bits::all(floats.len());
         Self { floats, present, histograms: Vec::new() }
     }
@@ -355,7 +365,7 @@ impl Column {
             None => Self::new(steps),
             Some(Sample::Float(v)) => Self::dense(vec![v; steps]),
             Some(Sample::Histogram(h)) => Self {
-                floats: vec![0.0; steps],
+                floats: SmallVec::from_elem(0.0, steps),
                 present: Bits::none(steps),
                 histograms: (0..steps as u32).map(|s| (s, h.clone())).collect(),
             },

@@ -67,6 +67,8 @@ struct Operation<'a, 't> {
     error: Least,
     notes: Vec<Annotation>,
     out: Vec<Series>,
+    /// Whether results of two signatures may have the same labels: not while each has its signature's.
+    may_clash: bool,
 }
 
 impl<'a> Exec<'a> {
@@ -104,15 +106,17 @@ impl<'a> Exec<'a> {
             error: Least::default(),
             notes: Vec::new(),
             out: Vec::new(),
+            may_clash: false,
         };
         operation.run()?;
-        let Operation { error, notes, out, .. } = operation;
+        let Operation { error, notes, out, may_clash, .. } = operation;
         if let Some((_, text)) = error.0 {
             return Err(QueryError::Execution(text));
         }
         self.annotate(notes);
         drop((lhs, rhs));
-        self.merge_equal(Table::charged(self, out)?, false)
+        let table = Table::charged(self, out)?;
+        if may_clash { self.merge_equal(table, false) } else { Ok(table) }
     }
 }
 
@@ -182,13 +186,13 @@ impl Operation<'_, '_> {
             many_present.union(&presence);
             for &o in &found.one {
                 let one = &self.one[o];
-                let labels = self.result_labels(&series.labels, &one.labels);
+                let labels = self.result_labels(&series.labels, &one.labels, signature);
                 self.emit(&mut results, m, labels, series.drop_name, &series.column, &one.column, None);
             }
             if let Some(fill) = fill_one {
                 let mut missing = presence;
                 missing.subtract(&one_present);
-                let labels = self.result_labels(&series.labels, signature);
+                let labels = self.result_labels(&series.labels, signature, signature);
                 let column = filled(&missing, fill, self.steps);
                 self.emit(&mut results, m, labels, series.drop_name, &series.column, &column, Some(&missing));
             }
@@ -198,11 +202,12 @@ impl Operation<'_, '_> {
                 let one = &self.one[o];
                 let mut missing = one.column.presence();
                 missing.subtract(&many_present);
-                let labels = self.result_labels(signature, &one.labels);
+                let labels = self.result_labels(signature, &one.labels, signature);
                 let column = filled(&missing, fill, self.steps);
                 self.emit(&mut results, usize::MAX, labels, false, &column, &one.column, Some(&missing));
             }
         }
+        self.may_clash |= results.series.iter().any(|s| s.labels != *signature);
         self.out.extend(results.series);
     }
 
@@ -286,11 +291,13 @@ impl Operation<'_, '_> {
     }
 
     /// Labels of the result for a pair.
-    fn result_labels(&self, many: &LabelIds, one: &LabelIds) -> LabelIds {
+    fn result_labels(&self, many: &LabelIds, one: &LabelIds, signature: &LabelIds) -> LabelIds {
         let mut labels = many.clone();
         if self.syntax.card == Cardinality::OneToOne {
-            labels = if self.matching.on {
-                labels.only(&self.matching.labels)
+            let loses_name = self.drops_name && !self.exec.options.features.delayed_name_removal;
+            labels = if self.matching.on || loses_name {
+                // What is matched, where the name goes in any case.
+                signature.clone()
             } else {
                 // The names that `ignoring` always ignores are not its own labels.
                 let own = &self.matching.labels[..self.syntax.labels.len()];

@@ -1,6 +1,7 @@
 //! From tables to the values that a caller sees.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use pyrrha_model::Labels;
 
@@ -138,11 +139,12 @@ impl<'a> Exec<'a> {
     fn instant_vector(&'a self, table: Table<'a>, steps: Steps) -> Result<QueryValue, QueryError> {
         let mut charge = table.charge;
         let mut samples = Vec::with_capacity(table.series.len());
+        let texts = self.texts_for(&table.series);
         for series in table.series {
             self.check()?;
             if let Some(value) = series.column.get(0) {
                 charge.grow(size_of::<VectorSample>() + self.label_bytes(&series.labels), 0)?;
-                let labels = series.labels.resolve(&self.ctx.symbols);
+                let labels = self.texts_of(&series.labels, texts.as_deref());
                 samples.push(VectorSample { labels, t: steps.start, value });
             }
         }
@@ -152,6 +154,7 @@ impl<'a> Exec<'a> {
     fn matrix(&'a self, table: Table<'a>, steps: Steps) -> Result<QueryValue, QueryError> {
         let mut charge = table.charge;
         let mut matrix = Vec::with_capacity(table.series.len());
+        let texts = self.texts_for(&table.series);
         // Each column goes as its points come.
         for Series { labels, column, .. } in table.series {
             self.check()?;
@@ -164,10 +167,23 @@ impl<'a> Exec<'a> {
             points.extend(present.iter().map(|i| (steps.time(i), floats[i])));
             let histograms =
                 column.histograms().iter().map(|(i, h)| (steps.time(*i as usize), h.clone())).collect();
-            let labels = labels.resolve(&self.ctx.symbols);
+            let labels = self.texts_of(&labels, texts.as_deref());
             matrix.push(MatrixSeries { labels, floats: points, histograms });
         }
         Ok(QueryValue::Matrix(matrix))
+    }
+
+    /// The query's strings, if taking them all at once is cheaper than one by one for these series.
+    fn texts_for(&self, series: &[Series]) -> Option<Vec<Arc<str>>> {
+        let wanted: usize = series.iter().map(|s| 2 * s.labels.pairs().len()).sum();
+        (wanted > self.ctx.symbols.len()).then(|| self.ctx.symbols.snapshot())
+    }
+
+    fn texts_of(&self, labels: &LabelIds, texts: Option<&[Arc<str>]>) -> Labels {
+        match texts {
+            Some(texts) => labels.resolve_in(texts),
+            None => labels.resolve(&self.ctx.symbols),
+        }
     }
 
     /// Bytes of the labels as strings, about.

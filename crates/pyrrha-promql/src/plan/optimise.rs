@@ -17,9 +17,12 @@ const MOST_NODES: usize = 1000;
 /// Marks equal sub-expressions whose values are held in any case, so that they are evaluated once.
 /// What streams is not worth holding: memory would grow with series instead of groups.
 pub(super) fn share(root: &mut Node) {
-    let mut nodes = 0;
-    root.visit(&mut |_| nodes += 1);
-    if nodes > MOST_NODES {
+    let (mut nodes, mut held) = (0, 0);
+    root.visit(&mut |node| {
+        nodes += 1;
+        held += usize::from(is_held(node));
+    });
+    if nodes > MOST_NODES || held < 2 {
         return;
     }
     let mut seen: HashMap<String, (usize, usize)> = HashMap::new();

@@ -339,7 +339,8 @@ impl HeadData {
     /// The newest sealed chunk of a series that `view` shows.
     fn visible_tail(&self, hot: &Hot, view: &HeadView) -> u32 {
         let mut tail = hot.tail;
-        while tail != NONE && is_cut(&view.cut, self.sealed.get(tail).min_time) {
+        // Mostly nothing is cut, and then no chunk has to be looked at.
+        while !view.cut.is_empty() && tail != NONE && is_cut(&view.cut, self.sealed.get(tail).min_time) {
             tail = self.sealed.get(tail).before;
         }
         tail
@@ -554,11 +555,12 @@ impl SeriesSet for HeadSet {
         }
         let directory = self.head.directory.read();
         self.labels.prepare(&self.ctx, &directory)?;
-        for snapshot in snapshots {
+        // Entries are large, for room for chunks, and made in place.
+        batch.series.resize_with(snapshots.len(), SeriesEntry::default);
+        for (snapshot, entry) in snapshots.iter().zip(&mut batch.series) {
             let start = batch.labels.len() as u32;
             self.labels.push(&self.ctx, &directory, snapshot.series, &mut batch.labels);
-            let labels = start..batch.labels.len() as u32;
-            batch.series.push(SeriesEntry { labels, ..SeriesEntry::default() });
+            entry.labels = start..batch.labels.len() as u32;
         }
         drop(directory);
         if self.labels.hints.function != "series" {

@@ -45,16 +45,15 @@ impl Elements {
         if self.op.is_comparison() {
             return self.compared(a, b, met);
         }
-        let each = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| f(*a, *b)).collect::<Vec<_>>();
+        let pairs = a.iter().zip(b);
         // Values where nothing is present are computed too: cheaper than asking.
-        let values: Vec<f64> = match self.op {
-            BinaryOp::Add => a.iter().zip(b).map(|(a, b)| a + b).collect(),
-            BinaryOp::Sub => a.iter().zip(b).map(|(a, b)| a - b).collect(),
-            BinaryOp::Mul => a.iter().zip(b).map(|(a, b)| a * b).collect(),
-            BinaryOp::Div => a.iter().zip(b).map(|(a, b)| a / b).collect(),
-            op => each(&|a, b| arithmetic(op, a, b).unwrap_or(f64::NAN)),
+        let mut column = match self.op {
+            BinaryOp::Add => Column::from_floats(pairs.map(|(a, b)| a + b)),
+            BinaryOp::Sub => Column::from_floats(pairs.map(|(a, b)| a - b)),
+            BinaryOp::Mul => Column::from_floats(pairs.map(|(a, b)| a * b)),
+            BinaryOp::Div => Column::from_floats(pairs.map(|(a, b)| a / b)),
+            op => Column::from_floats(pairs.map(|(a, b)| arithmetic(op, *a, *b).unwrap_or(f64::NAN))),
         };
-        let mut column = Column::dense(values);
         column.retain(met);
         column
     }
