@@ -10,6 +10,7 @@ pub mod dense;
 mod error;
 mod merge;
 mod precedence;
+mod rhythms;
 mod samples;
 mod series;
 #[cfg(test)]

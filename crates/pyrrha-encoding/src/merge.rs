@@ -7,6 +7,7 @@ use pyrrha_model::{ChunkEncoding, CounterResetHint, TimeRange, Timestamp};
 use crate::chunk::histogram::{decode_histograms, decode_values};
 use crate::chunk::{Rhythm, decode_floats_after, decode_shared_floats};
 use crate::precedence::{Candidate, precedence, value_precedence};
+use crate::rhythms::Rhythms;
 use crate::windows::{Windows, decode_windows};
 use crate::{DecodeError, FloatColumn, HistogramColumn, SeriesSamples, Want};
 
@@ -30,16 +31,15 @@ pub fn decode_series(
     SeriesDecoder::default().decode(entry, range, want, out)
 }
 
-/// Decodes one series after another. Those that come after each other often have the same times,
-/// and then this is faster than [`decode_series`] for each.
+/// Decodes one series after another. Those of one target have the same times, and then this is faster
+/// than [`decode_series`] for each: keep one for as long as there is something to decode.
 #[derive(Debug, Default)]
 pub struct SeriesDecoder {
-    /// By place of a chunk in its series, around.
-    rhythms: Vec<Rhythm>,
+    rhythms: Rhythms,
 }
 
-/// Chunks of a series whose times are remembered: a kilobyte and a half each.
-const RHYTHMS: usize = 64;
+/// Chunks after which it is asked whether to go on.
+const CHUNKS_UNASKED: usize = 64;
 
 impl SeriesDecoder {
     /// See [`decode_series`].
@@ -50,12 +50,25 @@ impl SeriesDecoder {
         want: Want,
         out: &mut SeriesSamples,
     ) -> Result<(), DecodeError> {
+        self.decode_while(entry, range, want, out, || true)
+    }
+
+    /// See [`decode_series`]. When `go_on`, which is asked every few chunks, says no, `out` is left with what
+    /// there is, which then means nothing.
+    pub fn decode_while(
+        &mut self,
+        entry: &SeriesEntry,
+        range: TimeRange,
+        want: Want,
+        out: &mut SeriesSamples,
+        go_on: impl Fn() -> bool,
+    ) -> Result<(), DecodeError> {
         out.clear();
         if entry.chunks.iter().any(|chunk| chunk.encoding == ChunkEncoding::Windows) {
             return self.decode_windowed(entry, range, want, out);
         }
-        let done = self.decode_in_turn(entry, range, want, out).and_then(|in_order| {
-            if in_order {
+        let done = self.decode_in_turn(entry, range, want, out, &go_on).and_then(|in_order| {
+            if in_order || !go_on() {
                 return Ok(());
             }
             out.clear();
@@ -94,14 +107,6 @@ impl SeriesDecoder {
         Ok(())
     }
 
-    fn rhythm(&mut self, chunk: usize) -> &mut Rhythm {
-        let place = chunk % RHYTHMS;
-        if self.rhythms.len() <= place {
-            self.rhythms.resize_with(place + 1, Rhythm::default);
-        }
-        &mut self.rhythms[place]
-    }
-
     /// Appends chunk after chunk straight to `out`. False if that does not do: chunks overlap, are not
     /// what they say, or deletions have to be applied.
     fn decode_in_turn(
@@ -110,6 +115,7 @@ impl SeriesDecoder {
         range: TimeRange,
         want: Want,
         out: &mut SeriesSamples,
+        go_on: impl Fn() -> bool,
     ) -> Result<bool, DecodeError> {
         if !entry.deleted.is_empty() {
             return Ok(false);
@@ -119,8 +125,11 @@ impl SeriesDecoder {
             return Ok(false);
         }
         for (i, chunk) in chunks_in(entry, range).enumerate() {
+            if i % CHUNKS_UNASKED == CHUNKS_UNASKED - 1 && !go_on() {
+                break;
+            }
             let (floats, histograms) = (out.floats.times.len(), out.histograms.times.len());
-            decode_chunk_after(self.rhythm(i), chunk, range, want, out)?;
+            decode_chunk_after(self.rhythms.of(i, chunk), chunk, range, want, out)?;
             let times = if chunk.encoding.is_float() {
                 &out.floats.times[floats..]
             } else {

@@ -8,7 +8,7 @@ use pyrrha_model::{FloatHistogram, Labels, Timestamp};
 use crate::annotations::Annotations;
 use crate::ast::{Expr, ValueType};
 use crate::error::QueryError;
-use crate::exec::{Exec, Wanted, Watch};
+use crate::exec::{Decoders, Exec, Wanted, Watch};
 use crate::features::Features;
 use crate::observe::{PerStep, Progress, QueryStats, QueryTimes, Stopwatch};
 use crate::plan::{self, Bounds, ExplainNode};
@@ -153,10 +153,12 @@ pub struct MatrixSeries {
     pub histograms: Vec<(Timestamp, Arc<FloatHistogram>)>,
 }
 
-/// Evaluates expressions. Holds no data of queries; share one.
+/// Evaluates expressions. Holds no data of queries, but remembers the times of chunks, which makes reading
+/// chunks of the same targets faster; share one.
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     options: EngineOptions,
+    decoders: Arc<Decoders>,
 }
 
 #[cfg(test)]
@@ -165,7 +167,12 @@ mod tests;
 impl Engine {
     /// An engine with these settings.
     pub fn new(options: EngineOptions) -> Self {
-        Self { options }
+        Self { options, decoders: Arc::default() }
+    }
+
+    /// This engine with other settings.
+    pub fn with(&self, options: EngineOptions) -> Self {
+        Self { options, decoders: self.decoders.clone() }
     }
 
     /// Its settings.
@@ -246,6 +253,10 @@ impl Engine {
         Ok(ExplainNode::of(&plan, None))
     }
 
+    pub(crate) fn decoders(&self) -> &Decoders {
+        &self.decoders
+    }
+
     fn bounds<'a>(
         &self,
         start: Timestamp,
@@ -284,7 +295,7 @@ impl Engine {
         let watch = Watch::new(wanted, plan.count(), steps);
         let prepared = watch.now();
         let lookback = options.lookback_delta_ms.unwrap_or(self.options.lookback_delta_ms);
-        let exec = Exec::new(ctx, store, &self.options, lookback, bounds.step != 0, watch);
+        let exec = Exec::new(ctx, store, self, lookback, bounds.step != 0, watch);
         let value = exec.evaluate(&plan, steps);
         let (annotations, watch) = exec.finish();
         let value = value.map_err(|e| e.name_dearest(|| plan::dearest(&plan, &watch)))?;

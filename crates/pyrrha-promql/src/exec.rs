@@ -8,6 +8,7 @@
 mod aggregate;
 mod binary;
 mod call;
+mod decoders;
 mod names;
 mod natural;
 mod operator;
@@ -29,11 +30,12 @@ use pyrrha_model::contract::{QueryContext, Queryable};
 
 use crate::annotations::{Annotation, Annotations};
 use crate::ast::ValueType;
-use crate::engine::{EngineOptions, QueryValue};
+use crate::engine::{Engine, EngineOptions, QueryValue};
 use crate::error::QueryError;
 use crate::plan::{Kind, Node};
 use crate::value::Steps;
 
+pub(crate) use decoders::Decoders;
 pub(crate) use scalar::{arithmetic, compare, mismatch, scalar_binary};
 pub(crate) use table::{Charge, Table};
 pub(crate) use watch::{Wanted, Watch};
@@ -43,6 +45,7 @@ pub(crate) struct Exec<'a> {
     pub(crate) ctx: &'a QueryContext,
     pub(crate) store: &'a dyn Queryable,
     pub(crate) options: &'a EngineOptions,
+    pub(crate) decoders: &'a Decoders,
     /// ms
     pub(crate) lookback: i64,
     pub(crate) range_query: bool,
@@ -57,7 +60,7 @@ impl<'a> Exec<'a> {
     pub(crate) fn new(
         ctx: &'a QueryContext,
         store: &'a dyn Queryable,
-        options: &'a EngineOptions,
+        engine: &'a Engine,
         lookback: i64,
         range_query: bool,
         watch: Watch,
@@ -65,7 +68,8 @@ impl<'a> Exec<'a> {
         Self {
             ctx,
             store,
-            options,
+            options: engine.options(),
+            decoders: engine.decoders(),
             lookback,
             range_query,
             name_labels: names::name_labels(&ctx.symbols),

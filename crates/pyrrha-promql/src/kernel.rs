@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use pyrrha_model::contract::CancelToken;
 use pyrrha_model::{FloatHistogram, Matcher, SymbolTable, Timestamp};
 
 use crate::annotations::{Annotation, Note};
@@ -106,12 +107,19 @@ impl KernelArgs<'_> {
     }
 }
 
+/// Floats after which a kernel asks whether it should go on: less than a millisecond's work.
+pub(crate) const FLOATS_UNASKED: usize = 1 << 15;
+
+/// Histograms after which it asks.
+pub(crate) const HISTOGRAMS_UNASKED: usize = 256;
+
 /// Where a kernel leaves annotations. Positions are those of the call's arguments; metric names
 /// are resolved only for notes that are new.
 #[derive(Debug)]
 pub struct KernelNotes<'a> {
     symbols: &'a SymbolTable,
     args: &'a [Pos],
+    cancel: Option<&'a CancelToken>,
     labels: Option<LabelIds>,
     seen: Vec<(usize, Note)>,
     found: Vec<Annotation>,
@@ -121,7 +129,30 @@ pub struct KernelNotes<'a> {
 impl<'a> KernelNotes<'a> {
     /// Notes for a call whose arguments stand at `args`.
     pub fn new(symbols: &'a SymbolTable, args: &'a [Pos]) -> Self {
-        Self { symbols, args, labels: None, seen: Vec::new(), found: Vec::new(), failure: None }
+        let (seen, found) = (Vec::new(), Vec::new());
+        Self { symbols, args, cancel: None, labels: None, seen, found, failure: None }
+    }
+
+    /// Notes for a kernel that stops when the query is cancelled.
+    pub fn until(self, cancel: &'a CancelToken) -> Self {
+        Self { cancel: Some(cancel), ..self }
+    }
+
+    /// Whether the query is cancelled: what the kernel gives does not matter any more.
+    #[inline]
+    pub fn stopped(&self) -> bool {
+        self.cancel.is_some_and(|cancel| cancel.reason().is_some())
+    }
+
+    /// Calls `f` for each of some floats, or for some of them if the query is cancelled meanwhile.
+    #[inline]
+    pub(crate) fn each_float(&self, values: &[f64], mut f: impl FnMut(f64)) {
+        for block in values.chunks(FLOATS_UNASKED) {
+            if self.stopped() {
+                return;
+            }
+            block.iter().for_each(|v| f(*v));
+        }
     }
 
     /// The series that the next notes are about. The engine calls it for range, map and series

@@ -14,7 +14,7 @@ use crate::error::QueryError;
 use crate::exec::select::Lookups;
 use crate::exec::watch::Reads;
 use crate::exec::{Charge, Exec, Table, samples::Samples};
-use crate::functions::slide::WindowPlan;
+use crate::functions::slide::WindowPlans;
 use crate::labels::LabelIds;
 use crate::plan::Selector;
 use crate::value::{Series, Steps};
@@ -58,11 +58,12 @@ pub(crate) trait Stage: Sync {
 
 /// What one thread keeps between series.
 pub(crate) struct Work<'a> {
+    exec: &'a Exec<'a>,
     decoder: SeriesDecoder,
     decoded: SeriesSamples,
     samples: Samples,
     /// Windows of the series before.
-    pub(crate) plan: WindowPlan,
+    pub(crate) plans: WindowPlans,
     /// Lookups of the series before.
     pub(crate) lookups: Lookups,
     /// Labels of the series before.
@@ -128,10 +129,11 @@ impl<'a> Pipeline<'a> {
 impl<'a> Work<'a> {
     fn new(exec: &'a Exec<'a>) -> Self {
         Self {
-            decoder: SeriesDecoder::default(),
+            exec,
+            decoder: exec.decoders.take(),
             decoded: SeriesSamples::default(),
             samples: Samples::default(),
-            plan: WindowPlan::default(),
+            plans: WindowPlans::default(),
             lookups: Lookups::default(),
             labels: LabelIds::empty(),
             notes: Vec::new(),
@@ -150,22 +152,29 @@ impl<'a> Work<'a> {
         want: Want,
         reads: &mut Reads<'_>,
     ) -> Result<(), QueryError> {
-        exec.check()?;
-        self.decoder.decode(entry, range, want, &mut self.decoded).map_err(|e| {
+        let go_on = || exec.ctx.cancel.reason().is_none();
+        self.decoder.decode_while(entry, range, want, &mut self.decoded, go_on).map_err(|e| {
             let labels = batch.resolve(&exec.ctx.symbols, entry);
             QueryError::Store(StoreError::caused(e.kind(), format!("series={labels}"), e))
         })?;
+        exec.check()?;
         self.samples.take(&mut self.decoded);
         if want.histogram_stats_only {
             self.samples.keep_stats_only();
         }
-        let bytes = self.samples.bytes();
+        let bytes = self.samples.bytes() + self.plans.bytes();
         if bytes > self.charged {
             self.charge.grow(bytes - self.charged, 0)?;
             self.charged = bytes;
         }
         reads.add(&self.samples, entry.labels.len());
         Ok(())
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.exec.decoders.put(std::mem::take(&mut self.decoder));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::exec::pipeline::{Head, Stage, Work};
 use crate::exec::select::Times;
 use crate::exec::watch::Reads;
 use crate::exec::{Exec, samples::Samples};
-use crate::functions::slide::{Slide, WindowPlan, advance};
+use crate::functions::slide::{Slide, WindowPlans, advance};
 use crate::kernel::{KernelArgs, KernelNotes, RangeKernel, Window};
 use crate::labels::LabelIds;
 use crate::value::{Column, ScalarColumn, Series, Steps, histogram_weight};
@@ -60,7 +60,7 @@ impl<'a> Windows<'a> {
         &self,
         samples: &Samples,
         labels: &LabelIds,
-        plan: &mut WindowPlan,
+        plans: &mut WindowPlans,
         notes: &mut Vec<Annotation>,
     ) -> Result<Column, QueryError> {
         let mut column = Column::new(self.steps.count);
@@ -68,9 +68,9 @@ impl<'a> Windows<'a> {
         match self.slide {
             Some(slide) if floats_only && samples.floats.starts.is_empty() => {
                 let FloatColumn { times, values, .. } = &samples.floats;
-                plan.prepare(times, self.steps.count, |step| self.bounds(step));
+                let (plan, room) = plans.prepare(times, self.steps.count, |step| self.bounds(step));
                 let cancel = &self.exec.ctx.cancel;
-                slide.run(times, values, &mut column, plan, || cancel.reason().is_some());
+                slide.run(times, values, &mut column, (plan, room), || cancel.reason().is_some());
                 self.exec.check()?;
                 self.count(plan.points());
                 if self.counted && self.exec.watch.counts_steps() {
@@ -90,7 +90,7 @@ impl<'a> Windows<'a> {
         column: &mut Column,
         notes: &mut Vec<Annotation>,
     ) -> Result<(), QueryError> {
-        let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions);
+        let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions).until(&self.exec.ctx.cancel);
         found.about(Some(labels));
         let mut args = self.args();
         let (mut floats, mut histograms, mut points) = (0..0, 0..0, 0);
@@ -127,6 +127,7 @@ impl<'a> Windows<'a> {
                 column.set(step, value);
             }
         }
+        self.exec.check()?;
         self.count(points);
         notes.append(&mut found.take());
         found.take_failure().map_or(Ok(()), Err)
@@ -150,10 +151,10 @@ impl<'a> Windows<'a> {
         &self,
         samples: &Samples,
         mut series: Series,
-        plan: &mut WindowPlan,
+        plans: &mut WindowPlans,
         notes: &mut Vec<Annotation>,
     ) -> Result<Option<Series>, QueryError> {
-        series.column = self.column(samples, &series.labels, plan, notes)?;
+        series.column = self.column(samples, &series.labels, plans, notes)?;
         if series.column.is_empty() {
             return Ok(None);
         }
@@ -206,7 +207,7 @@ impl Head for RangeHead<'_> {
     ) -> Result<Option<Series>, QueryError> {
         let clean = samples.without_stale();
         let series = Series { labels, drop_name: false, column: Column::default() };
-        self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.plan, &mut work.notes)
+        self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.plans, &mut work.notes)
     }
 }
 
@@ -222,6 +223,6 @@ impl Stage for SubqueryStage<'_> {
         let samples = Samples::from_column(&std::mem::take(&mut series.column), self.inner, || {
             self.windows.exec.check()
         })?;
-        self.windows.finish(&samples, series, &mut WindowPlan::default(), notes)
+        self.windows.finish(&samples, series, &mut WindowPlans::default(), notes)
     }
 }

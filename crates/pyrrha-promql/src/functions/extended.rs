@@ -11,7 +11,9 @@ use crate::annotations::{HistogramOperation, Note};
 use crate::ast::RangeMode;
 use crate::function::FunctionId;
 use crate::functions::rate;
-use crate::kernel::{FloatSlice, HistogramSlice, KernelArgs, KernelNotes, RangeKernel, Window};
+use crate::kernel::{
+    FloatSlice, HISTOGRAMS_UNASKED, HistogramSlice, KernelArgs, KernelNotes, RangeKernel, Window,
+};
 use crate::value::Sample;
 
 /// The kernel of a function that allows the mode.
@@ -159,7 +161,7 @@ impl Edges {
             return None;
         }
         let mut combined = Combined::default();
-        let difference = self.subtract(values, counter, &mut combined);
+        let difference = self.subtract(values, counter, &mut combined, notes);
         if combined.reconciled_bounds {
             notes.add(0, Note::MismatchedCustomBuckets(HistogramOperation::Subtraction));
         }
@@ -177,6 +179,7 @@ impl Edges {
         values: &[Arc<FloatHistogram>],
         counter: bool,
         combined: &mut Combined,
+        notes: &KernelNotes<'_>,
     ) -> Result<FloatHistogram, IncompatibleSchemas> {
         let mut edge = |i: usize, share: Option<f64>, at: usize| match share {
             None => Ok((*values[at]).clone()),
@@ -191,6 +194,9 @@ impl Edges {
         *combined = combined.or(difference.sub(&left)?);
         if counter {
             for i in self.resettable() {
+                if i % HISTOGRAMS_UNASKED == 0 && notes.stopped() {
+                    break;
+                }
                 if values[i + 1].is_reset_after(&values[i]) {
                     *combined = combined.or(difference.add(&values[i])?);
                 }

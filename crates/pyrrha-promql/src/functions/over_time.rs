@@ -7,7 +7,7 @@ use pyrrha_model::go_fmt::Fixed;
 use crate::annotations::Note;
 use crate::error::QueryError;
 use crate::functions::float_sum::Sum;
-use crate::kernel::{FloatSlice, KernelArgs, KernelNotes, Window};
+use crate::kernel::{FLOATS_UNASKED, FloatSlice, KernelArgs, KernelNotes, Window};
 use crate::value::Sample;
 
 /// The floats of a window with at least `least` of them; notes that histograms among them do not
@@ -30,30 +30,88 @@ pub(super) fn quantile_over_time(
     if !(0.0..=1.0).contains(&q) {
         notes.add(0, Note::InvalidQuantile(q));
     }
-    Some(Sample::Float(quantile(q, &mut floats.values.to_vec())))
+    Some(Sample::Float(quantile_of(q, floats.values.to_vec(), notes)))
+}
+
+/// [`quantile`] of values of which there may be very many: those that cannot be it are left out before
+/// anything is ordered, as long as the query is not cancelled.
+fn quantile_of(q: f64, mut values: Vec<f64>, notes: &KernelNotes<'_>) -> f64 {
+    let Some((mut lower, weight)) = rank(q, values.len()) else { return quantile(q, &mut values) };
+    // The first bits of the order decide for most values on which side of the rank they are.
+    for shift in [48, 32] {
+        if values.len() <= FLOATS_UNASKED || notes.stopped() {
+            break;
+        }
+        let key = |v: f64| (order_of(v) >> shift & 0xffff) as usize;
+        let mut counts = vec![0u32; 1 << 16];
+        notes.each_float(&values, |v| counts[key(v)] += 1);
+        let mut before = 0;
+        let mut bucket = |at: usize| {
+            before = 0;
+            counts.iter().position(|n| {
+                before += *n as usize;
+                before > at
+            })
+        };
+        let (first, last) = (bucket(lower), bucket((lower + 1).min(values.len() - 1)));
+        let (Some(first), Some(last)) = (first, last) else { break };
+        lower -= counts[..first].iter().map(|n| *n as usize).sum::<usize>();
+        let mut kept = Vec::new();
+        notes.each_float(&values, |v| {
+            if key(v) == first || key(v) == last {
+                kept.push(v);
+            }
+        });
+        values = kept;
+        if first != last {
+            break;
+        }
+    }
+    if notes.stopped() {
+        return f64::NAN;
+    }
+    at_rank(lower, weight, &mut values)
+}
+
+/// Numbers in the order in which [`quantile`] takes floats: NaN is least.
+fn order_of(v: f64) -> u64 {
+    let bits = v.to_bits();
+    match (v.is_nan(), bits >> 63) {
+        (true, _) => 0,
+        (false, 0) => bits | 1 << 63,
+        (false, _) => !bits,
+    }
 }
 
 /// The φ-quantile by linear interpolation; NaN sorts lowest. Reorders `values`.
 pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
-    if values.is_empty() || q.is_nan() {
-        return f64::NAN;
+    match rank(q, values.len()) {
+        Some((lower, weight)) => at_rank(lower, weight, values),
+        None if values.is_empty() || q.is_nan() => f64::NAN,
+        None if q < 0.0 => f64::NEG_INFINITY,
+        None => f64::INFINITY,
     }
-    if q < 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if q > 1.0 {
-        return f64::INFINITY;
-    }
+}
+
+/// Which of `count` ordered values lies below the φ-quantile, and how far the quantile is from it to the
+/// next; none if there is no such value.
+fn rank(q: f64, count: usize) -> Option<(usize, f64)> {
+    let highest = count.checked_sub(1).filter(|_| (0.0..=1.0).contains(&q))?;
+    let rank = q * highest as f64;
+    Some(((rank.floor() as usize).min(highest), rank - rank.floor()))
+}
+
+/// Between value `lower` in order and the next. Reorders `values`.
+fn at_rank(lower: usize, weight: f64, values: &mut [f64]) -> f64 {
     let nan_first = |a: &f64, b: &f64| match (a.is_nan(), b.is_nan()) {
         (true, true) => std::cmp::Ordering::Equal,
         (true, false) => std::cmp::Ordering::Less,
         (false, true) => std::cmp::Ordering::Greater,
         (false, false) => a.total_cmp(b),
     };
-    let highest = values.len() - 1;
-    let rank = q * highest as f64;
-    let lower = (rank.floor() as usize).min(highest);
-    let weight = rank - rank.floor();
+    if lower >= values.len() {
+        return f64::NAN;
+    }
     let (_, &mut low, above) = values.select_nth_unstable_by(lower, nan_first);
     let high = above.iter().copied().min_by(nan_first).unwrap_or(low);
     low * (1.0 - weight) + high * weight
@@ -65,13 +123,13 @@ pub(super) fn mad_over_time(
     _: &KernelArgs<'_>,
     notes: &mut KernelNotes<'_>,
 ) -> Option<Sample> {
-    let mut values = floats(w, 1, notes)?.values.to_vec();
+    let values = floats(w, 1, notes)?.values;
     if values.iter().any(|v| v.is_nan()) {
         return Some(Sample::Float(f64::NAN));
     }
-    let median = quantile(0.5, &mut values);
-    values.iter_mut().for_each(|v| *v = (*v - median).abs());
-    Some(Sample::Float(quantile(0.5, &mut values)))
+    let median = quantile_of(0.5, values.to_vec(), notes);
+    let distances = values.iter().map(|v| (*v - median).abs()).collect();
+    Some(Sample::Float(quantile_of(0.5, distances, notes)))
 }
 
 /// `stdvar_over_time(m)`
@@ -80,7 +138,7 @@ pub(super) fn stdvar_over_time(
     _: &KernelArgs<'_>,
     notes: &mut KernelNotes<'_>,
 ) -> Option<Sample> {
-    floats(w, 1, notes).map(|f| Sample::Float(variance(f.values)))
+    floats(w, 1, notes).map(|f| Sample::Float(variance(f.values, notes)))
 }
 
 /// `stddev_over_time(m)`
@@ -89,18 +147,18 @@ pub(super) fn stddev_over_time(
     _: &KernelArgs<'_>,
     notes: &mut KernelNotes<'_>,
 ) -> Option<Sample> {
-    floats(w, 1, notes).map(|f| Sample::Float(variance(f.values).sqrt()))
+    floats(w, 1, notes).map(|f| Sample::Float(variance(f.values, notes).sqrt()))
 }
 
 /// Welford's running variance, with compensated sums.
-fn variance(values: &[f64]) -> f64 {
+fn variance(values: &[f64], notes: &KernelNotes<'_>) -> f64 {
     let (mut count, mut mean, mut squares) = (0.0, Sum::default(), Sum::default());
-    for value in values {
+    notes.each_float(values, |value| {
         count += 1.0;
         let delta = value - mean.value();
         mean.add(delta / count);
         squares.add(delta * (value - mean.value()));
-    }
+    });
     squares.value() / count
 }
 
@@ -108,7 +166,7 @@ fn variance(values: &[f64]) -> f64 {
 pub(super) fn deriv(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
     let floats = floats(w, 2, notes)?;
     // A time near the samples keeps products small.
-    Some(Sample::Float(regression(floats, floats.times[0]).0))
+    Some(Sample::Float(regression(floats, floats.times[0], notes).0))
 }
 
 /// `predict_linear(m, seconds)`
@@ -117,23 +175,25 @@ pub(super) fn predict_linear(
     args: &KernelArgs<'_>,
     notes: &mut KernelNotes<'_>,
 ) -> Option<Sample> {
-    let (slope, intercept) = regression(floats(w, 2, notes)?, w.time);
+    let (slope, intercept) = regression(floats(w, 2, notes)?, w.time, notes);
     Some(Sample::Float(slope * args.scalar(0) + intercept))
 }
 
 /// Least squares: slope per second, and value at the time `at`.
-fn regression(floats: FloatSlice<'_>, at: Timestamp) -> (f64, f64) {
+fn regression(floats: FloatSlice<'_>, at: Timestamp, notes: &KernelNotes<'_>) -> (f64, f64) {
     let first = floats.values[0];
     if floats.values.iter().all(|v| *v == first) {
         return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
     }
     let mut sums = [Sum::default(); 4];
-    for (time, y) in floats.times.iter().zip(floats.values) {
+    let mut times = floats.times.iter();
+    notes.each_float(floats.values, |y| {
+        let Some(time) = times.next() else { return };
         let x = time.wrapping_sub(at) as f64 / 1000.0;
-        for (sum, value) in sums.iter_mut().zip([x, *y, x * y, x * x]) {
+        for (sum, value) in sums.iter_mut().zip([x, y, x * y, x * x]) {
             sum.add(value);
         }
-    }
+    });
     let [x, y, xy, xx] = sums.map(|s| s.value());
     let n = floats.values.len() as f64;
     let slope = (xy - x * y / n) / (xx - x * x / n);
@@ -158,13 +218,15 @@ pub(super) fn double_exponential_smoothing(
     }
     let values = floats(w, 2, notes)?.values;
     let (mut before, mut level, mut slope) = (0.0, values[0], values[1] - values[0]);
-    for (i, value) in values.iter().enumerate().skip(1) {
-        if i > 1 {
+    let mut is_second = true;
+    notes.each_float(&values[1..], |value| {
+        if !is_second {
             slope = trend * (level - before) + (1.0 - trend) * slope;
         }
+        is_second = false;
         let next = smoothing * value + (1.0 - smoothing) * (level + slope);
         (before, level) = (level, next);
-    }
+    });
     Some(Sample::Float(level))
 }
 

@@ -8,7 +8,7 @@ use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp};
 
 use crate::annotations::{HistogramOperation, Note};
 use crate::functions::starts::{Stamp, Starts, is_reset};
-use crate::kernel::{KernelArgs, KernelNotes, Window};
+use crate::kernel::{FLOATS_UNASKED, HISTOGRAMS_UNASKED, KernelArgs, KernelNotes, Window};
 use crate::value::Sample;
 
 /// A counter's first value and how far it rose.
@@ -202,6 +202,9 @@ fn histogram_difference(
     report(combined, HistogramOperation::Subtraction, notes)?;
     if is_counter {
         for i in rest {
+            if i % HISTOGRAMS_UNASKED == 0 && notes.stopped() {
+                return None;
+            }
             if i > 0 && is_reset(i, previous) {
                 let combined = difference.add(previous);
                 report(combined, HistogramOperation::Addition, notes)?;
@@ -242,7 +245,7 @@ pub(crate) fn idelta(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes
 }
 
 fn last_two(w: &Window<'_>, notes: &mut KernelNotes<'_>, is_rate: bool) -> Option<Sample> {
-    let mut merged = merged(w).rev();
+    let mut merged = merged(w, notes).rev();
     let (newer_stamp, newer) = merged.next()?;
     let (older_stamp, older) = merged.next()?;
     let seconds = (newer_stamp.0 - older_stamp.0) as f64 / 1000.0;
@@ -286,13 +289,19 @@ pub(crate) enum Value<'a> {
     Histogram(&'a FloatHistogram),
 }
 
-/// All samples of a window by time.
-pub(crate) fn merged<'a>(w: &Window<'a>) -> impl DoubleEndedIterator<Item = (Stamp, Value<'a>)> + use<'a> {
+/// All samples of a window by time; some of them, if the query is cancelled meanwhile.
+pub(crate) fn merged<'a>(
+    w: &Window<'a>,
+    notes: &KernelNotes<'_>,
+) -> impl DoubleEndedIterator<Item = (Stamp, Value<'a>)> + use<'a> {
     let (floats, histograms) = (w.floats, w.histograms);
     let (mut f, mut h) = (0..floats.times.len(), 0..histograms.times.len());
     // Indices from the front and from the back; both sides take what comes next in time.
     let mut order = Vec::with_capacity(f.len() + h.len());
     loop {
+        if order.len() % FLOATS_UNASKED == FLOATS_UNASKED - 1 && notes.stopped() {
+            break;
+        }
         let float_first = match (f.clone().next(), h.clone().next()) {
             (None, None) => break,
             (Some(_), None) => true,
@@ -316,8 +325,8 @@ fn stamp(times: &[Timestamp], starts: &[Timestamp], i: usize) -> Stamp {
     (times[i], starts.get(i).copied().unwrap_or(0))
 }
 
-pub(crate) fn resets(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
-    Some(Sample::Float(count_pairs(w, |(before, a), (now, b)| {
+pub(crate) fn resets(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    Some(Sample::Float(count_pairs(w, notes, |(before, a), (now, b)| {
         is_reset(before, now)
             || match (a, b) {
                 (Value::Float(a), Value::Float(b)) => b < a,
@@ -327,8 +336,8 @@ pub(crate) fn resets(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>
     })))
 }
 
-pub(crate) fn changes(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {
-    Some(Sample::Float(count_pairs(w, |(_, a), (_, b)| match (a, b) {
+pub(crate) fn changes(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
+    Some(Sample::Float(count_pairs(w, notes, |(_, a), (_, b)| match (a, b) {
         (Value::Float(a), Value::Float(b)) => b != a && !(a.is_nan() && b.is_nan()),
         (Value::Histogram(a), Value::Histogram(b)) => !a.same_distribution(b),
         _ => true,
@@ -337,11 +346,18 @@ pub(crate) fn changes(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_
 
 type Point<'a> = (Stamp, Value<'a>);
 
-fn count_pairs(w: &Window<'_>, differ: impl Fn(Point<'_>, Point<'_>) -> bool) -> f64 {
-    let mut samples = merged(w);
+fn count_pairs(
+    w: &Window<'_>,
+    notes: &KernelNotes<'_>,
+    differ: impl Fn(Point<'_>, Point<'_>) -> bool,
+) -> f64 {
+    let mut samples = merged(w, notes);
     let Some(mut previous) = samples.next() else { return 0.0 };
     let mut count = 0.0;
-    for current in samples {
+    for (i, current) in samples.enumerate() {
+        if i % HISTOGRAMS_UNASKED == 0 && notes.stopped() {
+            break;
+        }
         if differ(previous, current) {
             count += 1.0;
         }

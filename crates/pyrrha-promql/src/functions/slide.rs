@@ -7,11 +7,12 @@ use std::ops::Range;
 use pyrrha_model::Timestamp;
 
 use crate::functions::float_sum::{Mean, Sum};
+use crate::kernel::FLOATS_UNASKED;
 use crate::value::Column;
 
 mod plan;
 
-pub(crate) use plan::{WindowPlan, advance};
+pub(crate) use plan::{WindowPlan, WindowPlans, advance};
 
 /// A function that can slide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,38 +46,43 @@ impl Slide {
         times: &[Timestamp],
         values: &[f64],
         column: &mut Column,
-        plan: &mut WindowPlan,
+        (plan, room): (&WindowPlan, &mut (Vec<f64>, Vec<f64>)),
         cancelled: impl Fn() -> bool,
     ) {
         match self {
-            Self::Rate => return extrapolated::<true>(values, column, plan, true),
-            Self::Increase => return extrapolated::<true>(values, column, plan, false),
-            Self::Delta => return extrapolated::<false>(values, column, plan, false),
+            Self::Rate => return extrapolated::<true>(values, column, plan, room, true),
+            Self::Increase => return extrapolated::<true>(values, column, plan, room, false),
+            Self::Delta => return extrapolated::<false>(values, column, plan, room, false),
             _ => {}
         }
-        let windows = plan.windows().enumerate().take_while(|_| !cancelled());
+        let go_on = || !cancelled();
+        let windows = plan.windows().enumerate().take_while(|_| go_on());
         match self {
             Self::Rate | Self::Increase | Self::Delta => {}
             Self::Irate => each(column, windows, |w| last_two(times, values, w, true)),
             Self::Idelta => each(column, windows, |w| last_two(times, values, w, false)),
-            Self::Resets => pairs(values, column, windows, |a, b| b < a),
-            Self::Changes => pairs(values, column, windows, |a, b| b != a && !(a.is_nan() && b.is_nan())),
-            Self::Sum if sums_are_exact(values) => exact_sum(values, column, windows, |sum, _| sum),
-            Self::Avg if sums_are_exact(values) => {
-                exact_sum(values, column, windows, |sum, count| sum / count as f64)
+            Self::Resets => pairs(values, column, windows, go_on, |a, b| b < a),
+            Self::Changes => {
+                pairs(values, column, windows, go_on, |a, b| b != a && !(a.is_nan() && b.is_nan()))
+            }
+            Self::Sum if sums_are_exact(values, go_on) => {
+                exact_sum(values, column, windows, go_on, |sum, _| sum)
+            }
+            Self::Avg if sums_are_exact(values, go_on) => {
+                exact_sum(values, column, windows, go_on, |sum, count| sum / count as f64)
             }
             Self::Sum => each(column, windows, |w| {
                 let mut sum = Sum::default();
-                values[w].iter().for_each(|v| sum.add(*v));
+                blocks(&values[w], go_on).flatten().for_each(|v| sum.add(*v));
                 Some(sum.value())
             }),
             Self::Avg => each(column, windows, |w| {
                 let mut mean = Mean::default();
-                values[w].iter().for_each(|v| mean.add(*v));
+                blocks(&values[w], go_on).flatten().for_each(|v| mean.add(*v));
                 Some(mean.value())
             }),
-            Self::Min => extreme(values, column, windows, |back, new| back > new),
-            Self::Max => extreme(values, column, windows, |back, new| back < new),
+            Self::Min => extreme(values, column, windows, go_on, |back, new| back > new),
+            Self::Max => extreme(values, column, windows, go_on, |back, new| back < new),
             Self::Count => each(column, windows, |w| Some(w.len() as f64)),
             Self::First => each(column, windows, |w| Some(values[w.start])),
             Self::Last => each(column, windows, |w| Some(values[w.end - 1])),
@@ -101,10 +107,10 @@ fn each(column: &mut Column, windows: impl Steps, mut value: impl FnMut(Range<us
 fn extrapolated<const COUNTER: bool>(
     values: &[f64],
     column: &mut Column,
-    plan: &mut WindowPlan,
+    plan: &WindowPlan,
+    (firsts, differences): &mut (Vec<f64>, Vec<f64>),
     is_rate: bool,
 ) {
-    let (mut firsts, mut differences) = std::mem::take(&mut plan.values);
     firsts.clear();
     differences.clear();
     for &(first, last) in plan.edges() {
@@ -113,14 +119,13 @@ fn extrapolated<const COUNTER: bool>(
         differences.push(last - first);
     }
     if COUNTER && values.windows(2).fold(false, |reset, pair| reset | (pair[1] < pair[0])) {
-        add_resets(values, plan.edges(), &mut differences);
+        add_resets(values, plan.edges(), differences);
     }
-    let spans = plan.spans().iter().zip(&firsts);
+    let spans = plan.spans().iter().zip(firsts.iter());
     for (difference, (span, &first)) in differences.iter_mut().zip(spans) {
         *difference = span.extrapolate::<COUNTER>(first, *difference, is_rate);
     }
-    plan.scatter(&differences, column);
-    plan.values = (firsts, differences);
+    plan.scatter(differences, column);
 }
 
 /// Adds to each window's difference the values before its resets, in their order.
@@ -151,8 +156,25 @@ fn last_two(times: &[Timestamp], values: &[f64], window: Range<usize>, is_rate: 
     Some(difference / ((times[i] - times[i - 1]) as f64 / 1000.0))
 }
 
+/// The values in blocks, as long as the query goes on.
+fn blocks(values: &[f64], go_on: impl Fn() -> bool) -> impl Iterator<Item = &[f64]> {
+    values.chunks(FLOATS_UNASKED).take_while(move |_| go_on())
+}
+
+/// Whether `i` is a place to ask whether the query goes on.
+#[inline]
+fn asks(i: usize) -> bool {
+    i % FLOATS_UNASKED == FLOATS_UNASKED - 1
+}
+
 /// Counts neighbours inside the window that `differ`.
-fn pairs(values: &[f64], column: &mut Column, windows: impl Steps, differ: impl Fn(f64, f64) -> bool) {
+fn pairs(
+    values: &[f64],
+    column: &mut Column,
+    windows: impl Steps,
+    go_on: impl Fn() -> bool,
+    differ: impl Fn(f64, f64) -> bool,
+) {
     let mut count = 0u64;
     let mut known = 0..0;
     each(column, windows, |window| {
@@ -163,6 +185,9 @@ fn pairs(values: &[f64], column: &mut Column, windows: impl Steps, differ: impl 
             count -= u64::from(differ(values[i], values[i + 1]));
         }
         for i in known.end..window.end {
+            if asks(i) && !go_on() {
+                return None;
+            }
             count += u64::from(differ(values[i - 1], values[i]));
         }
         known = window;
@@ -171,9 +196,9 @@ fn pairs(values: &[f64], column: &mut Column, windows: impl Steps, differ: impl 
 }
 
 /// Whether any sum of these values, in any order, is exact: integers whose total stays below 2^53.
-fn sums_are_exact(values: &[f64]) -> bool {
+fn sums_are_exact(values: &[f64], go_on: impl Fn() -> bool) -> bool {
     let mut total = 0.0;
-    for v in values {
+    for v in blocks(values, go_on).flatten() {
         if v.trunc() != *v {
             return false;
         }
@@ -182,14 +207,20 @@ fn sums_are_exact(values: &[f64]) -> bool {
     total < 9_007_199_254_740_992.0
 }
 
-fn exact_sum(values: &[f64], column: &mut Column, windows: impl Steps, finish: impl Fn(f64, usize) -> f64) {
+fn exact_sum(
+    values: &[f64],
+    column: &mut Column,
+    windows: impl Steps,
+    go_on: impl Fn() -> bool,
+    finish: impl Fn(f64, usize) -> f64,
+) {
     let (mut sum, mut known) = (0.0, 0..0);
     each(column, windows, |window| {
         if window.start >= known.end {
             (sum, known) = (0.0, window.start..window.start);
         }
         values[known.start..window.start].iter().for_each(|v| sum -= v);
-        values[known.end..window.end].iter().for_each(|v| sum += v);
+        blocks(&values[known.end..window.end], &go_on).flatten().for_each(|v| sum += v);
         known = window.clone();
         // Never a negative zero: a sum starts from zero.
         Some(finish(sum + 0.0, window.len()))
@@ -197,11 +228,20 @@ fn exact_sum(values: &[f64], column: &mut Column, windows: impl Steps, finish: i
 }
 
 /// The first of the greatest (or least) values that are no NaN; NaN if there are none.
-fn extreme(values: &[f64], column: &mut Column, windows: impl Steps, beaten: impl Fn(f64, f64) -> bool) {
+fn extreme(
+    values: &[f64],
+    column: &mut Column,
+    windows: impl Steps,
+    go_on: impl Fn() -> bool,
+    beaten: impl Fn(f64, f64) -> bool,
+) {
     let mut candidates: VecDeque<usize> = VecDeque::new();
     let mut scanned = 0;
     each(column, windows, |window| {
         for i in scanned.max(window.start)..window.end {
+            if asks(i) && !go_on() {
+                return None;
+            }
             if values[i].is_nan() {
                 continue;
             }

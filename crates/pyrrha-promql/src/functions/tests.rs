@@ -1,7 +1,11 @@
+use std::time::{Duration, Instant};
+
+use pyrrha_model::contract::{CancelReason, CancelToken};
 use pyrrha_model::{Labels, SymbolTable};
 
 use super::*;
-use crate::ast::Pos;
+use crate::ast::{Pos, ValueType};
+use crate::functions::slide::WindowPlans;
 use crate::kernel::{FloatSlice, HistogramSlice, KernelArgs, KernelNotes, Window};
 use crate::labels::LabelIds;
 use crate::value::{Column, Sample, ScalarColumn, Series, Steps};
@@ -33,6 +37,67 @@ fn over_time(function: FunctionId, values: &[f64], scalars: &[f64]) -> (Option<f
     let kernel = range_kernel(function, RangeMode::Classic).expect("a kernel");
     let value = kernel(&window, &args(&symbols, &scalars, &[]), &mut notes);
     (value.and_then(|v| v.as_float()), notes.take_failure().map(|e| e.to_string()))
+}
+
+/// How long `f` takes, at best.
+#[allow(clippy::disallowed_methods, reason = "no clock is injected into a kernel")]
+fn at_best(mut f: impl FnMut()) -> Duration {
+    let once = |_| {
+        let began = Instant::now();
+        f();
+        began.elapsed()
+    };
+    (0..5).map(once).min().unwrap_or_default()
+}
+
+#[test]
+fn no_function_goes_on_for_long_after_its_query_was_cancelled() {
+    let values: Vec<f64> = (0..2_000_000u64).map(|i| (i * 7919 % 1_000_003) as f64).collect();
+    let times: Vec<i64> = (1..=values.len() as i64).map(|i| i * 15_000).collect();
+    let end = values.len() as i64 * 15_000;
+    let floats = FloatSlice { times: &times, values: &values, starts: &[] };
+    let window = Window { floats, histograms: HistogramSlice::default(), start: 0, end, time: end };
+    let (symbols, positions) = (SymbolTable::new(), [Pos::default(); 3]);
+    let scalars = [ScalarColumn::Constant(0.4), ScalarColumn::Constant(0.6)];
+    let cancelled = CancelToken::default();
+    cancelled.cancel(CancelReason::Canceled);
+    for function in crate::function::FUNCTIONS.iter().filter(|f| f.args.contains(&ValueType::Matrix)) {
+        let kernel = range_kernel(function.id, RangeMode::Classic).expect("a kernel");
+        let took = at_best(|| {
+            let mut notes = KernelNotes::new(&symbols, &positions).until(&cancelled);
+            kernel(&window, &args(&symbols, &scalars, &[]), &mut notes);
+        });
+        assert!(took < Duration::from_millis(10), "{}: {took:?}", function.name);
+        let Some(slide) = slide(function.id) else { continue };
+        let mut plans = WindowPlans::default();
+        plans.prepare(&times, 1, |_| (0, end));
+        let took = at_best(|| {
+            // Cancelled once it is inside the window.
+            let asked = std::cell::Cell::new(0);
+            let plan = plans.prepare(&times, 1, |_| (0, end));
+            slide.run(&times, &values, &mut Column::new(1), plan, || asked.replace(asked.get() + 1) > 1);
+        });
+        assert!(took < Duration::from_millis(10), "sliding {}: {took:?}", function.name);
+    }
+}
+
+#[test]
+fn quantiles_of_many_values_are_those_of_ordering_them() {
+    let special = [f64::NAN, -0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, 5e-324];
+    let value = |i: u64| match i * 2_654_435_761 % 1009 {
+        n @ 0..6 => special[n as usize],
+        n @ 6..500 => n as f64 / 7.0 - 40.0,
+        _ => f64::from_bits((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+    };
+    let many: Vec<f64> = (0..100_000).map(value).map(|v| if v.is_nan() { f64::NAN } else { v }).collect();
+    let equal = vec![2.5; 70_000];
+    for values in [many, equal] {
+        for q in [0.0, 0.001, 0.013, 0.25, 0.5, 0.731, 0.99, 1.0, -1.0, 2.0, f64::NAN] {
+            let found = over_time(FunctionId::QuantileOverTime, &values, &[q]).0.map(f64::to_bits);
+            let expected = over_time::quantile(q, &mut values.clone());
+            assert_eq!(found, Some(expected.to_bits()), "{q}");
+        }
+    }
 }
 
 fn instant(

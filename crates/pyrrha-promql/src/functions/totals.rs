@@ -7,7 +7,7 @@ use pyrrha_model::{CounterResetHint, FloatHistogram};
 
 use crate::annotations::{HistogramOperation, Note};
 use crate::functions::float_sum::{Mean, Sum};
-use crate::kernel::{KernelArgs, KernelNotes, Window};
+use crate::kernel::{HISTOGRAMS_UNASKED, KernelArgs, KernelNotes, Window};
 use crate::value::Sample;
 
 pub(crate) fn sum(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {
@@ -16,7 +16,7 @@ pub(crate) fn sum(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_
     }
     let Some(first) = w.histograms.values.first() else {
         let mut sum = Sum::default();
-        w.floats.values.iter().for_each(|v| sum.add(*v));
+        notes.each_float(w.floats.values, |v| sum.add(v));
         return Some(Sample::Float(sum.value()));
     };
     let mut total = KahanHistogram::new((**first).clone());
@@ -30,7 +30,7 @@ pub(crate) fn avg(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_
     }
     let Some(first) = w.histograms.values.first() else {
         let mut mean = Mean::default();
-        w.floats.values.iter().for_each(|v| mean.add(*v));
+        notes.each_float(w.floats.values, |v| mean.add(v));
         return Some(Sample::Float(mean.value()));
     };
     let mut total = HistogramMean::new((**first).clone());
@@ -91,7 +91,10 @@ fn fold(
     mut add: impl FnMut(&FloatHistogram) -> Result<Combined, IncompatibleSchemas>,
 ) -> Option<()> {
     let mut noteworthy = Combined::default();
-    for h in all.iter().skip(1) {
+    for (i, h) in all.iter().enumerate().skip(1) {
+        if i % HISTOGRAMS_UNASKED == 0 && notes.stopped() {
+            return None;
+        }
         match add(h) {
             Ok(combined) => noteworthy = noteworthy.or(combined),
             Err(IncompatibleSchemas) => {
@@ -122,8 +125,13 @@ fn extreme(w: &Window<'_>, notes: &mut KernelNotes<'_>, beaten: impl Fn(f64, f64
     if !w.histograms.times.is_empty() {
         notes.add(0, Note::HistogramIgnoredInMixedRange);
     }
-    let pick = |known: f64, new: &f64| if beaten(known, *new) || known.is_nan() { *new } else { known };
-    Some(Sample::Float(others.iter().fold(*first, pick)))
+    let mut known = *first;
+    notes.each_float(others, |new| {
+        if beaten(known, new) || known.is_nan() {
+            known = new;
+        }
+    });
+    Some(Sample::Float(known))
 }
 
 pub(crate) fn count(w: &Window<'_>, _: &KernelArgs<'_>, _: &mut KernelNotes<'_>) -> Option<Sample> {

@@ -10,9 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use pyrrha_model::contract::{MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, Labels, Timestamp};
-use pyrrha_promql::{
-    Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult, QueryValue, Stopwatch,
-};
+use pyrrha_promql::{EngineOptions, Features, QueryError, QueryOptions, QueryResult, QueryValue, Stopwatch};
 
 use super::body::streamed;
 use super::envelope::{self, ApiError, NoticeLists};
@@ -188,7 +186,7 @@ fn answer(
     // Queries share the processors: the fewer run, the more threads each may use.
     let all = app.engine.options();
     let threads = (all.threads / app.queries.running().max(1)).max(1);
-    let engine = Engine::new(EngineOptions { threads, features, max_samples, ..all.clone() });
+    let engine = app.engine.with(EngineOptions { threads, features, max_samples, ..all.clone() });
     match when {
         When::At(t) => engine.instant_with(ctx, store, &expr, t, options),
         When::Steps { start, end, step } => engine.range_with(ctx, store, &expr, start, end, step, options),

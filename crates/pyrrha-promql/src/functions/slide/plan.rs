@@ -1,18 +1,40 @@
-//! What range functions need of a series' times alone. The series of a scrape have the same times,
-//! and those that follow each other share one plan.
+//! What range functions need of a series' times alone. The series of one target have the same times,
+//! and share one plan.
 
 use std::ops::Range;
+
+use foldhash::HashMap;
 
 use pyrrha_model::Timestamp;
 
 use crate::functions::rate::Extrapolation;
 use crate::value::{Bits, Column};
 
-/// Where the windows of all steps lie in the samples of a series.
+/// Most bytes of plans that are kept.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// Most times of which it is known that they came once.
+const SEEN_MAX: usize = 4096;
+
+/// The plans of the series before.
 #[derive(Debug, Default)]
-pub(crate) struct WindowPlan {
+pub(crate) struct WindowPlans {
     /// Start (exclusive) and end of each step's window, and its length, s.
     bounds: Vec<(Timestamp, Timestamp, f64)>,
+    /// The plan made last that is not kept.
+    last: WindowPlan,
+    /// By first time, where the series' plan is among those kept; `None`: it came once. A plan is kept
+    /// when its times come again other than at once.
+    seen: HashMap<Timestamp, Option<usize>>,
+    kept: Vec<WindowPlan>,
+    kept_bytes: usize,
+    /// Room for what a function puts into windows: first values and differences.
+    pub(super) values: (Vec<f64>, Vec<f64>),
+}
+
+/// Where the windows of all steps lie in the samples of a series.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WindowPlan {
     /// The times it was made for.
     times: Vec<Timestamp>,
     /// Per step, the first sample of its window and the one behind the last.
@@ -25,8 +47,6 @@ pub(crate) struct WindowPlan {
     spans: Vec<Span>,
     /// The steps of the same windows.
     steps: Bits,
-    /// Of the same windows, what the function at work puts there: first values and differences.
-    pub(super) values: (Vec<f64>, Vec<f64>),
 }
 
 /// The times of a window.
@@ -56,23 +76,64 @@ impl Span {
     }
 }
 
-impl WindowPlan {
-    /// The plan for a series with these times: the one that is there, if it was made for the same.
-    /// `bounds` gives the start (exclusive) and end of each step's window; both ascend, or stay, and
-    /// are the same for all series.
+impl WindowPlans {
+    /// The plan for a series with these times, and room for values. `bounds` gives the start (exclusive)
+    /// and end of each step's window; both ascend, or stay, and are the same for all series.
     pub(crate) fn prepare(
         &mut self,
         times: &[Timestamp],
         steps: usize,
         bounds: impl Fn(usize) -> (Timestamp, Timestamp),
-    ) {
-        if self.windows.len() == steps && self.times == times {
-            return;
-        }
+    ) -> (&WindowPlan, &mut (Vec<f64>, Vec<f64>)) {
         if self.bounds.len() != steps {
             let bounds = (0..steps).map(bounds);
             self.bounds = bounds.map(|(start, end)| (start, end, (end - start) as f64 / 1000.0)).collect();
         }
+        let Self { bounds, last, seen, kept, kept_bytes, values } = self;
+        if last.is_for(times, steps) {
+            return (last, values);
+        }
+        let first = times.first().copied().unwrap_or(Timestamp::MIN);
+        let place = match seen.get_mut(&first) {
+            Some(Some(place)) => Some(*place),
+            Some(came) if *kept_bytes < KEPT_BYTES => {
+                kept.push(WindowPlan::default());
+                *kept_bytes += WindowPlan::bytes(times.len(), steps);
+                *came = Some(kept.len() - 1);
+                *came
+            }
+            Some(None) => None,
+            None => {
+                if seen.len() < SEEN_MAX {
+                    seen.insert(first, None);
+                }
+                None
+            }
+        };
+        let plan = place.map_or(last, |place| &mut kept[place]);
+        if !plan.is_for(times, steps) {
+            plan.make(times, bounds);
+        }
+        (plan, values)
+    }
+
+    /// Bytes of the plans that are kept, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept_bytes
+    }
+}
+
+impl WindowPlan {
+    fn is_for(&self, times: &[Timestamp], steps: usize) -> bool {
+        self.windows.len() == steps && self.times == times
+    }
+
+    /// What a plan takes, about.
+    fn bytes(times: usize, steps: usize) -> usize {
+        times * size_of::<Timestamp>() + steps * (2 * size_of::<(u32, u32)>() + size_of::<Span>())
+    }
+
+    fn make(&mut self, times: &[Timestamp], bounds: &[(Timestamp, Timestamp, f64)]) {
         self.times.clear();
         self.times.extend_from_slice(times);
         self.windows.clear();
@@ -80,7 +141,7 @@ impl WindowPlan {
         self.spans.clear();
         self.points = 0;
         let mut window = 0..0;
-        for &(start, end, range) in &self.bounds {
+        for &(start, end, range) in bounds {
             window = advance(times, window, start, end);
             self.points += window.len();
             self.windows.push((window.start as u32, window.end as u32));
@@ -93,10 +154,10 @@ impl WindowPlan {
                 self.spans.push(Span { sampled, to_start, to_end, range });
             }
         }
-        if self.edges.len() == steps {
-            self.steps = Bits::all(steps);
+        if self.edges.len() == bounds.len() {
+            self.steps = Bits::all(bounds.len());
         } else {
-            self.steps = Bits::none(steps);
+            self.steps = Bits::none(bounds.len());
             let pairs = self.windows.iter().enumerate().filter(|(_, (start, end))| end - start >= 2);
             pairs.for_each(|(step, _)| self.steps.set(step));
         }

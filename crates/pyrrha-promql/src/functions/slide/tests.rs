@@ -1,11 +1,12 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Windows of `length`, left-open, one per step of 7.
-fn plan(times: &[Timestamp], length: i64) -> WindowPlan {
-    let mut plan = WindowPlan::default();
-    plan.prepare(times, 30, |step| (step as i64 * 7 - length, step as i64 * 7));
-    plan
+/// Runs over windows of `length`, left-open, one per step of 7.
+fn slid(slide: Slide, times: &[Timestamp], values: &[f64], length: i64, plans: &mut WindowPlans) -> Column {
+    let mut column = Column::new(30);
+    let plan = plans.prepare(times, 30, |step| (step as i64 * 7 - length, step as i64 * 7));
+    slide.run(times, values, &mut column, plan, || false);
+    column
 }
 
 /// The samples of the window that ends at `end`, found by looking at each.
@@ -29,20 +30,33 @@ proptest! {
         let times: Vec<i64> = (0..values.len() as i64).map(|i| i * 5).collect();
         use Slide::*;
         for slide in [Rate, Increase, Delta, Irate, Idelta, Resets, Changes, Sum, Avg, Min, Max, Count, First, Last] {
-            let mut slid = Column::new(30);
-            slide.run(&times, &values, &mut slid, &mut plan(&times, length), || false);
+            let slid = slid(slide, &times, &values, length, &mut WindowPlans::default());
             for step in 0..30 {
                 let end = step as i64 * 7;
                 let window = window(&times, length, end);
-                let (mut alone, mut only) = (Column::new(1), WindowPlan::default());
-                only.prepare(&times[window.clone()], 1, |_| (end - length, end));
-                slide.run(&times[window.clone()], &values[window], &mut alone, &mut only, || false);
+                let (mut alone, mut only) = (Column::new(1), WindowPlans::default());
+                let plan = only.prepare(&times[window.clone()], 1, |_| (end - length, end));
+                slide.run(&times[window.clone()], &values[window], &mut alone, plan, || false);
                 prop_assert_eq!(
                     slid.float(step).map(|v| if v.is_nan() { 0 } else { v.to_bits() }),
                     alone.float(0).map(|v| if v.is_nan() { 0 } else { v.to_bits() }),
                     "{:?} step {}", slide, step
                 );
             }
+        }
+    }
+}
+
+proptest! {
+    /// Series of targets in any order, with times that differ behind the first, give what each alone gives.
+    #[test]
+    fn plans_are_those_of_the_times(order in proptest::collection::vec((0i64..4, 0i64..3), 1..30), length in 1i64..60) {
+        let values: Vec<f64> = (0..20).map(f64::from).collect();
+        let mut plans = WindowPlans::default();
+        for (target, jitter) in order {
+            let times: Vec<i64> = (0..20).map(|i| target + i * 5 + if i == 9 { jitter } else { 0 }).collect();
+            let together = slid(Slide::Rate, &times, &values, length, &mut plans);
+            prop_assert_eq!(together, slid(Slide::Rate, &times, &values, length, &mut WindowPlans::default()));
         }
     }
 }
