@@ -10,6 +10,8 @@ use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::manifest::BlockEntry;
 use serde::{Deserialize, Serialize};
 
+use crate::downsample::Origin;
+
 /// Key of the list in an entry.
 pub(crate) const FILES: &str = "files";
 /// Key of the external labels in an entry.
@@ -43,6 +45,7 @@ pub(crate) fn entry(meta: &BlockMeta, files: Vec<BlockFile>) -> BlockEntry {
     {
         entry.other.insert(LABELS.to_owned(), labels);
     }
+    Origin::copy(meta, &mut entry.other);
     entry
 }
 

@@ -12,15 +12,17 @@ mod pages;
 mod queryable;
 mod ranges;
 mod rows;
+mod segments;
 mod set;
 mod stream;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet};
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet, WindowHints};
 use pyrrha_model::{StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
@@ -29,10 +31,12 @@ use std::collections::HashMap;
 pub use pages::CacheStats;
 pub use queryable::{BucketQueryable, LocalSources};
 
+use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
 use block::BucketBlock;
 use pages::PageCache;
+use segments::Candidate;
 use set::BucketSet;
 use stream::Selection;
 
@@ -85,11 +89,13 @@ impl Gateway {
         result
     }
 
-    /// All series of a block, for rewriting it. Waits for requests as it is read.
+    /// All series of a block, for rewriting it: of one of windows, with windows if they are asked for.
+    /// Waits for requests as it is read.
     pub(crate) fn whole_block(
         &self,
         tenant: &TenantId,
         entry: Arc<BlockEntry>,
+        windows: Option<WindowHints>,
         ctx: &QueryContext,
     ) -> Box<dyn SeriesSet> {
         let selection = Selection {
@@ -97,29 +103,42 @@ impl Gateway {
             ctx: ctx.clone(),
             matchers: Vec::new(),
             range: TimeRange::ALL,
-            hints: SelectHints::default(),
+            hints: SelectHints { windows, ..SelectHints::default() },
         };
         Box::new(BucketSet::start(self.runtime.handle(), selection))
     }
 
-    /// The live blocks of a tenant that overlap a range, but those that `hidden` names.
-    pub(crate) fn blocks_of(
+    /// The blocks of a tenant that answer a query, and for which times. `hidden` names blocks whose
+    /// data somebody else has. Also what there is to say of times that are answered otherwise than asked.
+    pub(crate) fn parts(
         &self,
         tenant: &TenantId,
         state: &ManifestState,
         range: TimeRange,
+        hints: &SelectHints,
         hidden: impl Fn(&BlockEntry) -> bool,
-    ) -> Vec<Arc<BucketBlock>> {
-        // Downsampled blocks hold other values than were written.
-        let wanted = state.overlapping(range).into_iter().filter(|b| b.resolution == 0 && !hidden(b));
-        let mut blocks = self.blocks.lock();
-        wanted
-            .map(|entry| {
-                let key = (tenant.clone(), entry.ulid);
-                let new = || Arc::new(BucketBlock::new(self, tenant, entry.clone()));
-                blocks.entry(key).or_insert_with(new).clone()
+    ) -> (Vec<(Arc<BucketBlock>, TimeRange)>, Vec<String>) {
+        let near = state.overlapping(segments::reach(range));
+        let candidates: Vec<Candidate> = near
+            .into_iter()
+            .map(|entry| Candidate {
+                hidden: hidden(&entry),
+                usable: entry.resolution > 0 && hints.windows.is_some() && is_usable(state, &entry),
+                entry,
             })
-            .collect()
+            .collect();
+        let chosen = segments::choose(&candidates, range, hints);
+        let coarse = chosen.coarse.into_iter();
+        let warnings =
+            coarse.map(|(range, resolution)| segments::warning(range, resolution, hints)).collect();
+        let parts = chosen.parts.into_iter();
+        (parts.map(|part| (self.block(tenant, part.entry), part.range)).collect(), warnings)
+    }
+
+    fn block(&self, tenant: &TenantId, entry: Arc<BlockEntry>) -> Arc<BucketBlock> {
+        let key = (tenant.clone(), entry.ulid);
+        let new = || Arc::new(BucketBlock::new(self, tenant, entry));
+        self.blocks.lock().entry(key).or_insert_with(new).clone()
     }
 }
 

@@ -33,13 +33,26 @@ pub use runner::{Compactor, CompactorConfig, CompactorMetrics, Round};
 pub enum JobKind {
     /// Several blocks become one.
     Compact,
+    /// Raw blocks get windows of five minutes.
+    #[serde(rename = "downsample-5m")]
+    FiveMinutes,
+    /// Windows of five minutes become hours.
+    #[serde(rename = "downsample-1h")]
+    Hour,
 }
 
 impl JobKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Compact, Self::FiveMinutes, Self::Hour];
+    /// Those that make windows.
+    pub const DOWNSAMPLING: [Self; 2] = [Self::FiveMinutes, Self::Hour];
+
     /// Its name in keys, messages and answers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Compact => "compact",
+            Self::FiveMinutes => "downsample-5m",
+            Self::Hour => "downsample-1h",
         }
     }
 }

@@ -14,6 +14,7 @@
 mod block_files;
 pub mod config;
 mod door;
+pub mod downsample;
 mod error;
 #[cfg(test)]
 mod faulty;

@@ -22,5 +22,5 @@ pub use aggregate::{Aggregate, AggregateChunk};
 pub use error::DecodeError;
 pub use merge::{SeriesDecoder, decode_series, decode_stored};
 pub use precedence::{Candidate, precedence, value_precedence};
-pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want};
+pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want, WindowSpan};
 pub use series::{SeriesEncoder, encode_series};

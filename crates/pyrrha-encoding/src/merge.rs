@@ -9,7 +9,7 @@ use crate::chunk::{Rhythm, decode_floats_after, decode_shared_floats};
 use crate::precedence::{Candidate, precedence, value_precedence};
 use crate::rhythms::Rhythms;
 use crate::windows::{Windows, decode_windows};
-use crate::{DecodeError, FloatColumn, HistogramColumn, SeriesSamples, Want};
+use crate::{DecodeError, FloatColumn, HistogramColumn, SeriesSamples, Want, WindowSpan};
 
 /// Replaces `out` with the samples of a series in `range`, by time, each time once: where chunks
 /// overlap, [`precedence`] says which sample of a time stays. Deleted intervals are cut out.
@@ -94,13 +94,20 @@ impl SeriesDecoder {
         self.decode(&samples, range, want, out)?;
         let mut windows = Windows::default();
         let extent = |chunk: &ChunkRef| TimeRange::new(chunk.min_time, chunk.max_time);
-        let mut chunks = entry.chunks.iter().filter(is_windows);
-        let done = chunks.try_for_each(|chunk| decode_windows(&chunk.bytes, extent(chunk), &mut windows));
+        let mut done = Ok(());
+        for chunk in entry.chunks.iter().filter(is_windows) {
+            match decode_windows(&chunk.bytes, extent(chunk), &mut windows) {
+                Ok(resolution) => out.window_spans.push(WindowSpan { range: extent(chunk), resolution }),
+                Err(error) => done = done.and(Err(error)),
+            }
+        }
         if done.is_err() || !windows.is_sound() {
             out.clear();
             return done.and(Err(DecodeError::Malformed { part: "windows of a series" }));
         }
         out.windows = windows;
+        // The second part stands for the same times.
+        out.window_spans.dedup();
         for chunk in entry.chunks.iter().filter(is_windows) {
             drop_samples(out, extent(chunk));
         }

@@ -1,6 +1,6 @@
 //! Decoded samples of one series: float and histogram columns.
 
-use pyrrha_model::{FloatHistogram, Timestamp};
+use pyrrha_model::{FloatHistogram, TimeRange, Timestamp};
 
 use crate::windows::Windows;
 
@@ -36,6 +36,17 @@ pub struct SeriesSamples {
     pub histograms: HistogramColumn,
     /// Windows of downsampled floats, where a source gave them instead of samples.
     pub windows: Windows,
+    /// The times that windows stand for, ascending, also where there is none.
+    pub window_spans: Vec<WindowSpan>,
+}
+
+/// Times of which windows of one length tell, and samples do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSpan {
+    /// The times.
+    pub range: TimeRange,
+    /// Length of the windows, ms.
+    pub resolution: i64,
 }
 
 impl SeriesSamples {
@@ -48,6 +59,7 @@ impl SeriesSamples {
         self.histograms.values.clear();
         self.histograms.starts.clear();
         self.windows.clear();
+        self.window_spans.clear();
     }
 }
 

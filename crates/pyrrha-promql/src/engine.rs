@@ -86,6 +86,9 @@ pub struct QueryOptions {
     pub stopwatch: Option<Stopwatch>,
     /// Whether samples are counted by step.
     pub per_step: bool,
+    /// Longest windows of downsampled samples that may answer where finer data exists, ms; 0: samples.
+    /// `None`: as long as step and range allow.
+    pub max_source_resolution_ms: Option<i64>,
     /// Whether the plan is told with what each operator did (which needs a stopwatch).
     pub explain: bool,
 }
@@ -295,7 +298,8 @@ impl Engine {
         let watch = Watch::new(wanted, plan.count(), steps);
         let prepared = watch.now();
         let lookback = options.lookback_delta_ms.unwrap_or(self.options.lookback_delta_ms);
-        let exec = Exec::new(ctx, store, self, lookback, bounds.step != 0, watch);
+        let exec = Exec::new(ctx, store, self, lookback, bounds.step != 0, watch)
+            .with_max_resolution(options.max_source_resolution_ms);
         let value = exec.evaluate(&plan, steps);
         let (annotations, watch) = exec.finish();
         let value = value.map_err(|e| e.name_dearest(|| plan::dearest(&plan, &watch)))?;

@@ -14,7 +14,7 @@ mod natural;
 mod operator;
 mod pipeline;
 mod result;
-mod samples;
+pub(crate) mod samples;
 mod scalar;
 mod select;
 mod shared;
@@ -49,6 +49,8 @@ pub(crate) struct Exec<'a> {
     /// ms
     pub(crate) lookback: i64,
     pub(crate) range_query: bool,
+    /// Longest windows of downsampled samples, ms.
+    max_resolution: i64,
     /// `__name__`, `__type__`, `__unit__`.
     pub(crate) name_labels: [SymbolId; 3],
     notes: Mutex<Annotations>,
@@ -72,11 +74,22 @@ impl<'a> Exec<'a> {
             decoders: engine.decoders(),
             lookback,
             range_query,
+            max_resolution: i64::MAX,
             name_labels: names::name_labels(&ctx.symbols),
             notes: Mutex::default(),
             shared: shared::Shared::new(&ctx.budget),
             watch,
         }
+    }
+
+    /// With windows of at most this length, ms, where finer data exists.
+    pub(crate) fn with_max_resolution(self, max_resolution: Option<i64>) -> Self {
+        Self { max_resolution: max_resolution.unwrap_or(i64::MAX), ..self }
+    }
+
+    /// Longest windows of downsampled samples that may answer where finer data exists, ms.
+    pub(crate) fn max_resolution(&self) -> i64 {
+        self.max_resolution
     }
 
     /// The value of the whole plan.

@@ -12,6 +12,7 @@ pub(crate) mod relabel;
 pub(crate) mod slide;
 mod starts;
 pub(crate) mod totals;
+pub(crate) mod windowed;
 
 use crate::ast::RangeMode;
 use crate::function::FunctionId;

@@ -7,6 +7,8 @@
 //! <ULID>/tombstones         deleted intervals, if any
 //! <ULID>/exemplars          exemplars of the range, if any; ours alone
 //! <ULID>/metadata           metadata of metric families, if any; ours alone
+//! <ULID>/windows            first and last samples of downsampled windows; ours alone
+//! <ULID>/windows-values     sums and extremes of the same
 //! <ULID>/deletes            deletes that the block knows, if any; ours alone
 //! ```
 //!
@@ -32,6 +34,7 @@ mod set;
 mod sidecar;
 mod spool;
 mod tombstones;
+mod windows;
 mod writer;
 
 pub use deletes::BlockDeletes;
@@ -48,6 +51,7 @@ pub use meta::{
 pub use metadata::MetadataFile;
 pub use reader::Block;
 pub use tombstones::Tombstones;
+pub use windows::{WINDOWS_FILE, WINDOWS_VALUES_FILE, WindowsEntry, WindowsTable};
 pub use writer::{BlockWriter, UNFINISHED, remove_unfinished};
 
 const META_FILE: &str = "meta.json";

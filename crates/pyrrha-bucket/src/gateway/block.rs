@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use super::pages::PageCache;
 use super::ranges::RangedObject;
+use super::windows::WindowFiles;
 use super::{Gateway, header};
 use crate::block_files::{BlockFile, files};
 use crate::door::Bucket;
@@ -38,6 +39,7 @@ pub(crate) struct BucketBlock {
     files: Vec<BlockFile>,
     opened: OnceCell<Opened>,
     segments: Mutex<HashMap<u32, Arc<RangedObject>>>,
+    windows: OnceCell<Option<WindowFiles>>,
 }
 
 /// What is known of a block once its header is here.
@@ -90,6 +92,7 @@ impl BucketBlock {
             entry,
             opened: OnceCell::new(),
             segments: Mutex::default(),
+            windows: OnceCell::new(),
         }
     }
 
@@ -175,6 +178,18 @@ impl BucketBlock {
             Arc::new(RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes))
         };
         self.segments.lock().entry(number).or_insert_with(open).clone()
+    }
+
+    /// A file beside the standard ones with its length, if the manifest names it.
+    pub(super) fn beside(&self, name: &str) -> Option<(RangedObject, u64)> {
+        let bytes = self.file_bytes(name)?;
+        let key = format!("{}/{name}", self.key);
+        Some((RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes), bytes))
+    }
+
+    /// The files of its windows, if it has them.
+    pub(super) async fn windows(&self) -> Result<Option<&WindowFiles>, StoreError> {
+        Ok(self.windows.get_or_try_init(|| WindowFiles::open(self)).await?.as_ref())
     }
 
     /// The series that satisfy all matchers.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use futures::stream::StreamExt;
 use pyrrha_index::{KnownLists, RoaringBitmap, SeriesRow, label_values};
-use pyrrha_model::contract::{Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet};
+use pyrrha_model::contract::{
+    Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet, WindowHints,
+};
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
@@ -41,17 +43,23 @@ impl BucketQueryable {
         Self { local, sources, gateway }
     }
 
-    /// The bucket's blocks that a query of `range` has to read beside the local store.
-    fn blocks(&self, ctx: &QueryContext, range: TimeRange) -> Result<Vec<Arc<BucketBlock>>, StoreError> {
+    /// The bucket's blocks that a query of `range` has to read beside the local store, and for which
+    /// times each.
+    fn blocks(
+        &self,
+        ctx: &QueryContext,
+        range: TimeRange,
+        hints: &SelectHints,
+    ) -> Result<(Vec<(Arc<BucketBlock>, TimeRange)>, Vec<String>), StoreError> {
         let local = (self.sources)(&ctx.tenant);
         let hidden = |block: &BlockEntry| {
             !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
         };
         match self.gateway.tenants.manifest(&ctx.tenant) {
-            Ok(manifest) => Ok(self.gateway.blocks_of(&ctx.tenant, &manifest.current(), range, hidden)),
+            Ok(manifest) => Ok(self.gateway.parts(&ctx.tenant, &manifest.current(), range, hints, hidden)),
             Err(error) if ctx.partial_response => {
                 ctx.notices.gap(range, error.to_string());
-                Ok(Vec::new())
+                Ok(Default::default())
             }
             Err(error) => Err(error),
         }
@@ -70,10 +78,12 @@ impl BucketQueryable {
         T: Ord + Send + 'static,
         F: Future<Output = Result<Vec<T>, StoreError>> + Send + 'static,
     {
-        let blocks = self.blocks(ctx, query.range)?;
+        // Labels are the same in windows, which may be all that is left.
+        let any = SelectHints { windows: Some(WindowHints::default()), ..SelectHints::default() };
+        let (blocks, _) = self.blocks(ctx, query.range, &any)?;
         let questions: Vec<_> = blocks
             .into_iter()
-            .map(|block| {
+            .map(|(block, _)| {
                 let (missing, answer) = (block.range(), ask(block, ctx.clone(), query.clone()));
                 async move { (missing, answer.await) }
             })
@@ -101,17 +111,19 @@ impl Queryable for BucketQueryable {
         range: TimeRange,
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
-        if self.blocks(ctx, range)?.is_empty() {
+        if self.blocks(ctx, range, hints)?.0.is_empty() {
             let local = self.local.select(ctx, matchers, range, hints)?;
             // It is the whole answer if nothing went from there to the bucket meanwhile.
-            if self.blocks(ctx, range)?.is_empty() {
+            if self.blocks(ctx, range, hints)?.0.is_empty() {
                 return Ok(local);
             }
         }
         let hints = hints.with_all_labels();
         let local = self.local.select(ctx, matchers, range, &hints)?;
         let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
-        for block in self.blocks(ctx, range)? {
+        let (blocks, warnings) = self.blocks(ctx, range, &hints)?;
+        warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
+        for (block, range) in blocks {
             let selection = Selection {
                 block,
                 ctx: ctx.clone(),

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use pyrrha_encoding::windows::WindowPart;
 use pyrrha_index::SeriesRow;
-use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, SeriesEntry};
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, SeriesEntry, WindowHints};
 use pyrrha_model::{Matcher, StoreError, TimeRange};
+use pyrrha_storage::block::WindowsEntry;
 use tokio::sync::mpsc::Sender;
 
 use super::block::{BucketBlock, Opened, Reserved};
 use super::chunks::{self, WantedChunk};
 use super::labels::Translation;
 use super::rows::{self, Rows};
+use super::windows;
 
 /// Series of a piece.
 const PIECE_SERIES: usize = 64;
@@ -104,24 +107,92 @@ impl Selection {
     ) -> Result<Piece, StoreError> {
         self.ctx.cancel.check()?;
         let reserved = Reserved::new(&self.ctx.budget, bytes)?;
+        if let Some(hints) = self.hints.windows
+            && self.block.entry.resolution > 0
+        {
+            return self.fetch_windows(opened, piece, bytes, translation, hints).await;
+        }
         let mut counts = Vec::with_capacity(piece.len());
         let mut wanted = Vec::new();
         let mut batch = SeriesBatch::default();
         for found in piece {
             counts.push(found.chunks.len());
             wanted.extend(found.chunks);
-            let start = batch.labels.len() as u32;
-            translation
-                .append(&self.ctx, &opened.header, &found.row.labels, &mut batch.labels)
-                .map_err(|e| self.block.blame(e))?;
-            let mut entry =
-                SeriesEntry { labels: start..batch.labels.len() as u32, ..SeriesEntry::default() };
+            let mut entry = self.entry(opened, &found.row, translation, &mut batch)?;
             entry.deleted.extend_from_slice(opened.tombstones.of(u64::from(found.series)));
             batch.series.push(entry);
         }
         let mut chunks = chunks::fetch(&self.block, &wanted).await?.into_iter();
         for (entry, count) in batch.series.iter_mut().zip(counts) {
             entry.chunks.extend(chunks.by_ref().take(count));
+        }
+        Ok(Piece { batch, _reserved: reserved })
+    }
+}
+
+impl Selection {
+    /// An entry with its labels, which go to the batch.
+    fn entry(
+        &self,
+        opened: &Opened,
+        row: &SeriesRow,
+        translation: &mut Translation,
+        batch: &mut SeriesBatch,
+    ) -> Result<SeriesEntry, StoreError> {
+        let start = batch.labels.len() as u32;
+        translation
+            .append(&self.ctx, &opened.header, &row.labels, &mut batch.labels)
+            .map_err(|e| self.block.blame(e))?;
+        Ok(SeriesEntry { labels: start..batch.labels.len() as u32, ..SeriesEntry::default() })
+    }
+
+    /// As [`fetch`](Self::fetch), windows: from the files beside the block, where what is not needed is
+    /// not read, or from aggregate chunks.
+    async fn fetch_windows(
+        &self,
+        opened: &Opened,
+        piece: Vec<Found>,
+        bytes: u64,
+        translation: &mut Translation,
+        hints: WindowHints,
+    ) -> Result<Piece, StoreError> {
+        let mut batch = SeriesBatch::default();
+        for found in &piece {
+            let entry = self.entry(opened, &found.row, translation, &mut batch)?;
+            batch.series.push(entry);
+        }
+        // Counts are in both parts.
+        let edges = hints.edges || !hints.values;
+        let Some(files) = self.block.windows().await? else {
+            let reserved = Reserved::new(&self.ctx.budget, bytes)?;
+            for (entry, found) in batch.series.iter_mut().zip(&piece) {
+                let chunks = chunks::fetch(&self.block, &found.chunks).await?;
+                let hints = WindowHints { edges, ..hints };
+                entry.chunks.extend(windows::of_aggregates(&self.block, &chunks, hints, self.range)?);
+            }
+            return Ok(Piece { batch, _reserved: reserved });
+        };
+        let keys: Vec<u64> = piece.iter().map(|f| f.row.chunks.first().map_or(0, |c| c.reference)).collect();
+        let found = files.find(&self.block, &keys).await?;
+        let length = |r: &std::ops::Range<u64>| r.end.saturating_sub(r.start);
+        let parts = [(edges, WindowPart::Edges), (hints.values, WindowPart::Values)];
+        let size = |e: &WindowsEntry| {
+            u64::from(edges) * length(&e.edges) + u64::from(hints.values) * length(&e.values)
+        };
+        let mut reserved = Reserved::new(&self.ctx.budget, found.iter().flatten().map(size).sum())?;
+        let known: Vec<WindowsEntry> = found.iter().flatten().cloned().collect();
+        for (_, part) in parts.into_iter().filter(|(wanted, _)| *wanted) {
+            let chunks = files.chunks(&self.block, &known, part, self.range).await?;
+            let with_windows = batch.series.iter_mut().zip(&found).filter(|(_, found)| found.is_some());
+            for ((entry, _), chunk) in with_windows.zip(chunks) {
+                entry.chunks.push(chunk);
+            }
+        }
+        // Series without windows are as they were.
+        let others = batch.series.iter_mut().zip(&piece).zip(&found).filter(|(_, found)| found.is_none());
+        for ((entry, series), _) in others {
+            reserved.grow(series.chunks.iter().map(WantedChunk::bytes).sum())?;
+            entry.chunks.extend(chunks::fetch(&self.block, &series.chunks).await?);
         }
         Ok(Piece { batch, _reserved: reserved })
     }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use futures::stream::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesSet};
+use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesSet, WindowHints};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::{Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile};
 use pyrrha_storage::compact::{Source, merge_sources};
-use pyrrha_storage::manifest::BlockEntry;
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use crate::block_files::{self, external_labels, files};
 use crate::door::Bucket;
+use crate::downsample::{DownsampleTask, build};
 use crate::error::BucketError;
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::rebuild::META_MAX;
@@ -104,7 +105,7 @@ impl Work<'_> {
         let reader = Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config);
         let mut sources = Vec::with_capacity(self.inputs.len());
         for ((entry, meta), beside) in self.inputs.iter().zip(metas).zip(&beside) {
-            let series = reader.whole_block(self.tenant, entry.clone(), &self.ctx);
+            let series = reader.whole_block(self.tenant, entry.clone(), None, &self.ctx);
             sources.push(Source {
                 replica: self.replica_of(entry),
                 meta: self.without_replica(meta),
@@ -120,6 +121,36 @@ impl Work<'_> {
             Block::open(&**self.disk, &self.scratch.join(meta.ulid.to_string())).map_err(StoreError::from)?;
         block.verify(&self.ctx)?;
         Ok(Some(block))
+    }
+
+    /// Makes the block of windows of the inputs in the scratch directory.
+    pub(super) fn downsample(&self, state: &ManifestState, resolution: i64) -> Result<Block, WorkError> {
+        let Some(&output) = self.outputs.first() else {
+            return Err(StoreError::new(ErrorKind::Internal, "downsampling without output").into());
+        };
+        let task = DownsampleTask::of(state, resolution, self.inputs.clone());
+        let damaged = Arc::new(Mutex::new(None));
+        let config = GatewayConfig { cache_dir: self.scratch.join("headers"), cache_bytes: PAGES_BYTES };
+        let reader = Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config);
+        let both = WindowHints { edges: true, values: true, counter: false, max_resolution_ms: i64::MAX };
+        let mut metas = Vec::with_capacity(self.inputs.len());
+        let mut sets: Vec<Box<dyn SeriesSet>> = Vec::with_capacity(self.inputs.len());
+        for entry in &self.inputs {
+            let json = self.fetch(entry, "meta.json", META_MAX)?;
+            let name = entry.ulid.to_string();
+            let lost = || {
+                StoreError::new(ErrorKind::Corrupt, format!("block is corrupt: no meta.json block={name}"))
+            };
+            metas.push(BlockMeta::parse(&name, &json.ok_or_else(lost)?)?);
+            let series = reader.whole_block(self.tenant, entry.clone(), Some(both), &self.ctx);
+            sets.push(Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }));
+        }
+        let series = pyrrha_storage::merge(&self.ctx, sets, 0);
+        build(self.disk, &self.scratch, output, &task, &metas, series, &self.ctx).map_err(|error| {
+            let damaged = if error.kind() == ErrorKind::Corrupt { damaged.lock().take() } else { None };
+            WorkError { error, damaged }
+        })?;
+        Ok(Block::open(&**self.disk, &self.scratch.join(output.to_string())).map_err(StoreError::from)?)
     }
 
     /// Uploads a block that was made, verifies it, and gives its entry.

@@ -20,6 +20,7 @@ use super::plan::plan;
 use super::record::{JobRecord, JobState};
 use super::{JobKind, JobSpec, Ladder};
 use crate::block_files::with_set_aside;
+use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
 use crate::error::BucketError;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
@@ -31,6 +32,8 @@ const LOCK: &str = "lock";
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct CompactorConfig {
+    /// What it does.
+    pub kinds: Vec<JobKind>,
     /// Ranges that blocks grow through.
     pub ladder: Ladder,
     /// External labels that tell replicas apart.
@@ -49,6 +52,7 @@ impl CompactorConfig {
     /// The defaults, with a scratch directory.
     pub fn new(scratch_dir: impl Into<PathBuf>) -> Self {
         Self {
+            kinds: vec![JobKind::Compact],
             ladder: Ladder::default(),
             replica_labels: Vec::new(),
             scratch_dir: scratch_dir.into(),
@@ -241,7 +245,19 @@ impl Compactor {
     }
 
     pub(super) fn planned(&self, state: &ManifestState, busy: &BTreeSet<BlockId>) -> Vec<JobSpec> {
-        plan(state, &self.config.ladder, &self.config.replica_labels, busy, self.clock.now_ms())
+        let now = self.clock.now_ms();
+        let mut jobs = plan(state, &self.config.ladder, &self.config.replica_labels, busy, now);
+        // What is about to be merged is downsampled afterwards.
+        let mut held = busy.clone();
+        held.extend(jobs.iter().flat_map(|job| job.inputs.iter().copied()));
+        jobs.extend(
+            downsample::plan(state)
+                .iter()
+                .map(DownsampleTask::job)
+                .filter(|job| !job.inputs.iter().chain(&job.replaces).any(|block| held.contains(block))),
+        );
+        jobs.retain(|job| self.config.kinds.contains(&job.kind));
+        jobs
     }
 
     /// Does one job of a tenant, if there is one.
@@ -347,7 +363,7 @@ impl Compactor {
             ctx,
             replica_labels: &self.config.replica_labels,
         };
-        let made = self.watched(cancel, &lease.cancel, || self.work(spec, &work));
+        let made = self.watched(cancel, &lease.cancel, || self.work(state, spec, &work));
         if let Err(error) = self.disk.remove_dir_all(&scratch) {
             tracing::warn!(%error, "scratch directory could not be removed");
         }
@@ -417,8 +433,15 @@ impl Compactor {
     }
 
     /// What a job is about. Gives the entries of the blocks that were made and uploaded.
-    fn work(&self, spec: &JobSpec, work: &Work<'_>) -> Result<Vec<BlockEntry>, WorkError> {
+    fn work(
+        &self,
+        state: &ManifestState,
+        spec: &JobSpec,
+        work: &Work<'_>,
+    ) -> Result<Vec<BlockEntry>, WorkError> {
         match spec.kind {
+            JobKind::FiveMinutes => Ok(vec![work.upload(work.downsample(state, FIVE_MINUTES)?)?]),
+            JobKind::Hour => Ok(vec![work.upload(work.downsample(state, HOUR)?)?]),
             JobKind::Compact => {
                 if let Some((block, why)) = work.marked()?.into_iter().next() {
                     let error = StoreError::new(ErrorKind::Invalid, format!("block is {why}: block={block}"));

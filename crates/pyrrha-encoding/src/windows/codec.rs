@@ -83,10 +83,11 @@ pub fn encode_windows(windows: &Windows, resolution: i64, part: WindowPart) -> O
 }
 
 /// Reads a chunk of windows into `out`, but for windows that have nothing in `range`. Chunks come by
-/// time; the second part of the same windows follows the first and completes it. On error `out` is
-/// without meaning.
-pub fn decode_windows(bytes: &[u8], range: TimeRange, out: &mut Windows) -> Result<(), DecodeError> {
+/// time; the second part of the same windows follows the first and completes it. Gives the length of
+/// the windows, ms. On error `out` is without meaning.
+pub fn decode_windows(bytes: &[u8], range: TimeRange, out: &mut Windows) -> Result<i64, DecodeError> {
     let (mut read, part) = read(bytes)?;
+    let resolution = read.ends[0] - read.starts[0] + 1;
     let from = read.ends.iter().take_while(|end| **end < range.start).count();
     let to = from + read.starts[from..].iter().take_while(|start| **start <= range.end).count();
     if (from, to) != (0, read.len()) {
@@ -107,7 +108,7 @@ pub fn decode_windows(bytes: &[u8], range: TimeRange, out: &mut Windows) -> Resu
         (read.starts, read.ends, read.counts) = (Vec::new(), Vec::new(), Vec::new());
     }
     out.extend(&read, 0..n);
-    Ok(())
+    Ok(resolution)
 }
 
 fn read(bytes: &[u8]) -> Result<(Windows, WindowPart), DecodeError> {

@@ -140,7 +140,7 @@ proptest! {
         let mut back = Windows::default();
         for part in [WindowPart::Edges, WindowPart::Values] {
             match encode_windows(&w, FIVE, part) {
-                Some(chunk) => decode_windows(&chunk.bytes, TimeRange::ALL, &mut back).unwrap(),
+                Some(chunk) => prop_assert_eq!(decode_windows(&chunk.bytes, TimeRange::ALL, &mut back), Ok(FIVE)),
                 None => prop_assert!(w.is_empty()),
             }
         }

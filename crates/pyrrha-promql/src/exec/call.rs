@@ -203,6 +203,7 @@ impl<'a> Exec<'a> {
             range,
             widen: Windows::widened(mode, self.lookback),
             kernel,
+            function: call.id(),
             slide: (mode == RangeMode::Classic).then(|| functions::slide(call.id())).flatten(),
             scalars,
             positions: &call.positions,
@@ -214,7 +215,13 @@ impl<'a> Exec<'a> {
         match &matrix.kind {
             Kind::Matrix(selector) => {
                 let span = windows.span();
-                let head = RangeHead { windows, stats_only: selector.stats_only, node: selector.number };
+                let starts = self.options.features.use_start_timestamps;
+                let head = RangeHead {
+                    windows,
+                    stats_only: selector.stats_only,
+                    node: selector.number,
+                    understands_windows: mode == RangeMode::Classic && !starts,
+                };
                 let mut pipeline = self.open(selector, span, steps, head)?;
                 pipeline.names = names;
                 Ok(pipeline)

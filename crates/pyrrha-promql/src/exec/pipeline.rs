@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use pyrrha_encoding::{SeriesDecoder, SeriesSamples, Want};
-use pyrrha_model::contract::{SeriesBatch, SeriesEntry, SeriesSet};
+use pyrrha_model::contract::{SeriesBatch, SeriesEntry, SeriesSet, WindowHints};
 use pyrrha_model::{StoreError, TimeRange};
 
 use crate::annotations::Annotation;
@@ -39,6 +39,11 @@ pub(crate) trait Head: Sync {
     /// Whether only the newest sample in the range matters.
     fn newest_only(&self) -> bool {
         false
+    }
+
+    /// What it makes of windows of downsampled samples, if it understands them.
+    fn windows(&self) -> Option<WindowHints> {
+        None
     }
 
     /// The series' column, or nothing.
@@ -271,7 +276,7 @@ impl<'a> Exec<'a> {
         steps: Steps,
         mut each: impl FnMut(&Samples, LabelIds) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let mut set = self.open_set(selector, range, steps, false)?;
+        let mut set = self.open_set(selector, range, steps, false, None)?;
         let (mut batch, mut work) = (SeriesBatch::default(), Work::new(self));
         while set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)? {
             self.charge_symbols()?;

@@ -117,7 +117,7 @@ impl<'a> Exec<'a> {
         let mut charge = Charge::new(self);
         self.each_series(selector, span, steps, |samples, labels| {
             let clean = samples.without_stale();
-            let Samples { floats, histograms } = clean.as_ref().unwrap_or(samples);
+            let Samples { floats, histograms, .. } = clean.as_ref().unwrap_or(samples);
             let weight: usize = histograms.values.iter().map(|h| histogram_weight(h)).sum();
             let points = floats.times.len() + weight;
             charge.grow(points * 16 + self.label_bytes(&labels), points)?;

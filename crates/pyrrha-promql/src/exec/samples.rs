@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use pyrrha_encoding::{FloatColumn, SeriesSamples};
+use pyrrha_encoding::windows::Windows;
+use pyrrha_encoding::{FloatColumn, SeriesSamples, WindowSpan};
 use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp, is_stale_nan};
 
 use crate::error::QueryError;
@@ -17,6 +18,10 @@ const CHECKED_EVERY: usize = 1 << 16;
 pub(crate) struct Samples {
     pub(crate) floats: FloatColumn,
     pub(crate) histograms: Histograms,
+    /// Windows that stand for samples of their times.
+    pub(crate) windows: Windows,
+    /// The times that windows stand for.
+    pub(crate) window_spans: Vec<WindowSpan>,
 }
 
 /// Histograms by time.
@@ -35,6 +40,8 @@ impl Samples {
         std::mem::swap(&mut self.histograms.starts, &mut decoded.histograms.starts);
         self.histograms.values.clear();
         self.histograms.values.extend(decoded.histograms.values.drain(..).map(Arc::new));
+        std::mem::swap(&mut self.windows, &mut decoded.windows);
+        std::mem::swap(&mut self.window_spans, &mut decoded.window_spans);
         decoded.clear();
         // Where none is known, functions need not look: windows of floats can slide.
         for starts in [&mut self.floats.starts, &mut self.histograms.starts] {
@@ -70,7 +77,10 @@ impl Samples {
     pub(crate) fn bytes(&self) -> usize {
         let floats =
             self.floats.times.capacity() + self.floats.values.capacity() + self.floats.starts.capacity();
-        floats * 8 + self.histograms.values.iter().map(|h| histogram_weight(h) * 16 + 24).sum::<usize>()
+        // A window has up to fifteen columns, most of eight bytes.
+        self.windows.starts.capacity() * 100
+            + floats * 8
+            + self.histograms.values.iter().map(|h| histogram_weight(h) * 16 + 24).sum::<usize>()
     }
 
     /// Removes stale markers: what range selectors do.

@@ -3,7 +3,7 @@
 mod smoothed;
 
 use pyrrha_encoding::Want;
-use pyrrha_model::contract::{SelectHints, SeriesSet};
+use pyrrha_model::contract::{SelectHints, SeriesSet, WindowHints};
 use pyrrha_model::{TimeRange, Timestamp, is_stale_nan};
 
 use crate::ast::{Pos, RangeMode};
@@ -11,6 +11,7 @@ use crate::error::QueryError;
 use crate::exec::pipeline::{Head, Pipeline, Source, Work};
 use crate::exec::watch::Reads;
 use crate::exec::{Exec, samples::Samples};
+use crate::functions::windowed::{self, AsOf};
 use crate::kernel::InfoSeries;
 use crate::labels::LabelIds;
 use crate::plan::Selector;
@@ -72,7 +73,7 @@ impl<'a> Exec<'a> {
         steps: Steps,
         head: impl Head + 'a,
     ) -> Result<Pipeline<'a>, QueryError> {
-        let set = self.open_set(selector, range, steps, head.newest_only())?;
+        let set = self.open_set(selector, range, steps, head.newest_only(), head.windows())?;
         let mut pipeline = Pipeline::new(self, Source::Store(set, Box::new(head)));
         pipeline.charge_columns(self, steps)?;
         Ok(pipeline)
@@ -85,6 +86,7 @@ impl<'a> Exec<'a> {
         range: TimeRange,
         steps: Steps,
         newest_only: bool,
+        windows: Option<WindowHints>,
     ) -> Result<Box<dyn SeriesSet>, QueryError> {
         let hints = SelectHints {
             step_ms: if steps.count > 1 { steps.step } else { 0 },
@@ -94,7 +96,7 @@ impl<'a> Exec<'a> {
             shard: None,
             limit: 0,
             newest_only,
-            windows: None,
+            windows,
         };
         self.watch.opens(selector.number);
         self.watch.begin();
@@ -191,6 +193,11 @@ impl Head for Instant<'_> {
         self.times.is_one() && !self.smoothed && self.take != Take::Start
     }
 
+    fn windows(&self) -> Option<WindowHints> {
+        let understood = !self.smoothed && self.take != Take::Start;
+        understood.then(|| windowed::lookup(self.exec.max_resolution()))
+    }
+
     fn series(
         &self,
         samples: &Samples,
@@ -201,11 +208,14 @@ impl Head for Instant<'_> {
         let mut column = Column::new(steps);
         if self.smoothed {
             self.interpolate(samples, &labels, &mut column, &mut work.notes);
+        } else if !samples.windows.is_empty() {
+            let as_of = AsOf(&samples.window_spans);
+            self.mixed(&windowed::last_samples(samples), &mut column, |t| as_of.at(t));
         } else if self.take == Take::Value && samples.histograms.times.is_empty() {
             work.lookups.prepare(&samples.floats.times, self.times, self.exec.lookback);
             work.lookups.floats(&samples.floats.values, &mut column);
         } else {
-            self.mixed(samples, &mut column);
+            self.mixed(samples, &mut column, |t| t);
         }
         if self.counted {
             self.exec.watch.count_column(&column);
@@ -283,11 +293,12 @@ impl Lookups {
 }
 
 impl Instant<'_> {
-    fn mixed(&self, samples: &Samples, column: &mut Column) {
+    /// Looks samples up at the times that `seen` makes of those of the steps; they ascend too.
+    fn mixed(&self, samples: &Samples, column: &mut Column, seen: impl Fn(Timestamp) -> Timestamp) {
         let (floats, histograms) = (&samples.floats, &samples.histograms);
         let (mut f, mut h) = (0, 0);
         for step in 0..self.times.steps.count {
-            let t = self.times.at(step);
+            let t = seen(self.times.at(step));
             while f < floats.times.len() && floats.times[f] <= t {
                 f += 1;
             }

@@ -282,12 +282,13 @@ impl<'a> Reads<'a> {
     /// Counts a series.
     pub(crate) fn add(&mut self, samples: &Samples, labels: usize) {
         let histograms: usize = samples.histograms.values.iter().map(|h| histogram_weight(h)).sum();
-        let points = samples.floats.times.len() + histograms;
+        let points = samples.floats.times.len() + samples.windows.len() + histograms;
         self.series += 1;
         self.samples += points;
         self.bytes += 16 * points + 8 * labels + size_of::<Series>();
         if self.watch.counts_steps() {
             self.watch.count_read_at(&samples.floats.times, self.offset, |_| 1);
+            self.watch.count_read_at(&samples.windows.ends, self.offset, |_| 1);
             let weight =
                 |i: usize| samples.histograms.values.get(i).map_or(0, |h| histogram_weight(h) as u64);
             self.watch.count_read_at(&samples.histograms.times, self.offset, weight);

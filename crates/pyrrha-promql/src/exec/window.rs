@@ -1,6 +1,7 @@
 //! Range windows over samples and subqueries.
 
 use pyrrha_encoding::{FloatColumn, Want};
+use pyrrha_model::contract::WindowHints;
 use pyrrha_model::{TimeRange, Timestamp};
 
 use crate::annotations::Annotation;
@@ -10,8 +11,10 @@ use crate::exec::pipeline::{Head, Stage, Work};
 use crate::exec::select::Times;
 use crate::exec::watch::Reads;
 use crate::exec::{Exec, samples::Samples};
+use crate::function::FunctionId;
 use crate::functions::slide::{Slide, WindowPlans, advance};
-use crate::kernel::{KernelArgs, KernelNotes, RangeKernel, Window};
+use crate::functions::windowed::{self, AsOf, Found, Part};
+use crate::kernel::{FloatSlice, HistogramSlice, KernelArgs, KernelNotes, RangeKernel, Window};
 use crate::labels::LabelIds;
 use crate::value::{Column, ScalarColumn, Series, Steps, histogram_weight};
 
@@ -25,6 +28,7 @@ pub(crate) struct Windows<'a> {
     /// How far before the range and after its end samples are wanted, ms.
     pub(crate) widen: (i64, i64),
     pub(crate) kernel: RangeKernel,
+    pub(crate) function: FunctionId,
     /// A faster way for series that hold floats only.
     pub(crate) slide: Option<Slide>,
     pub(crate) scalars: Vec<ScalarColumn>,
@@ -64,6 +68,10 @@ impl<'a> Windows<'a> {
         notes: &mut Vec<Annotation>,
     ) -> Result<Column, QueryError> {
         let mut column = Column::new(self.steps.count);
+        if !samples.windows.is_empty() {
+            self.by_windows(samples, labels, &mut column, notes)?;
+            return Ok(column);
+        }
         let floats_only = samples.histograms.times.is_empty();
         match self.slide {
             Some(slide) if floats_only && samples.floats.starts.is_empty() => {
@@ -133,6 +141,56 @@ impl<'a> Windows<'a> {
         found.take_failure().map_or(Ok(()), Err)
     }
 
+    /// Over windows of downsampled samples.
+    fn by_windows(
+        &self,
+        samples: &Samples,
+        labels: &LabelIds,
+        column: &mut Column,
+        notes: &mut Vec<Annotation>,
+    ) -> Result<(), QueryError> {
+        let (all, as_of) = (windowed::unified(samples), AsOf(&samples.window_spans));
+        let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions);
+        found.about(Some(labels));
+        let (mut args, mut floats) = (self.args(), FloatColumn::default());
+        let (mut range, mut before, mut points) = (0..0, Timestamp::MIN, 0);
+        for step in 0..self.steps.count {
+            self.exec.check()?;
+            let (start, end) = self.bounds(step);
+            let (start, end) = as_of.range(start, end);
+            if start < before {
+                range = 0..0;
+            }
+            before = start;
+            range = advance(&all.ends, range, start, end);
+            points += range.len();
+            if self.counted {
+                self.exec.watch.count_at(step, range.len());
+            }
+            if range.is_empty() {
+                continue;
+            }
+            let part = Part { windows: &all, range: range.clone(), start, end, asked: self.range };
+            match part.value(self.function) {
+                Found::Value(value) => column.set_float(step, value),
+                Found::Nothing => {}
+                Found::FromSamples => {
+                    part.samples(&mut floats);
+                    let floats = FloatSlice { times: &floats.times, values: &floats.values, starts: &[] };
+                    let histograms = HistogramSlice::default();
+                    let window = Window { floats, histograms, start, end, time: self.steps.time(step) };
+                    args.step = step;
+                    if let Some(value) = (self.kernel)(&window, &args, &mut found) {
+                        column.set(step, value);
+                    }
+                }
+            }
+        }
+        self.count(points);
+        notes.append(&mut found.take());
+        found.take_failure().map_or(Ok(()), Err)
+    }
+
     /// Counts samples that windows brought to steps.
     fn count(&self, points: usize) {
         if self.counted {
@@ -177,6 +235,8 @@ pub(crate) struct RangeHead<'a> {
     pub(crate) stats_only: bool,
     /// The number of the selector.
     pub(crate) node: usize,
+    /// Whether the range is one that windows can answer.
+    pub(crate) understands_windows: bool,
 }
 
 impl Head for RangeHead<'_> {
@@ -195,6 +255,11 @@ impl Head for RangeHead<'_> {
         Reads::new(&self.windows.exec.watch, self.node, self.windows.times.offset())
     }
 
+    fn windows(&self) -> Option<WindowHints> {
+        self.understands_windows
+            .then(|| windowed::needs(self.windows.function, self.windows.exec.max_resolution()))
+    }
+
     fn node(&self) -> usize {
         self.node
     }
@@ -205,7 +270,8 @@ impl Head for RangeHead<'_> {
         labels: LabelIds,
         work: &mut Work<'_>,
     ) -> Result<Option<Series>, QueryError> {
-        let clean = samples.without_stale();
+        // Windows look after stale markers themselves.
+        let clean = if samples.windows.is_empty() { samples.without_stale() } else { None };
         let series = Series { labels, drop_name: false, column: Column::default() };
         self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.plans, &mut work.notes)
     }

@@ -15,6 +15,7 @@ use super::error::{Blame, BlockError, name_of};
 use super::exemplars::ExemplarWriter;
 use super::segments::{SEGMENT_BYTES, SegmentWriter};
 use super::spool::Spool;
+use super::windows::WindowsWriter;
 use super::{BlockDeletes, BlockMeta, BlockStats, CHUNKS_DIR, INDEX_FILE, Layout, metadata};
 use crate::durable;
 
@@ -38,6 +39,7 @@ pub struct BlockWriter {
     previous: Vec<(u32, u32)>,
     row: SeriesRow,
     stats: BlockStats,
+    windows: Option<WindowsWriter>,
     through: DeleteId,
     /// By delete: series, as counted, and what is hidden of them.
     hidden: BTreeMap<DeleteId, Vec<(u64, TimeRange)>>,
@@ -86,6 +88,7 @@ impl BlockWriter {
             previous: Vec::new(),
             row: SeriesRow::default(),
             stats: BlockStats::default(),
+            windows: None,
             through: DeleteId::default(),
             hidden: BTreeMap::new(),
         })
@@ -109,6 +112,25 @@ impl BlockWriter {
         self.stats.num_series += 1;
         let Some(spool) = &mut self.spool else { return Err(self.blame.refused("the block is finished")) };
         spool.push(&*self.disk, &self.row).map_err(self.blame.io("series.spool"))
+    }
+
+    /// Adds a downsampled series: its aggregate chunks, and both parts of its windows, which other tools
+    /// do not see.
+    pub fn add_windows(
+        &mut self,
+        labels: &Labels,
+        chunks: &[ChunkRef],
+        edges: &ChunkRef,
+        values: &ChunkRef,
+    ) -> Result<(), BlockError> {
+        self.add_series(labels, chunks)?;
+        let Some(first) = self.row.chunks.first().filter(|_| !chunks.is_empty()) else { return Ok(()) };
+        let key = first.reference;
+        let windows = match &mut self.windows {
+            Some(windows) => windows,
+            none => none.insert(WindowsWriter::create(&*self.disk, &self.unfinished, &self.blame)?),
+        };
+        windows.add(&self.blame, key, edges, values)
     }
 
     /// Says that deletes up to `through` hide nothing of the block but what [`hide`](Self::hide) says.
@@ -150,6 +172,9 @@ impl BlockWriter {
     pub fn finish(mut self, mut meta: BlockMeta) -> Result<BlockMeta, BlockError> {
         let disk = self.disk.clone();
         self.segments.finish(&self.blame)?;
+        if let Some(windows) = self.windows.take() {
+            windows.finish(&self.blame)?;
+        }
         let (first, last) = self.write_index()?;
         if self.stats.num_series > 0 {
             meta.min_time = meta.min_time.min(first);

@@ -1,0 +1,65 @@
+//! What a block of windows was made from.
+
+use std::collections::BTreeSet;
+
+use pyrrha_storage::block::{BlockId, BlockMeta};
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Field of `meta.json` and of manifest entries.
+const FIELD: &str = "downsampled";
+/// Field of a raw block's entry: the newest delete that was applied when it was written.
+const APPLIED: &str = "deletesApplied";
+
+/// What a block of windows was made from, in its `meta.json` and its manifest entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The raw blocks, directly or by way of shorter windows; sorted.
+    pub from: Vec<BlockId>,
+    /// The manifest number that named them: later deletes are not in it.
+    pub through: u64,
+}
+
+impl Origin {
+    /// That of a live block; `None` if it is not ours.
+    pub fn of(entry: &BlockEntry) -> Option<Self> {
+        serde_json::from_value(entry.other.get(FIELD)?.clone()).ok()
+    }
+
+    /// Notes it in a block's meta.
+    pub(super) fn note(&self, meta: &mut BlockMeta) {
+        // Only a map with keys that are not strings can fail.
+        if let Ok(value) = serde_json::to_value(self) {
+            meta.other.insert(FIELD.to_owned(), value);
+        }
+    }
+
+    /// Copies it from a meta to a manifest entry.
+    pub(crate) fn copy(meta: &BlockMeta, entry: &mut Map<String, Value>) {
+        if let Some(value) = meta.other.get(FIELD) {
+            entry.insert(FIELD.to_owned(), value.clone());
+        }
+    }
+}
+
+/// The newest delete that was applied when a block was written; 0 if none was.
+pub(super) fn deletes_applied(entry: &BlockEntry) -> u64 {
+    entry.other.get(APPLIED).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Whether a block of windows says what the live raw blocks of its range say: they hold no source
+/// that it lacks, and no delete came after it.
+pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {
+    let through = Origin::of(entry).map_or(u64::MAX, |origin| origin.through);
+    let from: BTreeSet<BlockId> = Origin::of(entry).unwrap_or_default().from.into_iter().collect();
+    let known = |raw: &BlockEntry| {
+        from.contains(&raw.ulid)
+            || (deletes_applied(raw) <= through
+                && !raw.sources.is_empty()
+                && raw.sources.iter().all(|source| entry.sources.contains(source)))
+    };
+    let raw = state.blocks.values().filter(|b| b.resolution == 0 && b.range().overlaps(&entry.range()));
+    let deleted = state.deletes.iter().any(|d| d.number > through && d.range().overlaps(&entry.range()));
+    !deleted && raw.into_iter().all(|b| known(b))
+}

@@ -1,0 +1,139 @@
+//! Which blocks are to be downsampled. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pyrrha_encoding::windows::window_start;
+use pyrrha_model::TimeRange;
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+
+use super::origin::{Origin, deletes_applied};
+use super::{FIVE_MINUTES, HOUR};
+use crate::block_files::set_aside;
+use crate::jobs::{JobKind, JobSpec};
+
+/// One block of windows to be built.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DownsampleTask {
+    /// Length of its windows, ms.
+    pub(crate) resolution: i64,
+    /// What it is built from: raw blocks, or blocks of shorter windows.
+    pub(crate) inputs: Vec<Arc<BlockEntry>>,
+    /// Blocks of windows that it takes the place of.
+    pub(crate) replaces: Vec<BlockId>,
+    /// What it will remember.
+    pub(crate) origin: Origin,
+}
+
+impl DownsampleTask {
+    /// A task for these inputs.
+    pub(crate) fn of(state: &ManifestState, resolution: i64, inputs: Vec<Arc<BlockEntry>>) -> Self {
+        let origin = origin(state, &inputs);
+        Self { resolution, inputs, replaces: Vec::new(), origin }
+    }
+
+    /// The job that does it.
+    pub(crate) fn job(&self) -> JobSpec {
+        let (min_time, max_time) = self.range();
+        JobSpec {
+            kind: if self.resolution == HOUR { JobKind::Hour } else { JobKind::FiveMinutes },
+            inputs: self.inputs.iter().map(|b| b.ulid).collect(),
+            replaces: self.replaces.clone(),
+            outputs: 1,
+            min_time,
+            max_time,
+            bytes: self.inputs.iter().map(|b| b.bytes).sum(),
+        }
+    }
+
+    /// The range of all inputs, `[start, end)`, widened to whole windows.
+    pub(crate) fn range(&self) -> (i64, i64) {
+        let start = self.inputs.iter().map(|b| b.min_time).min().unwrap_or(0);
+        let end = self.inputs.iter().map(|b| b.max_time).max().unwrap_or(0);
+        let last = window_start(end.saturating_sub(1), self.resolution);
+        (window_start(start, self.resolution), last.saturating_add(self.resolution))
+    }
+}
+
+/// What is to be built, the newest first: five minutes from raw blocks, hours from what is up to date
+/// of five minutes.
+pub(crate) fn plan(state: &ManifestState) -> Vec<DownsampleTask> {
+    let mut tasks = of_resolution(state, 0, FIVE_MINUTES);
+    let behind: BTreeSet<BlockId> = tasks.iter().flat_map(|t| t.replaces.iter().copied()).collect();
+    let hours = of_resolution(state, FIVE_MINUTES, HOUR);
+    tasks.extend(hours.into_iter().filter(|t| t.inputs.iter().all(|b| !behind.contains(&b.ulid))));
+    tasks
+}
+
+fn of_resolution(state: &ManifestState, from: i64, to: i64) -> Vec<DownsampleTask> {
+    let of = |resolution| state.blocks.values().filter(move |b| b.resolution == resolution);
+    // Windows that others made have no first and last samples to go on with.
+    let ours = |b: &&Arc<BlockEntry>| set_aside(b).is_none() && (from == 0 || Origin::of(b).is_some());
+    let mut inputs: Vec<Arc<BlockEntry>> = of(from).filter(ours).cloned().collect();
+    inputs.sort_by_key(|b| (b.min_time, b.max_time, b.ulid));
+    let mut tasks = Vec::new();
+    for group in groups(inputs, to) {
+        let sources: BTreeSet<BlockId> = group.iter().flat_map(|b| b.sources.iter().copied()).collect();
+        let mut task = DownsampleTask::of(state, to, group);
+        let (start, end) = task.range();
+        let range = TimeRange::new(start, end.saturating_sub(1));
+        let there: Vec<&Arc<BlockEntry>> = of(to).filter(|b| b.range().overlaps(&range)).collect();
+        // A delete that stands is applied to raw blocks first, which are others then.
+        let newest = newest_delete(state, range);
+        if task.inputs.iter().any(|b| deletes_applied(b) < newest) {
+            continue;
+        }
+        let up_to_date = |b: &&Arc<BlockEntry>| Origin::of(b).is_some_and(|o| o.from == task.origin.from);
+        let foreign_is_enough =
+            |b: &&Arc<BlockEntry>| Origin::of(b).is_none() && sources.iter().all(|s| b.sources.contains(s));
+        if there.iter().any(up_to_date) || there.iter().any(foreign_is_enough) {
+            continue;
+        }
+        // A block that has something that is here no more cannot be built again.
+        let replaceable = |b: &&&Arc<BlockEntry>| b.sources.iter().all(|s| sources.contains(s));
+        if there.iter().filter(replaceable).count() == there.len() {
+            task.replaces = there.iter().map(|b| b.ulid).collect();
+            tasks.push(task);
+        }
+    }
+    tasks.reverse();
+    tasks
+}
+
+/// The number of the newest delete that touches a range; 0 if none does.
+fn newest_delete(state: &ManifestState, range: TimeRange) -> u64 {
+    state.deletes.iter().filter(|d| d.range().overlaps(&range)).map(|d| d.number).max().unwrap_or(0)
+}
+
+/// Blocks by time, those together that share a window.
+fn groups(sorted: Vec<Arc<BlockEntry>>, resolution: i64) -> Vec<Vec<Arc<BlockEntry>>> {
+    let mut groups: BTreeMap<i64, Vec<Arc<BlockEntry>>> = BTreeMap::new();
+    let (mut start, mut end) = (i64::MIN, i64::MIN);
+    for block in sorted {
+        let first = window_start(block.min_time, resolution);
+        if first >= end || start == i64::MIN {
+            start = first;
+        }
+        let last = window_start(block.max_time.saturating_sub(1), resolution);
+        end = end.max(last.saturating_add(resolution));
+        groups.entry(start).or_default().push(block);
+    }
+    groups.into_values().collect()
+}
+
+fn origin(state: &ManifestState, group: &[Arc<BlockEntry>]) -> Origin {
+    let (mut from, mut through) = (BTreeSet::new(), state.number);
+    for block in group {
+        match Origin::of(block) {
+            Some(origin) => {
+                from.extend(origin.from);
+                through = through.min(origin.through);
+            }
+            None => {
+                from.insert(block.ulid);
+            }
+        }
+    }
+    Origin { from: from.into_iter().collect(), through }
+}

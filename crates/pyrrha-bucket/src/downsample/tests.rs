@@ -1,0 +1,241 @@
+//! Blocks of windows in a bucket, against the samples that they were made of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pyrrha_encoding::windows::Windows;
+use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
+use pyrrha_model::contract::{
+    CancelToken, QueryContext, Queryable, SelectHints, SeriesBatch, Value, WindowHints,
+};
+use pyrrha_model::{Labels, TimeRange};
+use pyrrha_storage::block::{Block, BlockMeta};
+use pyrrha_storage::manifest::{Change, DeleteEntry};
+
+use super::*;
+use crate::jobs::{Compactor, CompactorConfig, JobKind};
+use crate::worlds::{RANGE, World, id, write};
+
+const DAY: i64 = 24 * HOUR;
+
+/// Samples of series `n` from `from` to `to`, each minute; one series in three ends early.
+fn samples(n: i64, from: i64, to: i64) -> Vec<(i64, i64, Value)> {
+    let to = if n % 3 == 2 { from + (to - from) / 2 } else { to };
+    let times =
+        (from / 60_000 * 60_000..to).step_by(60_000).map(|t| t + n * 13).filter(|t| *t >= from && *t < to);
+    let value = |t: i64| match n % 3 {
+        0 => ((t / 60_000) % 700 * (n + 1)) as f64,
+        _ => ((t / 60_000 * 7919 + n) % 1000) as f64 / 8.0,
+    };
+    times.map(|t| (0, t, Value::Float(value(t)))).collect()
+}
+
+fn labels(n: i64) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("n", format!("{n:03}"))])
+}
+
+fn raw(world: &World, block: u64, from: i64, to: i64, series: std::ops::Range<i64>) -> Block {
+    let meta = BlockMeta::of_head(id(block), from, to);
+    let series: Vec<_> = series.map(|n| (labels(n), encode_series(&samples(n, from, to), false))).collect();
+    write(&world.disk, meta, &series)
+}
+
+/// Does all that there is to do; gives the number of jobs.
+fn run_all(world: &World) -> u64 {
+    let config = CompactorConfig {
+        kinds: JobKind::DOWNSAMPLING.to_vec(),
+        memory_bytes: 64 << 20,
+        ..CompactorConfig::new("/work")
+    };
+    let (tenants, runtime) = (world.tenants.clone(), world.runtime.clone());
+    let worker = Compactor::new(tenants, runtime, Arc::new(world.disk.clone()), world.clock.clone(), config);
+    worker.expect("a free directory").round(&CancelToken::default()).expect("no fault").jobs
+}
+
+fn planned(world: &World) -> Vec<DownsampleTask> {
+    plan(&world.tenants.manifest(&World::tenant()).expect("opens").current())
+}
+
+fn hints(step: i64, range: i64) -> SelectHints {
+    let windows = WindowHints { edges: true, values: true, counter: false, max_resolution_ms: i64::MAX };
+    SelectHints { step_ms: step, range_ms: range, windows: Some(windows), ..SelectHints::default() }
+}
+
+fn read(
+    world: &World,
+    range: TimeRange,
+    hints: &SelectHints,
+) -> (BTreeMap<Labels, SeriesSamples>, Vec<String>) {
+    let ctx = QueryContext::unlimited();
+    let queryable = world.queryable([]);
+    let mut set = queryable.select(&ctx, &[], range, hints).expect("sound");
+    let (mut batch, mut all) = (SeriesBatch::default(), BTreeMap::new());
+    while set.next_batch(10, &mut batch).expect("sound") {
+        for entry in &batch.series {
+            let mut samples = SeriesSamples::default();
+            decode_series(entry, range, Want::default(), &mut samples).expect("sound");
+            all.insert(batch.resolve(&ctx.symbols, entry), samples);
+        }
+    }
+    (all, ctx.notices.warnings())
+}
+
+/// The windows that samples of a series make.
+fn expected(n: i64, from: i64, to: i64, resolution: i64) -> Windows {
+    let (times, values): (Vec<i64>, Vec<f64>) = samples(n, from, to)
+        .into_iter()
+        .filter_map(|(_, t, v)| if let Value::Float(v) = v { Some((t, v)) } else { None })
+        .unzip();
+    let mut windows = Windows::default();
+    pyrrha_encoding::windows::fold_floats(&times, &values, resolution, &mut windows);
+    windows
+}
+
+fn live(world: &World, resolution: i64) -> Vec<Arc<pyrrha_storage::manifest::BlockEntry>> {
+    let state = world.tenants.manifest(&World::tenant()).expect("opens").current();
+    state.blocks.values().filter(|b| b.resolution == resolution).cloned().collect()
+}
+
+#[test]
+fn every_block_gets_windows_of_both_lengths_and_queries_read_them() {
+    let world = World::new();
+    let blocks: Vec<Block> =
+        (0..3).map(|i| raw(&world, i + 1, i as i64 * DAY, (i as i64 + 1) * DAY, 0..7)).collect();
+    world.ship(&blocks).expect("no fault");
+    assert_eq!(run_all(&world), 6);
+    assert!(planned(&world).is_empty(), "nothing is left to do");
+    for resolution in [FIVE_MINUTES, HOUR] {
+        let made = live(&world, resolution);
+        assert_eq!(made.len(), 3);
+        assert!(made.iter().all(|b| Origin::of(b).is_some_and(|o| o.from.len() == 1)));
+        let (found, warnings) = read(&world, TimeRange::new(0, 3 * DAY), &hints(resolution, resolution));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(found.len(), 7);
+        for (n, samples) in (0..7).zip(found.values()) {
+            assert!(samples.floats.times.is_empty());
+            let mut all = Windows::default();
+            for day in 0..3 {
+                let windows = expected(n, day * DAY, (day + 1) * DAY, resolution);
+                all.extend(&windows, 0..windows.len());
+            }
+            assert_eq!(samples.windows.edges, all.edges, "series {n}");
+            assert_eq!(
+                (&samples.windows.values.mins, &samples.windows.values.maxs),
+                (&all.values.mins, &all.values.maxs)
+            );
+            for (a, b) in samples.windows.values.sums.iter().zip(&all.values.sums) {
+                assert!((a - b).abs() <= 1e-12 * b.abs());
+            }
+        }
+    }
+    // A query that is too fine for windows gets samples.
+    let (found, _) = read(&world, TimeRange::new(0, 3 * DAY), &hints(60_000, 120_000));
+    assert!(found.values().all(|s| s.windows.is_empty() && s.floats.times.len() > 2000));
+    // One that knows nothing of windows too.
+    let (found, _) = read(&world, TimeRange::new(0, 3 * DAY), &SelectHints::default());
+    assert!(found.values().all(|s| s.windows.is_empty()));
+}
+
+#[test]
+fn where_samples_are_gone_windows_answer() {
+    let world = World::new();
+    let blocks = [raw(&world, 1, 0, DAY, 0..4), raw(&world, 2, DAY, 2 * DAY, 0..4)];
+    world.ship(&blocks).expect("no fault");
+    run_all(&world);
+    let manifest = world.tenants.manifest(&World::tenant()).expect("opens");
+    manifest.commit(&[], &[id(1)]).expect("no fault");
+    let (found, warnings) = read(&world, TimeRange::new(0, 2 * DAY), &hints(60_000, 120_000));
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("range [2m] was widened to 5m"), "{warnings:?}");
+    let series = &found[&labels(0)];
+    assert_eq!((series.windows.len(), series.floats.times.len()), (288, 1440));
+    // What is gone cannot be built again, and is left as it is.
+    assert!(planned(&world).is_empty());
+    // Labels are still known.
+    let query = pyrrha_model::contract::LabelQuery::all(TimeRange::new(0, HOUR));
+    let names = world.queryable([]).label_values(&QueryContext::unlimited(), "n", &query).expect("sound");
+    assert_eq!(names.len(), 4);
+}
+
+#[test]
+fn late_data_and_deletes_have_windows_built_anew() {
+    let world = World::new();
+    world.ship(&[raw(&world, 1, 0, RANGE, 0..3)]).expect("no fault");
+    assert_eq!(run_all(&world), 2);
+    // Samples of other series come late.
+    world.ship(&[raw(&world, 2, RANGE / 2, RANGE, 3..5)]).expect("no fault");
+    let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(FIVE_MINUTES, FIVE_MINUTES));
+    assert!(found.len() == 5 && found.values().all(|s| s.windows.is_empty()), "samples until windows know");
+    let before: Vec<_> = live(&world, FIVE_MINUTES).iter().map(|b| b.ulid).collect();
+    assert_eq!(run_all(&world), 2);
+    let after = live(&world, FIVE_MINUTES);
+    assert_eq!((after.len(), live(&world, HOUR).len()), (1, 1));
+    assert!(!before.contains(&after[0].ulid));
+    assert_eq!(Origin::of(&after[0]).map(|o| o.from), Some(vec![id(1), id(2)]));
+    let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(FIVE_MINUTES, FIVE_MINUTES));
+    assert!(found.len() == 5 && found.values().all(|s| s.floats.times.is_empty()));
+    // A delete: windows are not used any more until they are built without what it hides.
+    let delete = DeleteEntry { number: 0, selector: "m".into(), min_time: 0, max_time: 1000 };
+    let manifest = world.tenants.manifest(&World::tenant()).expect("opens");
+    manifest.commit_change(&Change { deletes: vec![delete], ..Change::default() }).expect("no fault");
+    let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(FIVE_MINUTES, FIVE_MINUTES));
+    assert!(found.values().all(|s| s.windows.is_empty()));
+    assert!(planned(&world).is_empty(), "raw blocks come first");
+}
+
+#[test]
+fn windows_of_others_answer_too() {
+    let world = World::new();
+    let block = raw(&world, 1, 0, DAY, 0..3);
+    let task = DownsampleTask {
+        resolution: FIVE_MINUTES,
+        inputs: vec![Arc::new(pyrrha_storage::manifest::BlockEntry::of(block.meta(), 1))],
+        replaces: Vec::new(),
+        origin: Origin::default(),
+    };
+    let disk: Arc<dyn pyrrha_env::Disk> = Arc::new(world.disk.clone());
+    let ctx = QueryContext::unlimited();
+    let series = block.select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("sound");
+    let home = std::path::Path::new("/thanos");
+    build(&disk, home, id(9), &task, &[block.meta().clone()], series, &ctx).expect("no fault");
+    // As Thanos would have written it: nothing beside the standard files.
+    let dir = home.join(id(9).to_string());
+    for name in [pyrrha_storage::block::WINDOWS_FILE, pyrrha_storage::block::WINDOWS_VALUES_FILE] {
+        disk.remove_file(&dir.join(name)).expect("it is there");
+    }
+    let foreign = Block::open(&world.disk, &dir).expect("sound");
+    assert!(
+        foreign.verify(&ctx).is_ok()
+            && foreign.meta().thanos.as_ref().is_some_and(|t| t.downsample.resolution == FIVE_MINUTES)
+    );
+    world.ship(&[foreign]).expect("no fault");
+    let (found, _) = read(&world, TimeRange::new(0, DAY - 1), &hints(FIVE_MINUTES, 2 * FIVE_MINUTES));
+    let (first, wanted) = (&found[&labels(0)], expected(0, 0, DAY, FIVE_MINUTES));
+    assert_eq!((&first.windows.counts, &first.windows.values.sums), (&wanted.counts, &wanted.values.sums));
+    let mean = wanted.values.sums[7] / f64::from(wanted.counts[7]);
+    assert_eq!(first.windows.edges.last_values[7], mean);
+}
+
+#[test]
+fn histograms_are_kept_as_they_are() {
+    let world = World::new();
+    let histogram = |n: u64| pyrrha_model::Histogram {
+        count: n,
+        zero_count: n,
+        sum: n as f64,
+        ..pyrrha_model::Histogram::default()
+    };
+    let stored: Vec<_> =
+        (0..100i64).map(|i| (0, i * 60_000, Value::Histogram(Box::new(histogram(i as u64))))).collect();
+    let series = [
+        (labels(0), encode_series(&samples(0, 0, RANGE), false)),
+        (labels(1), encode_series(&stored, false)),
+    ];
+    world.ship(&[write(&world.disk, BlockMeta::of_head(id(1), 0, RANGE), &series)]).expect("no fault");
+    assert_eq!(run_all(&world), 2);
+    for resolution in [FIVE_MINUTES, HOUR] {
+        let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(resolution, resolution));
+        assert!(!found[&labels(0)].windows.is_empty());
+        assert_eq!(found[&labels(1)].histograms.times.len(), 100);
+    }
+}
