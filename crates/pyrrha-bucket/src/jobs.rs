@@ -42,8 +42,8 @@ pub enum JobKind {
 }
 
 impl JobKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Compact, Self::FiveMinutes, Self::Hour];
+    /// Those that make no windows.
+    pub const OTHERS: [Self; 1] = [Self::Compact];
     /// Those that make windows.
     pub const DOWNSAMPLING: [Self; 2] = [Self::FiveMinutes, Self::Hour];
 

@@ -43,7 +43,7 @@ fn raw(world: &World, block: u64, from: i64, to: i64, series: std::ops::Range<i6
 /// Does all that there is to do; gives the number of jobs.
 fn run_all(world: &World) -> u64 {
     let config = CompactorConfig {
-        kinds: JobKind::DOWNSAMPLING.to_vec(),
+        leaves: JobKind::OTHERS.to_vec(),
         memory_bytes: 64 << 20,
         ..CompactorConfig::new("/work")
     };

@@ -32,8 +32,8 @@ const LOCK: &str = "lock";
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct CompactorConfig {
-    /// What it does.
-    pub kinds: Vec<JobKind>,
+    /// What it leaves to others.
+    pub leaves: Vec<JobKind>,
     /// Ranges that blocks grow through.
     pub ladder: Ladder,
     /// External labels that tell replicas apart.
@@ -52,7 +52,7 @@ impl CompactorConfig {
     /// The defaults, with a scratch directory.
     pub fn new(scratch_dir: impl Into<PathBuf>) -> Self {
         Self {
-            kinds: vec![JobKind::Compact],
+            leaves: JobKind::DOWNSAMPLING.to_vec(),
             ladder: Ladder::default(),
             replica_labels: Vec::new(),
             scratch_dir: scratch_dir.into(),
@@ -256,7 +256,7 @@ impl Compactor {
                 .map(DownsampleTask::job)
                 .filter(|job| !job.inputs.iter().chain(&job.replaces).any(|block| held.contains(block))),
         );
-        jobs.retain(|job| self.config.kinds.contains(&job.kind));
+        jobs.retain(|job| !self.config.leaves.contains(&job.kind));
         jobs
     }
 

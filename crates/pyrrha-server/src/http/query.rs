@@ -128,12 +128,22 @@ fn options(app: &App, params: &Params, features: Features) -> Result<QueryOption
     let clock = app.clock.clone();
     Ok(QueryOptions {
         lookback_delta_ms,
+        max_source_resolution_ms: max_source_resolution(params)?,
         text: params.get("query").unwrap_or("").to_owned(),
         stopwatch: Some(Stopwatch::new(move || clock.monotonic())),
         per_step: params.get("stats") == Some("all") && features.per_step_stats,
         explain: params.get("explain").is_some_and(|v| v == "true" || v == "1"),
         ..QueryOptions::default()
     })
+}
+
+/// `max_source_resolution`, as in Thanos: `auto`, `0s` (or `raw`), `5m`, `1h`, or another duration.
+fn max_source_resolution(params: &Params) -> Result<Option<i64>, ApiError> {
+    match params.get("max_source_resolution") {
+        None | Some("" | "auto") => Ok(None),
+        Some("raw") => Ok(Some(0)),
+        Some(_) => params.duration("max_source_resolution"),
+    }
 }
 
 /// Evaluates on a thread of the pool, and leaves the result with the query, ready to be read.

@@ -13,18 +13,24 @@ use crate::process::{Server, directory, now_ms, pyrrha};
 
 /// A data directory with blocks of ten series, one sample a minute in the six hours before `end`.
 fn fill(dir: &Path, end: i64) {
+    fill_hours(dir, end, 6);
+}
+
+/// The same, of so many hours.
+pub(crate) fn fill_hours(dir: &Path, end: i64, hours: i64) {
+    let steps = hours * 60;
     let mut config = StorageConfig::new(dir);
     config.quiet_before_cut = Duration::ZERO;
     config.idle_cut_after = Duration::ZERO;
     config.compaction = false;
     let db = Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).unwrap();
     let tenant = TenantId::anonymous();
-    for step in 0..360 {
+    for step in 0..steps {
         let mut appender = db.appender(&tenant).unwrap();
         for i in 0..10 {
             let labels = Labels::from_pairs([("__name__", "filled".to_owned()), ("i", i.to_string())]);
             let series = appender.resolve(None, &labels).unwrap();
-            appender.append(series, 0, end - (360 - step) * 60_000, (step * i) as f64).unwrap();
+            appender.append(series, 0, end - (steps - step) * 60_000, (step * i) as f64).unwrap();
         }
         appender.commit().unwrap();
     }
@@ -33,12 +39,12 @@ fn fill(dir: &Path, end: i64) {
     db.close().unwrap();
 }
 
-fn blocks_in(dir: &Path) -> usize {
+pub(crate) fn blocks_in(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir.join("anonymous")).into_iter().flatten();
     entries.filter(|e| e.as_ref().is_ok_and(|e| e.path().join("meta.json").exists())).count()
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let clock = SystemClock::new();
     while !done() {
         assert!(clock.monotonic() < Duration::from_secs(90), "{what} in time");

@@ -1,0 +1,112 @@
+//! Three days in a bucket, downsampled: when the samples are gone, answers are what they were.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyrrha_bucket::{BucketRuntime, BucketTenants, Compactor, CompactorConfig, JobKind, config};
+use pyrrha_env::{Clock, Disk, OsDisk, SystemClock};
+use pyrrha_model::TenantId;
+use pyrrha_model::contract::CancelToken;
+use pyrrha_storage::block::BlockId;
+
+use crate::bucket::{blocks_in, fill_hours, wait_until};
+use crate::http::encode;
+use crate::process::{Server, directory, now_ms};
+
+const HOUR: i64 = 3_600_000;
+const HOURS: i64 = 72;
+
+/// Does all downsampling of a bucket, then removes the raw blocks from its manifest.
+fn downsample(config_file: &std::path::Path, scratch: &std::path::Path) -> (usize, usize) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let runtime = Arc::new(BucketRuntime::start(2).unwrap());
+    let bucket = config::open_file(config_file).unwrap();
+    let tenants = Arc::new(BucketTenants::new(bucket, runtime.clone(), clock.clone()));
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let config = CompactorConfig { leaves: JobKind::OTHERS.to_vec(), ..CompactorConfig::new(scratch) };
+    let worker = Compactor::new(tenants.clone(), runtime, disk, clock, config).unwrap();
+    worker.round(&CancelToken::default()).unwrap();
+    let manifest = tenants.manifest(&TenantId::anonymous()).unwrap();
+    let state = manifest.refresh().unwrap();
+    let of = |resolution: i64| -> Vec<BlockId> {
+        state.blocks.values().filter(|b| b.resolution == resolution).map(|b| b.ulid).collect()
+    };
+    manifest.commit(&[], &of(0)).unwrap();
+    (of(300_000).len(), of(HOUR).len())
+}
+
+/// Values of a range query by series and time, and the warnings.
+fn ask(server: &Server, query: &str, end: i64, step: &str) -> (Vec<(String, String, f64)>, usize) {
+    let at = |t: i64| format!("{}.{:03}", t / 1000, t % 1000);
+    let path = format!(
+        "/api/v1/query_range?query={}&start={}&end={}&step={step}",
+        encode(query),
+        at(end - (HOURS - 4) * HOUR),
+        at(end)
+    );
+    let answer = server.get(&path).json();
+    assert_eq!(answer["status"], "success", "{answer}");
+    let mut values = Vec::new();
+    for series in answer["data"]["result"].as_array().unwrap() {
+        for pair in series["values"].as_array().unwrap() {
+            let value = pair[1].as_str().unwrap().parse().unwrap();
+            values.push((series["metric"].to_string(), pair[0].to_string(), value));
+        }
+    }
+    (values, answer["warnings"].as_array().map_or(0, Vec::len))
+}
+
+#[test]
+fn answers_stay_when_samples_go() {
+    let (dir, data) = directory();
+    let bucket = dir.path().join("bucket");
+    let config = dir.path().join("objstore.yml");
+    let text = format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display());
+    std::fs::write(&config, text).unwrap();
+    let end = now_ms() / (24 * HOUR) * 24 * HOUR - 24 * HOUR;
+    fill_hours(&data, end, HOURS);
+    let flag = format!("--objstore.config-file={}", config.display());
+    let more = [flag.as_str(), "--self-scrape=false", "--objstore.local-retention=30m"];
+    let queries = [
+        ("increase(filled[1h])", 0.0),
+        ("rate(filled[3h])", 1e-12),
+        ("sum by (i) (increase(filled[1h]))", 1e-12),
+        ("max_over_time(filled[1h])", 0.0),
+        ("count_over_time(filled[2h])", 0.0),
+        ("avg_over_time(filled[1h])", 1e-12),
+        ("changes(filled[1h])", 0.0),
+        ("filled", 0.0),
+        ("sum(filled)", 1e-12),
+    ];
+    // Windows end a millisecond before the hour.
+    let last = end - HOUR - 1;
+    let server = Server::start(&data, &more);
+    let expected: Vec<_> = queries.iter().map(|(query, _)| ask(&server, query, last, "3600")).collect();
+    assert!(expected.iter().all(|(values, warnings)| values.len() >= 60 && *warnings == 0));
+    wait_until("blocks leave", || blocks_in(&data.join("bucket")) == 0);
+    assert!(server.stop().success());
+
+    let (fives, hours) = downsample(&config, &dir.path().join("scratch"));
+    assert!(fives >= HOURS as usize / 2 && fives == hours, "{fives} {hours}");
+    let server = Server::start(&data, &more);
+    let clock = SystemClock::new();
+    while ask(&server, "filled", last, "3600").0.is_empty() {
+        assert!(clock.monotonic() < Duration::from_secs(60), "the bucket is read");
+        clock.sleep(Duration::from_millis(100));
+    }
+    for ((query, bound), (wanted, _)) in queries.iter().zip(&expected) {
+        let (found, warnings) = ask(&server, query, last, "3600");
+        assert_eq!((found.len(), warnings), (wanted.len(), 0), "{query}");
+        for (a, b) in found.iter().zip(wanted) {
+            assert_eq!((&a.0, &a.1), (&b.0, &b.1), "{query}");
+            assert!((a.2 - b.2).abs() <= bound * b.2.abs(), "{query} {a:?} {b:?}");
+        }
+    }
+    // What is too fine for windows is answered all the same, and says so.
+    let (values, warnings) = ask(&server, "rate(filled[1m])", last, "60");
+    assert!(values.len() > 30_000 && warnings == 1, "{} {warnings}", values.len());
+    let path = "/api/v1/query?query=filled&max_source_resolution=";
+    assert_eq!(server.get(&format!("{path}5m")).status, 200);
+    assert_eq!(server.get(&format!("{path}often")).status, 400);
+    assert!(server.stop().success());
+}
