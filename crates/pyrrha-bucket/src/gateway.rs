@@ -62,6 +62,15 @@ pub struct Gateway {
     blocks: Mutex<HashMap<(TenantId, BlockId), Arc<BucketBlock>>>,
 }
 
+/// What answers a query.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// Blocks, each with the times that it answers for.
+    pub(crate) blocks: Vec<(Arc<BucketBlock>, TimeRange)>,
+    /// What there is to say about it.
+    pub(crate) warnings: Vec<String>,
+}
+
 impl Gateway {
     /// A gateway to the blocks that the manifests of `tenants` name.
     pub fn new(
@@ -117,7 +126,7 @@ impl Gateway {
         range: TimeRange,
         hints: &SelectHints,
         hidden: impl Fn(&BlockEntry) -> bool,
-    ) -> (Vec<(Arc<BucketBlock>, TimeRange)>, Vec<String>) {
+    ) -> Parts {
         let near = state.overlapping(segments::reach(range));
         let candidates: Vec<Candidate> = near
             .into_iter()
@@ -132,7 +141,7 @@ impl Gateway {
         let warnings =
             coarse.map(|(range, resolution)| segments::warning(range, resolution, hints)).collect();
         let parts = chosen.parts.into_iter();
-        (parts.map(|part| (self.block(tenant, part.entry), part.range)).collect(), warnings)
+        Parts { blocks: parts.map(|part| (self.block(tenant, part.entry), part.range)).collect(), warnings }
     }
 
     fn block(&self, tenant: &TenantId, entry: Arc<BlockEntry>) -> Arc<BucketBlock> {

@@ -13,11 +13,11 @@ use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
 
-use super::Gateway;
 use super::block::{BucketBlock, Opened, Reserved};
 use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
+use super::{Gateway, Parts};
 
 /// Blocks that are asked for labels at once.
 const BLOCKS_AT_ONCE: usize = 8;
@@ -45,12 +45,7 @@ impl BucketQueryable {
 
     /// The bucket's blocks that a query of `range` has to read beside the local store, and for which
     /// times each.
-    fn blocks(
-        &self,
-        ctx: &QueryContext,
-        range: TimeRange,
-        hints: &SelectHints,
-    ) -> Result<(Vec<(Arc<BucketBlock>, TimeRange)>, Vec<String>), StoreError> {
+    fn blocks(&self, ctx: &QueryContext, range: TimeRange, hints: &SelectHints) -> Result<Parts, StoreError> {
         let local = (self.sources)(&ctx.tenant);
         let hidden = |block: &BlockEntry| {
             !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
@@ -59,7 +54,7 @@ impl BucketQueryable {
             Ok(manifest) => Ok(self.gateway.parts(&ctx.tenant, &manifest.current(), range, hints, hidden)),
             Err(error) if ctx.partial_response => {
                 ctx.notices.gap(range, error.to_string());
-                Ok(Default::default())
+                Ok(Parts::default())
             }
             Err(error) => Err(error),
         }
@@ -80,7 +75,7 @@ impl BucketQueryable {
     {
         // Labels are the same in windows, which may be all that is left.
         let any = SelectHints { windows: Some(WindowHints::default()), ..SelectHints::default() };
-        let (blocks, _) = self.blocks(ctx, query.range, &any)?;
+        let blocks = self.blocks(ctx, query.range, &any)?.blocks;
         let questions: Vec<_> = blocks
             .into_iter()
             .map(|(block, _)| {
@@ -111,17 +106,17 @@ impl Queryable for BucketQueryable {
         range: TimeRange,
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
-        if self.blocks(ctx, range, hints)?.0.is_empty() {
+        if self.blocks(ctx, range, hints)?.blocks.is_empty() {
             let local = self.local.select(ctx, matchers, range, hints)?;
             // It is the whole answer if nothing went from there to the bucket meanwhile.
-            if self.blocks(ctx, range, hints)?.0.is_empty() {
+            if self.blocks(ctx, range, hints)?.blocks.is_empty() {
                 return Ok(local);
             }
         }
         let hints = hints.with_all_labels();
         let local = self.local.select(ctx, matchers, range, &hints)?;
         let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
-        let (blocks, warnings) = self.blocks(ctx, range, &hints)?;
+        let Parts { blocks, warnings } = self.blocks(ctx, range, &hints)?;
         warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
         for (block, range) in blocks {
             let selection = Selection {

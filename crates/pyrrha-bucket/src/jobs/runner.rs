@@ -247,16 +247,16 @@ impl Compactor {
     pub(super) fn planned(&self, state: &ManifestState, busy: &BTreeSet<BlockId>) -> Vec<JobSpec> {
         let now = self.clock.now_ms();
         let mut jobs = plan(state, &self.config.ladder, &self.config.replica_labels, busy, now);
+        jobs.retain(|job| !self.config.leaves.contains(&job.kind));
         // What is about to be merged is downsampled afterwards.
         let mut held = busy.clone();
         held.extend(jobs.iter().flat_map(|job| job.inputs.iter().copied()));
-        jobs.extend(
-            downsample::plan(state)
-                .iter()
-                .map(DownsampleTask::job)
-                .filter(|job| !job.inputs.iter().chain(&job.replaces).any(|block| held.contains(block))),
-        );
-        jobs.retain(|job| !self.config.leaves.contains(&job.kind));
+        let windows = downsample::plan(state);
+        let windows = windows.iter().map(DownsampleTask::job).filter(|job| {
+            !self.config.leaves.contains(&job.kind)
+                && !job.inputs.iter().chain(&job.replaces).any(|block| held.contains(block))
+        });
+        jobs.extend(windows);
         jobs
     }
 
