@@ -128,6 +128,9 @@ pub(super) fn mad_over_time(
         return Some(Sample::Float(f64::NAN));
     }
     let median = quantile_of(0.5, values.to_vec(), notes);
+    if notes.stopped() {
+        return None;
+    }
     let distances = values.iter().map(|v| (*v - median).abs()).collect();
     Some(Sample::Float(quantile_of(0.5, distances, notes)))
 }

@@ -128,7 +128,7 @@ fn extrapolated(
         if is_rate { factor / (w.range() as f64 / 1000.0) } else { factor }
     };
     if histograms.times.is_empty() {
-        let difference = float_difference(floats.values, starts, zero.is_some(), is_counter);
+        let difference = float_difference(floats.values, starts, zero.is_some(), is_counter, notes);
         let counter = is_counter.then(|| Counter { first: floats.values[0], increase: difference });
         return Some(Sample::Float(difference * factor(counter)));
     }
@@ -140,10 +140,19 @@ fn extrapolated(
 }
 
 /// How far values went; for a counter that is known to come from zero, from there.
-fn float_difference(values: &[f64], starts: Starts<'_>, from_zero: bool, is_counter: bool) -> f64 {
+fn float_difference(
+    values: &[f64],
+    starts: Starts<'_>,
+    from_zero: bool,
+    is_counter: bool,
+    notes: &KernelNotes<'_>,
+) -> f64 {
     let mut difference = values[values.len() - 1] - if from_zero { 0.0 } else { values[0] };
     if is_counter {
         for (i, pair) in values.windows(2).enumerate() {
+            if i % FLOATS_UNASKED == 0 && notes.stopped() {
+                break;
+            }
             if pair[1] < pair[0] || starts.is_reset(i + 1) {
                 difference += pair[0];
             }

@@ -49,13 +49,13 @@ impl Slide {
         (plan, room): (&WindowPlan, &mut (Vec<f64>, Vec<f64>)),
         cancelled: impl Fn() -> bool,
     ) {
+        let go_on = || !cancelled();
         match self {
-            Self::Rate => return extrapolated::<true>(values, column, plan, room, true),
-            Self::Increase => return extrapolated::<true>(values, column, plan, room, false),
-            Self::Delta => return extrapolated::<false>(values, column, plan, room, false),
+            Self::Rate => return extrapolated::<true>(values, column, plan, room, true, go_on),
+            Self::Increase => return extrapolated::<true>(values, column, plan, room, false, go_on),
+            Self::Delta => return extrapolated::<false>(values, column, plan, room, false, go_on),
             _ => {}
         }
-        let go_on = || !cancelled();
         let windows = plan.windows().enumerate().take_while(|_| go_on());
         match self {
             Self::Rate | Self::Increase | Self::Delta => {}
@@ -110,6 +110,7 @@ fn extrapolated<const COUNTER: bool>(
     plan: &WindowPlan,
     (firsts, differences): &mut (Vec<f64>, Vec<f64>),
     is_rate: bool,
+    go_on: impl Fn() -> bool,
 ) {
     firsts.clear();
     differences.clear();
@@ -118,7 +119,7 @@ fn extrapolated<const COUNTER: bool>(
         firsts.push(first);
         differences.push(last - first);
     }
-    if COUNTER && values.windows(2).fold(false, |reset, pair| reset | (pair[1] < pair[0])) {
+    if COUNTER && falls(values, go_on) {
         add_resets(values, plan.edges(), differences);
     }
     let spans = plan.spans().iter().zip(firsts.iter());
@@ -126,6 +127,16 @@ fn extrapolated<const COUNTER: bool>(
         *difference = span.extrapolate::<COUNTER>(first, *difference, is_rate);
     }
     plan.scatter(differences, column);
+}
+
+/// Whether a value is less than the one before.
+fn falls(values: &[f64], go_on: impl Fn() -> bool) -> bool {
+    let starts = (0..values.len()).step_by(FLOATS_UNASKED).take_while(|_| go_on());
+    starts.fold(false, |falls, start| {
+        // With the first value of the next block.
+        let block = &values[start..values.len().min(start + FLOATS_UNASKED + 1)];
+        falls | block.windows(2).fold(false, |falls, pair| falls | (pair[1] < pair[0]))
+    })
 }
 
 /// Adds to each window's difference the values before its resets, in their order.

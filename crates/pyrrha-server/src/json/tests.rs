@@ -22,6 +22,23 @@ fn up(instance: &str) -> Labels {
 }
 
 #[test]
+fn a_number_that_repeats_is_written_like_one_that_does_not() {
+    let nan = f64::from_bits(0x7ff8_0000_0000_0001);
+    let numbers =
+        [0.0, -0.0, -0.0, 0.0, f64::NAN, nan, f64::NAN, f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, 1.5];
+    // Each number beside each, and the same one three times.
+    let pairs = numbers.iter().flat_map(|a| numbers.iter().flat_map(move |b| [*a, *b, *b, *b, *a]));
+    let floats: Vec<(Timestamp, f64)> = (0..).zip(pairs).map(|(i, v)| (i * 1000, v)).collect();
+    let expected: Vec<Value> =
+        floats.iter().map(|(t, v)| json!([t / 1000, pyrrha_model::go_fmt::json_float(*v)])).collect();
+    let matrix = vec![MatrixSeries { labels: up("a"), floats, histograms: vec![] }];
+    let text = encode(QueryValue::Matrix(matrix), 0, 1000);
+    assert!(text.contains(r#""-0""#), "the sign of zero is told");
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(value["data"]["result"][0]["values"], json!(expected));
+}
+
+#[test]
 fn scalars_and_strings_are_one_point() {
     assert_eq!(
         encode(QueryValue::Scalar { t: 4000, v: 2.0 }, 0, 0),
