@@ -19,7 +19,11 @@ pub trait LabelIndex {
     fn postings(&self, name: &str, value: &str) -> Result<Postings<'_>, IndexError>;
 
     /// The series that have label `name` at all.
-    fn having(&self, name: &str) -> Result<Postings<'_>, IndexError>;
+    fn having(&self, name: &str) -> Result<Postings<'_>, IndexError> {
+        let mut lists = Vec::new();
+        self.postings_where(name, "", &mut |_| Ok(true), &mut lists)?;
+        Ok(Postings::Owned(union(&lists)))
+    }
 
     /// Adds to `found` the postings of each value of `name` that begins with `prefix` and for
     /// which `keep` says true.

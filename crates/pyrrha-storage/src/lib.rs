@@ -10,6 +10,7 @@ mod durable;
 mod error;
 mod head;
 pub mod manifest;
+mod metric_type;
 pub mod metrics;
 pub mod prometheus;
 mod query;

@@ -17,7 +17,7 @@ use pyrrha_model::{Labels, TenantId, TimeRange};
 use pyrrha_storage::block::{BlockId, Layout};
 use pyrrha_storage::wal::WalConfig;
 use pyrrha_storage::{Db, StorageConfig, StorageError};
-use pyrrha_testkit::{Fault, SimClock, SimDisk, SimRng};
+use pyrrha_testkit::{Fault, SimClock, SimDisk, SimRng, run_seeds};
 
 const SERIES: usize = 6;
 const TENANTS: usize = 2;
@@ -324,11 +324,5 @@ fn run(seed: u64) {
 
 #[test]
 fn what_was_acknowledged_is_there_exactly_once_whatever_happens() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    if let Some(seed) = number("PYRRHA_SEED") {
-        return run(seed);
-    }
-    for seed in 0..number("PYRRHA_SEEDS").unwrap_or(150) {
-        run(seed);
-    }
+    run_seeds(150, run);
 }

@@ -15,7 +15,7 @@ use pyrrha_model::contract::{DeleteId, Deletes, Ingest, QueryContext, SelectHint
 use pyrrha_model::{ErrorKind, Labels, Matcher, TenantId, TimeRange};
 use pyrrha_storage::wal::WalConfig;
 use pyrrha_storage::{Db, StorageConfig};
-use pyrrha_testkit::{Fault, ModelDb, SimClock, SimDisk, SimRng};
+use pyrrha_testkit::{Fault, ModelDb, SimClock, SimDisk, SimRng, run_seeds};
 
 const SERIES: usize = 5;
 const START: i64 = 1_700_000_000_000 - 3_600_000;
@@ -317,11 +317,5 @@ fn run(seed: u64) {
 
 #[test]
 fn deletes_are_durable_whole_and_touch_nothing_else() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    if let Some(seed) = number("PYRRHA_SEED") {
-        return run(seed);
-    }
-    for seed in 0..number("PYRRHA_SEEDS").unwrap_or(60) {
-        run(seed);
-    }
+    run_seeds(60, run);
 }

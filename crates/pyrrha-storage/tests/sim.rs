@@ -15,7 +15,7 @@ use pyrrha_env::{Clock, Disk};
 use pyrrha_model::contract::{Ingest, QueryContext, SelectHints, SeriesBatch};
 use pyrrha_model::{Labels, Matcher, StoreError, TenantId, TimeRange};
 use pyrrha_storage::{Db, StorageConfig, StorageError};
-use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk, SimRng};
+use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk, SimRng, run_seeds};
 
 const DIR: &str = "data";
 const START: i64 = 1_700_000_000_000;
@@ -373,13 +373,5 @@ fn run(seed: u64) {
 
 #[test]
 fn acknowledged_samples_survive_whatever_the_disk_does() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("PYRRHA_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("PYRRHA_SEEDS").unwrap_or(1000),
-    };
-    for seed in seeds {
-        let result = std::panic::catch_unwind(|| run(seed));
-        assert!(result.is_ok(), "failed: replay it with PYRRHA_SEED={seed}");
-    }
+    run_seeds(1000, run);
 }

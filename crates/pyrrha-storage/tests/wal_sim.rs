@@ -15,7 +15,7 @@ use pyrrha_model::{Labels, TenantId};
 use pyrrha_storage::wal::{
     LogBatch, LogEntry, LogHistogram, LogPosition, Replay, Wal, WalConfig, WalError, WalSink,
 };
-use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk, SimRng};
+use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk, SimRng, run_seeds};
 
 const DIR: &str = "data/wal";
 
@@ -336,15 +336,7 @@ fn run(seed: u64, flips: bool) {
 }
 
 fn seeds(flips: bool, default: u64) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("PYRRHA_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("PYRRHA_SEEDS").unwrap_or(default),
-    };
-    for seed in seeds {
-        let result = std::panic::catch_unwind(|| run(seed, flips));
-        assert!(result.is_ok(), "failed: replay it with PYRRHA_SEED={seed}");
-    }
+    run_seeds(default, |seed| run(seed, flips));
 }
 
 #[test]

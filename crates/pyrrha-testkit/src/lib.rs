@@ -1,11 +1,13 @@
-//! Simulated disk and clock, series generators, and the simplest correct store.
+//! Simulated disk and clock, seeds, and the simplest correct store.
 
 mod model_db;
 mod rng;
+mod seeds;
 mod sim_clock;
 mod sim_disk;
 
 pub use model_db::{ModelDb, ModelRules};
 pub use rng::SimRng;
+pub use seeds::run_seeds;
 pub use sim_clock::SimClock;
 pub use sim_disk::{DiskOp, Fault, SimDisk};

@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use super::IndexHeader;
 use super::reader::ascends;
 use crate::error::corrupt;
-use crate::postings::union;
 use crate::{IndexError, LabelIndex, Postings, postings_for_matchers};
 
 /// Bytes that are asked for where a list's length cannot be told from the table.
@@ -111,12 +110,6 @@ impl LabelIndex for KnownLists<'_> {
         let Some(entries) = self.header.offsets.name(name) else { return Ok(Postings::EMPTY) };
         let found = self.header.offsets.ranges_from(entries, value, self.header.lists_end).next();
         Ok(found.filter(|(v, _)| *v == value).map_or(Postings::EMPTY, |(_, range)| self.list(range)))
-    }
-
-    fn having(&self, name: &str) -> Result<Postings<'_>, IndexError> {
-        let mut lists = Vec::new();
-        self.postings_where(name, "", &mut |_| Ok(true), &mut lists)?;
-        Ok(Postings::Owned(union(&lists)))
     }
 
     fn postings_where<'s>(

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use roaring::RoaringBitmap;
 
 use super::{IndexReader, SeriesRow};
-use crate::postings::union;
 use crate::{IndexError, LabelIndex, Postings};
 
 impl LabelIndex for IndexReader {
@@ -15,12 +14,6 @@ impl LabelIndex for IndexReader {
 
     fn postings(&self, name: &str, value: &str) -> Result<Postings<'_>, IndexError> {
         self.offsets.get(name, value).map_or(Ok(Postings::EMPTY), |offset| self.list_at(offset))
-    }
-
-    fn having(&self, name: &str) -> Result<Postings<'_>, IndexError> {
-        let mut lists = Vec::new();
-        self.postings_where(name, "", &mut |_| Ok(true), &mut lists)?;
-        Ok(Postings::Owned(union(&lists)))
     }
 
     fn postings_where<'s>(

@@ -35,23 +35,21 @@ pub struct BlockDeletes {
 impl BlockDeletes {
     /// Reads a file's content, whoever wrote it; `block` is the block's name, for errors.
     pub fn parse(block: &str, bytes: Bytes) -> Result<Self, BlockError> {
-        let blame = Blame::new(block.as_ref());
-        Self::read(&Sidecar::of(bytes, &blame, KIND)?, &blame)
+        Self::read(&Sidecar::parse(block, bytes, KIND)?)
     }
 
     pub(super) fn open(disk: &dyn Disk, dir: &Path, blame: &Blame) -> Result<Self, BlockError> {
         match Sidecar::open(disk, dir, blame, KIND)? {
-            Some(sidecar) => Self::read(&sidecar, blame),
+            Some(sidecar) => Self::read(&sidecar),
             None => Ok(Self::default()),
         }
     }
 
-    fn read(sidecar: &Sidecar, blame: &Blame) -> Result<Self, BlockError> {
+    fn read(sidecar: &Sidecar) -> Result<Self, BlockError> {
         let mut deletes = Self::default();
-        let mut pages = sidecar.pages();
-        while let Some(page) = pages.next(blame) {
+        for page in sidecar.pages() {
             let (offset, page) = page?;
-            let damaged = || sidecar.damage(blame, offset, "deletes do not decode");
+            let damaged = || sidecar.damage(offset, "deletes do not decode");
             deletes.take_page(page).ok_or_else(damaged)?;
         }
         Ok(deletes)

@@ -16,7 +16,7 @@ use pyrrha_model::labels::Label;
 use pyrrha_model::{Exemplar, Labels, Matcher, TimeRange};
 
 use super::error::{Blame, BlockError};
-use super::sidecar::{Kind, Pages, Sidecar, SidecarWriter, Summary, put_text, take_text};
+use super::sidecar::{Kind, Pages, Sidecar, SidecarWriter, put_text, take_text};
 
 pub(super) const KIND: Kind = Kind { file: "exemplars", magic: *b"PYEX" };
 
@@ -114,39 +114,30 @@ impl<'a> ExemplarWriter<'a> {
 
 /// An open file of exemplars. Pages are verified when they are read.
 #[derive(Debug)]
-pub struct ExemplarFile {
-    sidecar: Sidecar,
-    blame: Blame,
-}
+pub struct ExemplarFile(Sidecar);
 
 impl ExemplarFile {
     /// Reads a file's content, whoever wrote it; `block` is the block's name, for errors.
     pub fn parse(block: &str, bytes: Bytes) -> Result<Self, BlockError> {
-        let blame = Blame::new(block.as_ref());
-        Ok(Self { sidecar: Sidecar::of(bytes, &blame, KIND)?, blame })
+        Sidecar::parse(block, bytes, KIND).map(Self)
     }
 
     pub(super) fn open(disk: &dyn Disk, dir: &Path, blame: &Blame) -> Result<Option<Self>, BlockError> {
-        let sidecar = Sidecar::open(disk, dir, blame, KIND)?;
-        Ok(sidecar.map(|sidecar| Self { sidecar, blame: blame.clone() }))
-    }
-
-    fn summary(&self) -> &Summary {
-        &self.sidecar.summary
+        Ok(Sidecar::open(disk, dir, blame, KIND)?.map(Self))
     }
 
     /// Number of exemplars.
     pub fn count(&self) -> u64 {
-        self.summary().entries
+        self.0.summary.entries
     }
 
     /// Times of the first and last exemplar, ms.
     pub fn times(&self) -> TimeRange {
-        self.summary().times
+        self.0.summary.times
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.sidecar.len()
+        self.0.len()
     }
 
     /// The series that satisfy one of the matcher sets (all if there is none) with their exemplars
@@ -154,7 +145,7 @@ impl ExemplarFile {
     pub fn series<'a>(&'a self, matcher_sets: &'a [Vec<Matcher>], range: TimeRange) -> ExemplarSeries<'a> {
         ExemplarSeries {
             file: self,
-            pages: self.sidecar.pages(),
+            pages: self.0.pages(),
             matcher_sets,
             range,
             ready: VecDeque::new(),
@@ -182,15 +173,11 @@ impl Iterator for ExemplarSeries<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.ready.is_empty() && !self.failed {
-            match self.pages.next(&self.file.blame)? {
+            match self.pages.next()? {
                 Ok((offset, page)) => {
                     if self.take_page(page).is_none() {
                         self.failed = true;
-                        return Some(Err(self.file.sidecar.damage(
-                            &self.file.blame,
-                            offset,
-                            "exemplars do not decode",
-                        )));
+                        return Some(Err(self.file.0.damage(offset, "exemplars do not decode")));
                     }
                 }
                 Err(error) => {

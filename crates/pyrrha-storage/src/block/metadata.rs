@@ -11,24 +11,13 @@ use std::path::Path;
 use bytes::Bytes;
 use pyrrha_encoding::varint::{put_uvarint, take_count, take_u8};
 use pyrrha_env::Disk;
-use pyrrha_model::{Metadata, MetricType};
+use pyrrha_model::Metadata;
 
 use super::error::{Blame, BlockError};
 use super::sidecar::{Kind, Sidecar, SidecarWriter, put_text, take_text};
+use crate::metric_type;
 
 pub(super) const KIND: Kind = Kind { file: "metadata", magic: *b"PYMD" };
-
-/// In the order of their bytes.
-const TYPES: [MetricType; 8] = [
-    MetricType::Unknown,
-    MetricType::Counter,
-    MetricType::Gauge,
-    MetricType::Histogram,
-    MetricType::GaugeHistogram,
-    MetricType::Summary,
-    MetricType::Info,
-    MetricType::StateSet,
-];
 
 /// Writes the file and syncs it; without families there is none.
 pub(super) fn write<'a>(
@@ -41,8 +30,7 @@ pub(super) fn write<'a>(
     let (mut count, mut body) = (0u64, Vec::new());
     for (name, metadata) in families {
         put_text(&mut body, name);
-        let byte = TYPES.iter().position(|t| *t == metadata.metric_type).unwrap_or(0);
-        body.push(byte as u8);
+        body.push(metric_type::byte(metadata.metric_type));
         put_text(&mut body, &metadata.help);
         put_text(&mut body, &metadata.unit);
         count += 1;
@@ -68,25 +56,20 @@ fn flush(out: &mut SidecarWriter<'_>, count: &mut u64, body: &mut Vec<u8>) -> Re
 
 /// An open file of metadata. Pages are verified when they are read.
 #[derive(Debug)]
-pub struct MetadataFile {
-    sidecar: Sidecar,
-    blame: Blame,
-}
+pub struct MetadataFile(Sidecar);
 
 impl MetadataFile {
     /// Reads a file's content, whoever wrote it; `block` is the block's name, for errors.
     pub fn parse(block: &str, bytes: Bytes) -> Result<Self, BlockError> {
-        let blame = Blame::new(block.as_ref());
-        Ok(Self { sidecar: Sidecar::of(bytes, &blame, KIND)?, blame })
+        Sidecar::parse(block, bytes, KIND).map(Self)
     }
 
     pub(super) fn open(disk: &dyn Disk, dir: &Path, blame: &Blame) -> Result<Option<Self>, BlockError> {
-        let sidecar = Sidecar::open(disk, dir, blame, KIND)?;
-        Ok(sidecar.map(|sidecar| Self { sidecar, blame: blame.clone() }))
+        Ok(Sidecar::open(disk, dir, blame, KIND)?.map(Self))
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.sidecar.len()
+        self.0.len()
     }
 
     /// Adds the families that `found` does not have yet; only `metric` if one is named.
@@ -95,10 +78,9 @@ impl MetadataFile {
         metric: Option<&str>,
         found: &mut BTreeMap<String, Metadata>,
     ) -> Result<(), BlockError> {
-        let mut pages = self.sidecar.pages();
-        while let Some(page) = pages.next(&self.blame) {
+        for page in self.0.pages() {
             let (offset, page) = page?;
-            let damaged = || self.sidecar.damage(&self.blame, offset, "metadata does not decode");
+            let damaged = || self.0.damage(offset, "metadata does not decode");
             take_page(page, metric, found).ok_or_else(damaged)?;
         }
         Ok(())
@@ -109,8 +91,7 @@ fn take_page(mut input: &[u8], metric: Option<&str>, found: &mut BTreeMap<String
     let input = &mut input;
     for _ in 0..take_count(input, 4).ok()? {
         let name = take_text(input)?;
-        // A type of a later version is one that this version does not know.
-        let metric_type = TYPES.get(usize::from(take_u8(input).ok()?)).copied().unwrap_or_default();
+        let metric_type = metric_type::of(take_u8(input).ok()?);
         let (help, unit) = (take_text(input)?, take_text(input)?);
         if metric.is_none_or(|m| m == name) && !found.contains_key(name) {
             let (help, unit) = (help.to_owned(), unit.to_owned());

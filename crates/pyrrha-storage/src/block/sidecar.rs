@@ -139,6 +139,7 @@ impl<'a> SidecarWriter<'a> {
 #[derive(Debug)]
 pub(super) struct Sidecar {
     kind: Kind,
+    blame: Blame,
     bytes: Bytes,
     pub(super) summary: Summary,
 }
@@ -159,7 +160,12 @@ impl Sidecar {
         Self::of(bytes, blame, kind).map(Some)
     }
 
-    pub(super) fn of(bytes: Bytes, blame: &Blame, kind: Kind) -> Result<Self, BlockError> {
+    /// Reads a file's content, whoever wrote it; `block` is the block's name, for errors.
+    pub(super) fn parse(block: &str, bytes: Bytes, kind: Kind) -> Result<Self, BlockError> {
+        Self::of(bytes, &Blame::new(block.as_ref()), kind)
+    }
+
+    fn of(bytes: Bytes, blame: &Blame, kind: Kind) -> Result<Self, BlockError> {
         let header = bytes
             .get(..HEADER)
             .filter(|h| h.starts_with(&kind.magic))
@@ -171,7 +177,7 @@ impl Sidecar {
         let at = at.ok_or_else(|| blame.corrupt(kind.file, HEADER as u64, "sidecar is too short"))?;
         let summary = Summary::decode(header, &bytes[at..])
             .ok_or_else(|| blame.corrupt(kind.file, at as u64, "sidecar trailer"))?;
-        Ok(Self { kind, bytes, summary })
+        Ok(Self { kind, blame: blame.clone(), bytes, summary })
     }
 
     /// Bytes of the file.
@@ -179,14 +185,14 @@ impl Sidecar {
         self.bytes.len() as u64
     }
 
-    /// Calls `visit` with each page and its offset, in order, until one fails.
+    /// Its pages, in order, each with its offset.
     pub(super) fn pages(&self) -> Pages<'_> {
         Pages { sidecar: self, at: HEADER, left: self.summary.pages }
     }
 
     /// The file's damage at an offset.
-    pub(super) fn damage(&self, blame: &Blame, offset: usize, what: &str) -> BlockError {
-        blame.corrupt(self.kind.file, offset as u64, what)
+    pub(super) fn damage(&self, offset: usize, what: &str) -> BlockError {
+        self.blame.corrupt(self.kind.file, offset as u64, what)
     }
 }
 
@@ -198,13 +204,14 @@ pub(super) struct Pages<'a> {
     left: u32,
 }
 
-impl<'a> Pages<'a> {
-    /// The next page with its offset; `None` after the last.
-    pub(super) fn next(&mut self, blame: &Blame) -> Option<Result<(usize, &'a [u8]), BlockError>> {
+impl<'a> Iterator for Pages<'a> {
+    type Item = Result<(usize, &'a [u8]), BlockError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         let end = self.sidecar.bytes.len() - TRAILER;
         if self.left == 0 {
             let rest = std::mem::replace(&mut self.at, end);
-            return (rest != end).then(|| Err(self.sidecar.damage(blame, rest, "bytes after the last page")));
+            return (rest != end).then(|| Err(self.sidecar.damage(rest, "bytes after the last page")));
         }
         let at = self.at;
         let mut input = &self.sidecar.bytes[at..end];
@@ -216,7 +223,7 @@ impl<'a> Pages<'a> {
             }
             Err(error) => {
                 (self.left, self.at) = (0, end);
-                Some(Err(self.sidecar.damage(blame, at, &error.to_string())))
+                Some(Err(self.sidecar.damage(at, &error.to_string())))
             }
         }
     }

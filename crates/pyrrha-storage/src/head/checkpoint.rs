@@ -13,7 +13,7 @@ use pyrrha_encoding::varint::{
 use pyrrha_env::Disk;
 use pyrrha_index::RoaringBitmap;
 use pyrrha_model::contract::DeleteId;
-use pyrrha_model::{ChunkEncoding, Exemplar, LabelsBuilder, Metadata, MetricType, TimeRange, Timestamp};
+use pyrrha_model::{ChunkEncoding, Exemplar, LabelsBuilder, Metadata, TimeRange, Timestamp};
 
 use super::admission::{Newest, is_cut};
 use super::checkpoint_late::{LATE_RANGE, LATE_SERIES, NEWEST};
@@ -22,6 +22,7 @@ use super::data::{HeadData, RangeInfo};
 use super::exemplars::RingItem;
 use super::sealed::{NONE, Sealed};
 use super::{Directory, Head};
+use crate::metric_type;
 use crate::wal::checkpoint::CheckpointWriter;
 use crate::wal::{LogDelete, LogPosition, WalError, put_delete, put_hidden, take_delete, take_hidden};
 
@@ -204,7 +205,7 @@ impl Head {
             put_uvarint(&mut metadata, from.offset);
             for (name, m) in &extras.metadata {
                 put_text(&mut metadata, name);
-                metadata.push(m.metric_type as u8);
+                metadata.push(metric_type::byte(m.metric_type));
                 put_text(&mut metadata, &m.help);
                 put_text(&mut metadata, &m.unit);
             }
@@ -414,7 +415,7 @@ impl<'a> HeadRestorer<'a> {
         extras.logged_from = Some(logged_from);
         while !input.is_empty() {
             let name = take_text(&mut input)?.to_owned();
-            let metric_type = metric_type(take_u8(&mut input)?);
+            let metric_type = metric_type::of(take_u8(&mut input)?);
             let help = take_text(&mut input)?.to_owned();
             let unit = take_text(&mut input)?.to_owned();
             extras.set_metadata(&name, Metadata { metric_type, help, unit });
@@ -465,20 +466,6 @@ fn check_labels(directory: &Directory, pairs: &[(u32, u32)]) -> Result<(), Decod
     let sorted = pairs.windows(2).all(|w| name(&w[0]) < name(&w[1]));
     let filled = pairs.iter().all(|pair| !directory.symbols.get(pair.1).is_empty());
     if sorted && filled && !pairs.is_empty() { Ok(()) } else { Err(MALFORMED) }
-}
-
-fn metric_type(byte: u8) -> MetricType {
-    const TYPES: [MetricType; 8] = [
-        MetricType::Unknown,
-        MetricType::Counter,
-        MetricType::Gauge,
-        MetricType::Histogram,
-        MetricType::GaugeHistogram,
-        MetricType::Summary,
-        MetricType::Info,
-        MetricType::StateSet,
-    ];
-    TYPES.into_iter().find(|t| *t as u8 == byte).unwrap_or_default()
 }
 
 /// Reads what [`HeadData::put_sealed`] wrote.

@@ -477,13 +477,7 @@ impl HeadData {
         let shelf = Shelf::in_order(self.rules.range_start(chunk.min_time));
         let place = self.store.append(shelf, chunk.encoding, &chunk.bytes);
         let hot = &mut self.hot[series as usize];
-        hot.tail = self.sealed.push(Sealed {
-            min_time: chunk.min_time,
-            span: (chunk.max_time - chunk.min_time) as u32,
-            place,
-            before: hot.tail,
-            encoding: chunk.encoding as u8,
-        });
+        hot.tail = self.sealed.push(Sealed::of(chunk, place, hot.tail));
         self.chunks_sealed += 1;
     }
 

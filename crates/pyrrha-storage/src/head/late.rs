@@ -252,13 +252,7 @@ impl HeadData {
         let shelf = Shelf { start: range.start, late: id };
         for chunk in encode_series(&samples, self.rules.start_timestamps) {
             let place = self.store.append(shelf, chunk.encoding, &chunk.bytes);
-            late.tail = self.sealed.push(Sealed {
-                min_time: chunk.min_time,
-                span: (chunk.max_time - chunk.min_time) as u32,
-                place,
-                before: late.tail,
-                encoding: chunk.encoding as u8,
-            });
+            late.tail = self.sealed.push(Sealed::of(&chunk, place, late.tail));
             range.sealed_chunks += 1;
         }
     }

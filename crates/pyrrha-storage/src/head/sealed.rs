@@ -1,6 +1,7 @@
 //! Lists of sealed chunks: 32 bytes per chunk, linked from the newest to the oldest of a series, so
 //! that one index is a snapshot of all chunks that a series had at a moment.
 
+use pyrrha_model::contract::ChunkRef;
 use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
 
 use super::chunk_store::Place;
@@ -29,6 +30,12 @@ impl Default for Sealed {
 }
 
 impl Sealed {
+    /// A chunk that was put at `place`, with `before` before it in its series.
+    pub(crate) fn of(chunk: &ChunkRef, place: Place, before: u32) -> Self {
+        let span = (chunk.max_time - chunk.min_time) as u32;
+        Self { min_time: chunk.min_time, span, place, before, encoding: chunk.encoding as u8 }
+    }
+
     /// Time of the last sample, ms.
     pub(crate) fn max_time(&self) -> Timestamp {
         self.min_time + i64::from(self.span)

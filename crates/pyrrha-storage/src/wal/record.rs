@@ -11,12 +11,13 @@ use pyrrha_encoding::varint::{
     take_uvarint32, take_varint,
 };
 use pyrrha_model::labels::Label;
-use pyrrha_model::{Exemplar, Labels, Metadata, MetricType, TenantId};
+use pyrrha_model::{Exemplar, Labels, Metadata, TenantId};
 
 use super::definitions::NewDefinitions;
 use super::deletes::{put_deletes, take_deletes};
 use super::histogram::{put_histograms, take_histograms};
 use super::{LogBatch, WalError};
+use crate::metric_type;
 
 /// Kind of a frame that holds a batch.
 pub(super) const BATCH: u8 = 1;
@@ -261,7 +262,7 @@ fn take_exemplars(mut input: &[u8]) -> Result<Vec<(u32, Exemplar)>, DecodeError>
 fn put_metadata(out: &mut Vec<u8>, metadata: &[(String, Metadata)]) {
     put_uvarint(out, metadata.len() as u64);
     for (name, metadata) in metadata {
-        out.push(type_byte(metadata.metric_type));
+        out.push(metric_type::byte(metadata.metric_type));
         put_text(out, name);
         put_text(out, &metadata.help);
         put_text(out, &metadata.unit);
@@ -273,38 +274,12 @@ fn take_metadata(mut input: &[u8]) -> Result<Vec<(String, Metadata)>, DecodeErro
     let count = take_count(input, 4)?;
     let mut all = Vec::with_capacity(count);
     for _ in 0..count {
-        let metric_type = type_of(take_u8(input)?);
+        let metric_type = metric_type::of(take_u8(input)?);
         let name = take_text(input)?.to_owned();
         let (help, unit) = (take_text(input)?.to_owned(), take_text(input)?.to_owned());
         all.push((name, Metadata { metric_type, help, unit }));
     }
     Ok(all)
-}
-
-fn type_byte(metric_type: MetricType) -> u8 {
-    match metric_type {
-        MetricType::Unknown => 0,
-        MetricType::Counter => 1,
-        MetricType::Gauge => 2,
-        MetricType::Histogram => 3,
-        MetricType::GaugeHistogram => 4,
-        MetricType::Summary => 5,
-        MetricType::Info => 6,
-        MetricType::StateSet => 7,
-    }
-}
-
-fn type_of(byte: u8) -> MetricType {
-    match byte {
-        1 => MetricType::Counter,
-        2 => MetricType::Gauge,
-        3 => MetricType::Histogram,
-        4 => MetricType::GaugeHistogram,
-        5 => MetricType::Summary,
-        6 => MetricType::Info,
-        7 => MetricType::StateSet,
-        _ => MetricType::Unknown,
-    }
 }
 
 /// Fails for a batch whose columns differ in length or are too long.

@@ -92,8 +92,9 @@ fn exemplar() -> impl Strategy<Value = (u32, Exemplar)> {
 }
 
 fn metadata() -> impl Strategy<Value = (String, Metadata)> {
-    ("[a-z_]{0,8}", 0u8..8, "\\PC{0,200}", "\\PC{0,6}")
-        .prop_map(|(name, kind, help, unit)| (name, Metadata { metric_type: type_of(kind), help, unit }))
+    ("[a-z_]{0,8}", 0u8..8, "\\PC{0,200}", "\\PC{0,6}").prop_map(|(name, kind, help, unit)| {
+        (name, Metadata { metric_type: metric_type::of(kind), help, unit })
+    })
 }
 
 fn delete() -> impl Strategy<Value = LogDelete> {
