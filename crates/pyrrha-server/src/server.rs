@@ -107,7 +107,9 @@ fn listen_error(address: &str, source: std::io::Error) -> ServerError {
 /// The line that tells a new user what to do next.
 fn announce(address: SocketAddr, app: &App) {
     let url = format!("http://{address}");
-    let query = if app.settings.self_scrape { "pyrrha_build_info" } else { "count({__name__=~\".%2B\"})" };
+    // `count({__name__=~".+"})`, in letters that shells, browsers and log formats leave as they are.
+    let all = "count(%7B__name__%3D~%22.%2B%22%7D)";
+    let query = if app.settings.self_scrape { "pyrrha_build_info" } else { all };
     tracing::info!(
         url,
         remote_write = format!("{url}/api/v1/write"),

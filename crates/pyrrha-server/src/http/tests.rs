@@ -338,7 +338,15 @@ async fn status_pages_answer() {
     assert_eq!(get_(&app, "/api/v1/status/config").await.json()["data"]["yaml"], "");
     assert!(get_(&app, "/api/v1/status/runtimeinfo").await.json()["data"]["startTime"].is_string());
     let metrics = get_(&app, "/metrics").await.text;
-    assert!(metrics.contains("pyrrha_build_info{version="), "{metrics}");
+    assert!(metrics.contains("# TYPE pyrrha_build_info gauge\npyrrha_build_info{version="), "{metrics}");
+    let accept = [("Accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")];
+    let open = send(&app, request(Method::GET, "/metrics", &accept, Body::empty())).await;
+    assert!(open.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(
+        open.text.contains("# TYPE pyrrha_build info\n") && open.text.ends_with("# EOF\n"),
+        "{}",
+        open.text
+    );
     assert!(metrics.contains(r#"pyrrha_http_requests_total{handler="/api/v1/status/flags",code="200"} 1"#));
 }
 
