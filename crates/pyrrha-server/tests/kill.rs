@@ -1,5 +1,5 @@
-//! `kill -9` while writers write: every acknowledged sample is there exactly once, with its exact
-//! value, and nothing is there that was not sent.
+//! `kill -9` while writers write, in order and late: every acknowledged sample is there exactly once,
+//! with its exact value, and nothing is there that was not sent.
 //!
 //! Environment: `PYRRHA_KILLS` (5; the end-to-end run uses 20), `PYRRHA_KILL_SEED` (1).
 
@@ -11,6 +11,7 @@ mod process;
 #[path = "kill/writer.rs"]
 mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -56,6 +57,10 @@ fn acknowledged_samples_survive_kill_nine() {
     let all: Vec<u64> = acknowledged.iter().map(|a| a.load(Ordering::Acquire)).collect();
     assert!(all.iter().all(|n| *n > 0), "every writer got something acknowledged: {all:?}");
     verify(&server, base, &all, "at the end");
+    let metrics = server.get("/metrics").text();
+    let late =
+        metrics.lines().find_map(|l| l.strip_prefix("pyrrha_head_out_of_order_samples_appended_total "));
+    println!("late since the last kill: {late:?}");
     println!("{kills} kills, batches acknowledged by writer: {all:?}");
 }
 
@@ -73,18 +78,21 @@ fn verify(server: &Server, base: i64, acknowledged: &[u64], when: &str) {
         };
         let (writer, series) = (number("writer"), number("series"));
         let values = row["values"].as_array().expect("values");
-        for (k, pair) in values.iter().enumerate() {
+        let mut batches = BTreeSet::new();
+        for pair in values {
             let t = (pair[0].as_f64().expect("a time") * 1000.0).round() as i64;
-            assert_eq!(
-                t,
-                base + k as i64 * writer::SPACING_MS,
-                "{when}: writer {writer} series {series}: a gap or a double"
-            );
+            let k = (t - base) as u64 / writer::SPACING_MS as u64;
             let value: f64 = pair[1].as_str().and_then(|v| v.parse().ok()).expect("a value");
-            let want = writer::value(writer, series, k as u64);
-            assert_eq!(value.to_bits(), want.to_bits(), "{when}: writer {writer} series {series} batch {k}");
+            let want = writer::value(writer, series, k);
+            assert_eq!(value.to_bits(), want.to_bits(), "{when}: writer {writer} series {series} sample {k}");
+            let new = batches.insert(writer::place(series, k));
+            assert!(new, "{when}: writer {writer} series {series}: a double of sample {k}");
         }
         let got = values.len() as u64;
+        assert!(
+            batches.iter().copied().eq(0..got),
+            "{when}: writer {writer} series {series}: batches with a gap: {batches:?}"
+        );
         assert!(
             got >= acknowledged[writer],
             "{when}: writer {writer} series {series} has {got} of {} acknowledged samples",

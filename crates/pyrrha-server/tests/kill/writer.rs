@@ -1,4 +1,5 @@
-//! A writer that repeats each batch until it is acknowledged, and remembers how many were.
+//! A writer that repeats each batch until it is acknowledged, and remembers how many were. Half of its
+//! series come in the order of time, half of them late.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,26 +13,34 @@ use crate::process::remote_write;
 /// Series of a writer.
 pub(crate) const SERIES: usize = 50;
 
-/// Time between batches, ms.
+/// Time between the samples of a series, ms.
 pub(crate) const SPACING_MS: i64 = 100;
+
+/// Late samples come in runs of so many, the newest first.
+const RUN: u64 = 16;
+
+/// Which sample of a series, by time, is in a batch; and which batch has that sample.
+pub(crate) fn place(series: usize, batch: u64) -> u64 {
+    if series.is_multiple_of(2) { batch } else { batch ^ (RUN - 1) }
+}
 
 /// One writer.
 pub(crate) struct Writer {
     id: usize,
     address: String,
-    /// Time of batch 0, ms; batch k is k spacings later.
+    /// Time of the first sample, ms; the k-th is k spacings later.
     pub(crate) base: i64,
     /// Number of batches that were acknowledged.
     pub(crate) acknowledged: Arc<AtomicU64>,
 }
 
-/// The value of a series in a batch: any bits but those of a NaN.
-pub(crate) fn value(writer: usize, series: usize, batch: u64) -> f64 {
-    let seed = (writer as u64) << 48 | (series as u64) << 32 | batch;
+/// The value of a sample of a series, the `k`-th by time: any bits but those of a NaN.
+pub(crate) fn value(writer: usize, series: usize, k: u64) -> f64 {
+    let seed = (writer as u64) << 48 | (series as u64) << 32 | k;
     let x = seed.wrapping_add(0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = f64::from_bits(x ^ (x >> 29));
     // One in three is a small whole number, as counters are; special values have tests of their own.
-    if batch.is_multiple_of(3) || !value.is_finite() { (batch * 7 + series as u64) as f64 } else { value }
+    if k.is_multiple_of(3) || !value.is_finite() { (k * 7 + series as u64) as f64 } else { value }
 }
 
 impl Writer {
@@ -75,8 +84,8 @@ impl Writer {
                     label("writer", self.id.to_string()),
                 ],
                 samples: vec![Sample {
-                    value: value(self.id, series, batch),
-                    timestamp: self.base + batch as i64 * SPACING_MS,
+                    value: value(self.id, series, place(series, batch)),
+                    timestamp: self.base + place(series, batch) as i64 * SPACING_MS,
                 }],
                 ..Default::default()
             })

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use prost::Message;
+use pyrrha_ingest::proto::v1;
 use serde_json::json;
 
 use crate::http;
@@ -13,6 +15,18 @@ const HOUR: i64 = 3_600_000;
 
 /// Headers, body, expected status, part of the text.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
+/// Stands in a request for two bytes that are not UTF-8.
+const MARK: &str = "@@";
+
+/// A request in which the mark is what it stands for.
+fn body_with_bad_text(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
+    let mut bytes = v1::WriteRequest { timeseries, ..Default::default() }.encode_to_vec();
+    while let Some(at) = bytes.windows(2).position(|two| two == MARK.as_bytes()) {
+        bytes[at..at + 2].copy_from_slice(&[0xff, 0xfe]);
+    }
+    compress(&bytes)
+}
 
 /// Posts to the write endpoint; code and text.
 fn post(server: &Server, headers: &[(&str, &str)], bytes: &[u8]) -> (u16, String) {
@@ -63,17 +77,28 @@ fn bad_series_hurt_only_themselves() {
         ("empty label name", series(&[("", "x"), ("__name__", "bad")], &one)),
         ("a value that is too long", series(&[("__name__", "bad"), ("a", &long)], &one)),
         ("too far in the future", series(&[("__name__", "good")], &[(now + 2 * HOUR, 1.0)])),
+        ("the last of all times", series(&[("__name__", "good")], &[(i64::MAX, 1.0)])),
+        ("not UTF-8", series(&[("__name__", "bad"), ("a", MARK)], &one)),
+        ("a name that is not UTF-8", series(&[("__name__", "bad"), (MARK, "a")], &one)),
         ("no labels at all", series(&[], &one)),
     ];
     for (i, (what, bad)) in bad.into_iter().enumerate() {
         let t = now + i as i64;
-        let request = body(vec![bad, series(&[("__name__", "good")], &[(t, i as f64)])]);
+        let request = body_with_bad_text(vec![bad, series(&[("__name__", "good")], &[(t, i as f64)])]);
         let answer = server.write("anonymous", &request).unwrap();
         assert_eq!(answer.status, 400, "{what}: {}", answer.text());
         assert!(answer.text().contains("samples=1"), "{what}: the rest is stored: {}", answer.text());
     }
-    let last = (now + 6) as f64 / 1000.0;
-    assert_eq!(server.query("anonymous", "good", last)[0]["value"][1], "6");
+    // Now that there are samples, the first of all times is far behind them.
+    for (i, past) in [(10, i64::MIN), (11, 0), (12, now - 400 * 24 * HOUR)] {
+        let good = series(&[("__name__", "good")], &[(now + i, i as f64)]);
+        let request = body(vec![series(&[("__name__", "bad")], &[(past, 1.0)]), good]);
+        let answer = server.write("anonymous", &request).unwrap();
+        let text = answer.text();
+        assert!(answer.status == 400 && text.contains("too old sample"), "{past}: {} {text}", answer.status);
+    }
+    let last = (now + 12) as f64 / 1000.0;
+    assert_eq!(server.query("anonymous", "good", last)[0]["value"][1], "12");
     let names = server.get("/api/v1/label/__name__/values").json();
     assert_eq!(names["data"], json!(["good"]));
 }

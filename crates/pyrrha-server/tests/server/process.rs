@@ -95,9 +95,14 @@ impl Server {
     }
 
     /// SIGTERM, and waits for the end.
-    pub(crate) fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(self) -> ExitStatus {
+        self.stop_by("-TERM")
+    }
+
+    /// Sends a signal, and waits for the end.
+    pub(crate) fn stop_by(mut self, signal: &str) -> ExitStatus {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         self.child.wait().unwrap()
     }
 }

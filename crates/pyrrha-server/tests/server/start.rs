@@ -29,6 +29,7 @@ fn a_signal_stops_it_well_and_data_stays() {
     let again = Server::start(&dir, &["--self-scrape=false"]);
     let up = again.get("/api/v1/query?query=up").json();
     assert_eq!(up["data"]["result"][0]["value"][1], "1", "{up}");
+    assert_eq!(again.stop_by("-INT").code(), Some(0), "Ctrl-C does it too");
 }
 
 #[test]
