@@ -119,7 +119,8 @@ impl Admission {
         value: u64,
         limits: &Limits,
     ) -> Result<Admitted, Refused> {
-        if t == newest.t {
+        // The first of all times stands for no sample yet.
+        if t == newest.t && t > -FARTHEST {
             return if value == newest.value { Ok(Admitted::Repeated) } else { Err(Refused::Duplicate) };
         }
         if t > limits.latest {
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!(admit(0, 500, 8), Err(Refused::Duplicate));
         assert_eq!(admit(0, 499, 7), Err(Refused::OutOfOrder));
         assert_eq!(admit(0, 1001, 7), Err(Refused::TooFarInFuture));
+        assert_eq!(admit(1, i64::MIN, 0), Err(Refused::TooOld), "no sample yet is none of that time");
         assert_eq!(admit(1, -5000, 7), Ok(Admitted::New), "a series may begin in any range not cut");
         assert_eq!(admit(1, i64::MIN, 7), Err(Refused::TooOld));
         let windowed = Limits { window: 100, ..limits };
