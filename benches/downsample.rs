@@ -1,4 +1,5 @@
-//! How many samples a second does a core make windows of, from chunks and to chunks?
+//! How many samples a second does a core make windows of, from chunks and to chunks? And how many bytes
+//! does a window take?
 
 use std::hint::black_box;
 
@@ -34,8 +35,33 @@ fn series(kind: i64) -> SeriesEntry {
     SeriesEntry { chunks: encode_series(&samples, false).into(), ..SeriesEntry::default() }
 }
 
+/// Bytes per window of each kind of series, beside those of the samples.
+fn print_bytes(all: &[SeriesEntry]) {
+    let (mut samples, mut windows) = (SeriesSamples::default(), Windows::default());
+    for (kind, entry) in ["counter", "gauge of two decimals", "noise"].into_iter().zip(all) {
+        let raw: usize = entry.chunks.iter().map(|c| c.bytes.len()).sum();
+        decode_series(entry, TimeRange::ALL, Want::default(), &mut samples).expect("chunks");
+        for resolution in [FIVE_MINUTES, HOUR] {
+            windows.clear();
+            fold_floats(&samples.floats.times, &samples.floats.values, resolution, &mut windows);
+            let aggregates: usize = aggregate_chunks(&windows).iter().map(|c| c.bytes.len()).sum();
+            let part = |part| encode_windows(&windows, resolution, part).map_or(0, |c| c.bytes.len());
+            let per = |bytes: usize| bytes as f64 / windows.len() as f64;
+            println!(
+                "{kind}, {} s: samples {:.1}, aggregates {:.1}, edges {:.1}, values {:.1} bytes per window",
+                resolution / 1000,
+                per(raw),
+                per(aggregates),
+                per(part(WindowPart::Edges)),
+                per(part(WindowPart::Values)),
+            );
+        }
+    }
+}
+
 fn downsample(c: &mut Criterion) {
     let all: Vec<SeriesEntry> = (0..12).map(series).collect();
+    print_bytes(&all);
     let mut group = c.benchmark_group("downsample");
     group.throughput(Throughput::Elements((SAMPLES * 12) as u64));
     let (mut samples, mut windows) = (SeriesSamples::default(), Windows::default());
