@@ -71,8 +71,7 @@ pub fn postings_for_matchers(
         if set.is_empty() {
             break;
         }
-        let postings = term.evaluate(index, cancel)?;
-        set = if term.subtract { subtract(set, &postings) } else { cut(set, postings) };
+        set = term.apply(set, index, cancel)?;
     }
     Ok(set.into_bitmap())
 }
@@ -168,15 +167,48 @@ impl<'m> Term<'m> {
         }
     }
 
+    /// What the term leaves of `set`.
+    fn apply<'i>(
+        &self,
+        set: Postings<'i>,
+        index: &'i impl LabelIndex,
+        cancel: &CancelToken,
+    ) -> Result<Postings<'i>, IndexError> {
+        let found = self.evaluate(index, cancel)?;
+        cancel.check()?;
+        let total: u64 = found.iter().map(Postings::len).sum();
+        // A small set is looked up in each list; many lists become one first.
+        if found.len() > 1 && set.len().saturating_mul(found.len() as u64) < total {
+            let mut set = set.into_bitmap();
+            if self.subtract {
+                found.iter().for_each(|postings| postings.subtract_from(&mut set));
+                return Ok(Postings::Owned(set));
+            }
+            let mut kept = RoaringBitmap::new();
+            for postings in &found {
+                let mut part = set.clone();
+                postings.intersect_into(&mut part);
+                kept |= part;
+            }
+            return Ok(Postings::Owned(kept));
+        }
+        let postings = match <[Postings<'i>; 1]>::try_from(found) {
+            Ok([only]) => only,
+            Err(found) => Postings::Owned(union(&found)),
+        };
+        Ok(if self.subtract { subtract(set, &postings) } else { cut(set, postings) })
+    }
+
+    /// The lists of the values that the term speaks of.
     fn evaluate<'i>(
         &self,
         index: &'i impl LabelIndex,
         cancel: &CancelToken,
-    ) -> Result<Postings<'i>, IndexError> {
+    ) -> Result<Vec<Postings<'i>>, IndexError> {
         let mut found = Vec::new();
         match &self.values {
-            Values::Only(value) => return index.postings(self.name, value),
-            Values::Any => return index.having(self.name),
+            Values::Only(value) => found.push(index.postings(self.name, value)?),
+            Values::Any => found.push(index.having(self.name)?),
             Values::OneOf(values) => {
                 for value in values {
                     found.push(index.postings(self.name, value)?);
@@ -187,7 +219,7 @@ impl<'m> Term<'m> {
                 for value in values {
                     index.postings(self.name, value)?.subtract_from(&mut set);
                 }
-                return Ok(Postings::Owned(set));
+                found.push(Postings::Owned(set));
             }
             Values::Tested { prefix, matcher, wanted } => {
                 let mut every = Every::new(cancel);
@@ -195,15 +227,7 @@ impl<'m> Term<'m> {
                 index.postings_where(self.name, prefix, &mut keep, &mut found)?;
             }
         }
-        cancel.check()?;
-        match (found.len(), found.pop()) {
-            (1, Some(only)) => Ok(only),
-            (_, Some(last)) => {
-                found.push(last);
-                Ok(Postings::Owned(union(&found)))
-            }
-            (_, None) => Ok(Postings::EMPTY),
-        }
+        Ok(found)
     }
 }
 

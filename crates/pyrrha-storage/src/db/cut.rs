@@ -144,6 +144,10 @@ impl Shared {
         self.commit_cut(tenant, &mut state)?;
         let hidden = tenant.view.read().head.cut.clone();
         let in_order = cut.in_order;
+        if in_order && hidden.iter().any(|gone| gone.overlaps(&cut.range)) {
+            // It was the one.
+            return Ok(true);
+        }
         if in_order && !tenant.head.refuse_replayed(cut.range) {
             return Ok(false);
         }
