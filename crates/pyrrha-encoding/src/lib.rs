@@ -20,7 +20,7 @@ pub mod windows;
 
 pub use aggregate::{Aggregate, AggregateChunk};
 pub use error::DecodeError;
-pub use merge::{SeriesDecoder, decode_series, decode_stored};
+pub use merge::{SeriesDecoder, decode_series, decode_stored, decode_stored_counting};
 pub use precedence::{Candidate, precedence, value_precedence};
 pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want, WindowSpan};
 pub use series::{SeriesEncoder, encode_series};

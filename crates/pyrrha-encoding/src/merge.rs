@@ -215,6 +215,16 @@ pub fn decode_stored(
     entry: &SeriesEntry,
     range: TimeRange,
 ) -> Result<Vec<(Timestamp, Timestamp, Value)>, DecodeError> {
+    decode_stored_counting(entry, range, &mut 0)
+}
+
+/// The same, and adds to `conflicts` the samples that were dropped because another value of their
+/// time stays.
+pub fn decode_stored_counting(
+    entry: &SeriesEntry,
+    range: TimeRange,
+    conflicts: &mut u64,
+) -> Result<Vec<(Timestamp, Timestamp, Value)>, DecodeError> {
     let (mut samples, mut floats) = (Vec::new(), SeriesSamples::default());
     for (chunk, number) in chunks_in(entry, range).zip(0u32..) {
         if chunk.encoding.is_float() {
@@ -238,7 +248,9 @@ pub fn decode_stored(
         if other.1 != kept.1 {
             return false;
         }
-        if value_precedence(&other.2, &kept.2).then(other.0.cmp(&kept.0)).is_gt() {
+        let order = value_precedence(&other.2, &kept.2);
+        *conflicts += u64::from(order.is_ne());
+        if order.then(other.0.cmp(&kept.0)).is_gt() {
             std::mem::swap(other, kept);
             std::mem::swap(other_chunk, chunk);
         }

@@ -81,6 +81,7 @@ impl MemPostings {
             let Some(entry) = self.names.get_mut(&name) else { continue };
             if entry.series.remove(dead) {
                 entry.values.retain(|&value| self.pairs.contains_key(&Pair(name, value)));
+                entry.values.shrink_to(entry.values.len() * 2);
                 entry.sorted = OnceLock::new();
             } else {
                 self.names.remove(&name);

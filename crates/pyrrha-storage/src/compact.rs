@@ -30,7 +30,7 @@ pub(crate) use chunks::resolve;
 pub use plan::{CompactionRanges, plan};
 use sidecars::Sidecars;
 use sources::write_merged;
-pub use sources::{Source, merge_sources};
+pub use sources::{Merged, Source, merge_sources};
 
 /// Merges `inputs` into the block `output` under `home`, the directory of a tenant's blocks, in this
 /// layout. Chunks that overlap nothing are copied as they are, or converted bit for bit; where blocks
@@ -38,7 +38,7 @@ pub use sources::{Source, merge_sources};
 /// the one that [`pyrrha_encoding::precedence`] puts first. Deleted intervals are gone from the output.
 /// Exemplars are merged by series, each once; of metadata the newest block's stays.
 ///
-/// Gives the output's meta, or `None`, and no block, if nothing is left. The context's budget
+/// Gives what was written, or `None`, and no block, if nothing is left. The context's budget
 /// bounds memory (one series of each input, and the symbols), its flag stops the work.
 pub fn compact(
     disk: &Arc<dyn Disk>,
@@ -47,7 +47,7 @@ pub fn compact(
     layout: Layout,
     inputs: &[Block],
     ctx: &QueryContext,
-) -> Result<Option<BlockMeta>, StoreError> {
+) -> Result<Option<Merged>, StoreError> {
     let sources = sources_of(inputs.iter(), ctx)?;
     let dir = layout.home(home).join(output.to_string());
     write_merged(disk, &dir, layout, sources, |parents| BlockMeta::of_compaction(output, parents), ctx)
@@ -62,7 +62,8 @@ pub fn to_standard(
     ctx: &QueryContext,
 ) -> Result<Option<BlockMeta>, StoreError> {
     let sources = sources_of([block].into_iter(), ctx)?;
-    write_merged(disk, dir, Layout::Standard, sources, |_| block.meta().clone(), ctx)
+    let merged = write_merged(disk, dir, Layout::Standard, sources, |_| block.meta().clone(), ctx)?;
+    Ok(merged.map(|merged| merged.meta))
 }
 
 fn sources_of<'a>(

@@ -73,6 +73,8 @@ pub struct StorageConfig {
     pub keep_unshipped: bool,
     /// Whether blocks are compacted here.
     pub compaction: bool,
+    /// Each block is read as a whole once in so long, to find damage before it is needed; zero: never.
+    pub verify_every: Duration,
     /// Memory that a compaction may take, bytes.
     pub compaction_memory_bytes: usize,
 }
@@ -109,6 +111,7 @@ impl StorageConfig {
             retention_bytes: 0,
             keep_unshipped: false,
             compaction: true,
+            verify_every: Duration::from_secs(7 * 24 * 3600),
             compaction_memory_bytes: 256 << 20,
         }
     }

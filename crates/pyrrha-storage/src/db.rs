@@ -22,6 +22,7 @@ mod shipping;
 mod sink;
 mod snapshot;
 mod tenant;
+mod verification;
 
 use std::path::PathBuf;
 use std::sync::Arc;

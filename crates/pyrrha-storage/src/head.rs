@@ -247,7 +247,10 @@ impl Head {
         admission.newest_time = data.newest_time;
         for series in 0..len {
             let newest = data.hot[series].newest;
-            admission.newest[series] = newest;
+            // Writing would bring back a page that was freed.
+            if admission.newest[series] != newest {
+                admission.newest[series] = newest;
+            }
             if newest.t != i64::MIN {
                 admission.newest_time = admission.newest_time.max(Some(newest.t));
             }

@@ -117,9 +117,13 @@ pub struct Metrics {
     pub compactions: Counter,
     /// Compactions that failed.
     pub compactions_failed: Counter,
+    /// Samples that compactions dropped because another value of their series and time stays.
+    pub compaction_conflicts: Counter,
     /// Bytes of the blocks that were compacted.
     pub compacted_bytes: Counter,
-    /// Blocks set aside because a compaction found them damaged.
+    /// Blocks read as a whole to see whether they are sound.
+    pub blocks_verified: Counter,
+    /// Blocks set aside because they proved damaged, twice.
     pub blocks_quarantined: Counter,
     /// Blocks removed because they are past retention, or there is more than may be kept.
     pub blocks_removed: Counter,

@@ -64,6 +64,16 @@ impl DbCollector {
             ("pyrrha_blocks_removed", "Blocks removed by retention", &m.blocks_removed),
             ("pyrrha_blocks_orphaned", "Blocks of unfinished jobs removed", &m.orphans_removed),
             ("pyrrha_blocks_unreadable", "Blocks that did not open", &m.blocks_damaged),
+            (
+                "pyrrha_blocks_verified",
+                "Blocks read as a whole to see whether they are sound",
+                &m.blocks_verified,
+            ),
+            (
+                "pyrrha_compaction_samples_conflicting",
+                "Samples that compactions dropped for another of their time",
+                &m.compaction_conflicts,
+            ),
             ("pyrrha_blocks_quarantined", "Blocks that proved damaged", &m.blocks_quarantined),
             ("pyrrha_compactions", "Compactions committed", &m.compactions),
             ("pyrrha_compactions_failed", "Compactions that failed", &m.compactions_failed),

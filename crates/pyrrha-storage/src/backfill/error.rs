@@ -22,12 +22,6 @@ pub enum BackfillError {
         /// What the disk said.
         source: io::Error,
     },
-    /// The tenant has deletes that hide what was there before them, and would hide what is imported.
-    #[error("deletes of the tenant still stand tenant={tenant}: purge them before an import, or wait a day")]
-    DeletesStand {
-        /// The tenant.
-        tenant: String,
-    },
     /// A block could not be read or written.
     #[error(transparent)]
     Block(#[from] BlockError),
@@ -53,7 +47,7 @@ impl BackfillError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Io { .. } | Self::DeletesStand { .. } => ErrorKind::Unavailable,
+            Self::Io { .. } => ErrorKind::Unavailable,
             Self::Block(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Manifest(error) => error.kind(),

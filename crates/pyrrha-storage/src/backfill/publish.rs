@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyrrha_env::{Clock, Disk, DiskLock, SystemClock};
-use pyrrha_model::TenantId;
-use pyrrha_model::contract::QueryContext;
+use pyrrha_model::contract::{DeleteId, Deletes, QueryContext};
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
 
 use super::{BackfillError, Staged};
-use crate::block::{Block, BlockId, CHUNKS_DIR, Layout, UNFINISHED};
+use crate::block::{Block, BlockDeletes, BlockId, CHUNKS_DIR, Layout, UNFINISHED};
 use crate::compact::to_standard;
 use crate::config::StorageConfig;
 use crate::db::{DELETES_MARK, Db};
@@ -24,6 +24,8 @@ pub struct Target {
     disk: Arc<dyn Disk>,
     home: PathBuf,
     manifest: Option<Manifest>,
+    /// The newest delete that stands: what is imported comes after it, so that it hides none of that.
+    deletes_through: DeleteId,
     /// Keeps a server from starting meanwhile.
     _lock: Option<Box<dyn DiskLock>>,
 }
@@ -41,7 +43,8 @@ impl Target {
     /// A plain directory of blocks, as Prometheus has it; created if it does not exist.
     pub fn directory(disk: Arc<dyn Disk>, home: &Path) -> Result<Self, BackfillError> {
         durable::create_dir(&*disk, home).map_err(BackfillError::io("create directory", home))?;
-        Ok(Self { disk, home: home.to_owned(), manifest: None, _lock: None })
+        let home = home.to_owned();
+        Ok(Self { disk, home, manifest: None, deletes_through: DeleteId::default(), _lock: None })
     }
 
     /// A tenant of a data directory of Pyrrha, which no server may have open; both are created if
@@ -57,21 +60,18 @@ impl Target {
             let config = StorageConfig::new(data_dir);
             drop(Db::open(config, disk.clone(), Arc::new(SystemClock::new())).map_err(TsdbError::from)?);
         }
+        let deletes_through = deletes_through(&disk, &clock, data_dir, tenant)?;
         let lock = disk.lock(&data_dir.join("LOCK")).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => TsdbError::from(StorageError::InUse { path: data_dir.to_owned() }),
             _ => TsdbError::io("lock data directory", data_dir)(error),
         })?;
-        // A delete that stands hides all that matches it in blocks that do not know of it.
-        if disk.exists(&data_dir.join("head").join(tenant.as_str()).join(DELETES_MARK)) {
-            return Err(BackfillError::DeletesStand { tenant: tenant.to_string() });
-        }
         let home = data_dir.join("bucket").join(tenant.as_str());
         durable::create_dir(&*disk, &home).map_err(BackfillError::io("create directory", &home))?;
         let dir = home.join("manifest");
         let store =
             DiskManifestStore::open(disk.clone(), &dir).map_err(BackfillError::io("open manifest", &dir))?;
         let manifest = Some(Manifest::open(Arc::new(store), clock)?);
-        Ok(Self { disk, home, manifest, _lock: Some(lock) })
+        Ok(Self { disk, home, manifest, deletes_through, _lock: Some(lock) })
     }
 
     /// Where the blocks are.
@@ -128,6 +128,8 @@ pub fn publish(target: &Target, staged: &[Staged]) -> Result<Published, Backfill
             .remove_dir_all(&to)
             .and_then(|()| target.disk.rename(dir, &to))
             .map_err(BackfillError::io("move block", &to))?;
+        BlockDeletes { through: target.deletes_through, ..BlockDeletes::default() }
+            .replace(&*target.disk, &to)?;
         let block = Block::open(&*target.disk, &to)?;
         entries.push(BlockEntry::of_block(&block).imported());
         published.added.push(*id);
@@ -140,6 +142,27 @@ pub fn publish(target: &Target, staged: &[Staged]) -> Result<Published, Backfill
         target.disk.remove_dir_all(dir).map_err(BackfillError::io("remove directory", dir))?;
     }
     Ok(published)
+}
+
+/// The newest delete of a tenant that stands. Deletes are in the log, which is read if there may be any.
+fn deletes_through(
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+    data_dir: &Path,
+    tenant: &TenantId,
+) -> Result<DeleteId, BackfillError> {
+    if !disk.exists(&data_dir.join("head").join(tenant.as_str()).join(DELETES_MARK)) {
+        return Ok(DeleteId::default());
+    }
+    let config = StorageConfig { disk_reserve_bytes: 0, ..StorageConfig::new(data_dir) };
+    let db = Db::open(config, disk.clone(), clock.clone()).map_err(TsdbError::from)?;
+    if !db.wait_recovered() {
+        let text = "log cannot be replayed, deletes that stand are not known";
+        return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+    }
+    let through = db.standing_deletes(tenant)?.iter().map(|delete| delete.id).max();
+    db.close().map_err(TsdbError::from)?;
+    Ok(through.unwrap_or_default())
 }
 
 /// Whether a directory is one of unfinished blocks.

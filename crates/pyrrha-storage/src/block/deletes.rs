@@ -71,6 +71,17 @@ impl BlockDeletes {
         input.is_empty().then_some(())
     }
 
+    /// Makes this the file of the finished block in `dir`, durably; without any delete there is none.
+    pub(crate) fn replace(&self, disk: &dyn Disk, dir: &Path) -> Result<(), BlockError> {
+        let blame = Blame::new(dir);
+        let path = dir.join(KIND.file);
+        if disk.exists(&path) {
+            disk.remove_file(&path).map_err(blame.io(KIND.file))?;
+        }
+        self.write(disk, dir, &blame)?;
+        disk.sync_dir(dir).map_err(blame.io("."))
+    }
+
     /// Writes the file and syncs it; without any delete there is none.
     pub(super) fn write(&self, disk: &dyn Disk, dir: &Path, blame: &Blame) -> Result<(), BlockError> {
         if self.through == DeleteId::default() && self.hidden.is_empty() {

@@ -1,13 +1,15 @@
 //! Chunks of one series that may overlap, as chunks that do not.
 
 use pyrrha_encoding::chunk::histogram::forget_reset;
-use pyrrha_encoding::{DecodeError, decode_stored, encode_series};
+use pyrrha_encoding::{DecodeError, decode_stored_counting, encode_series};
 use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange};
 
 /// Appends the entry's chunks to `out` by time, without overlaps and without deleted samples. What
-/// overlaps nothing is copied; the rest is decoded, merged, and encoded anew.
-pub(crate) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<(), DecodeError> {
+/// overlaps nothing is copied; the rest is decoded, merged, and encoded anew. Gives the number of
+/// samples that were dropped because another value of their time stays.
+pub(crate) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<u64, DecodeError> {
+    let mut conflicts = 0;
     let chunks = &entry.chunks;
     let mut at = 0;
     let mut rewritten = false;
@@ -27,12 +29,12 @@ pub(crate) fn resolve(entry: &SeriesEntry, out: &mut Vec<ChunkRef>) -> Result<()
             }
             out.push(chunk);
         } else {
-            rewrite(entry, at..end, out)?;
+            rewrite(entry, at..end, out, &mut conflicts)?;
             rewritten = true;
         }
         at = end;
     }
-    Ok(())
+    Ok(conflicts)
 }
 
 /// Whether two chunks are copies of one another, as overlapping blocks often hold them.
@@ -51,6 +53,7 @@ fn rewrite(
     entry: &SeriesEntry,
     cluster: std::ops::Range<usize>,
     out: &mut Vec<ChunkRef>,
+    conflicts: &mut u64,
 ) -> Result<(), DecodeError> {
     let entry = SeriesEntry {
         labels: 0..0,
@@ -63,7 +66,7 @@ fn rewrite(
             ChunkEncoding::Xor2 | ChunkEncoding::HistogramSt | ChunkEncoding::FloatHistogramSt
         )
     });
-    let samples = decode_stored(&entry, TimeRange::ALL)?;
+    let samples = decode_stored_counting(&entry, TimeRange::ALL, conflicts)?;
     out.extend(encode_series(&samples, starts));
     Ok(())
 }

@@ -29,6 +29,15 @@ pub struct Source<'a> {
     pub metadata: Option<&'a MetadataFile>,
 }
 
+/// A block that a merge has written.
+#[derive(Debug, Clone)]
+pub struct Merged {
+    /// What it holds.
+    pub meta: BlockMeta,
+    /// Samples that were dropped because another value of their series and time stays.
+    pub conflicts: u64,
+}
+
 /// Merges `sources`, read under `ctx`, into the block `output` under `home`, as
 /// [`compact`](super::compact) does. Gives the output's meta, or `None`, and no block, if nothing is
 /// left.
@@ -41,7 +50,7 @@ pub fn merge_sources(
 ) -> Result<Option<BlockMeta>, StoreError> {
     let dir = home.join(output.to_string());
     let meta = |parents: &[BlockMeta]| BlockMeta::of_compaction(output, parents);
-    write_merged(disk, &dir, Layout::Standard, sources, meta, ctx)
+    Ok(write_merged(disk, &dir, Layout::Standard, sources, meta, ctx)?.map(|merged| merged.meta))
 }
 
 /// Merges `sources` into the block `dir` of this layout; `meta` says what it is, by what its inputs are.
@@ -52,7 +61,7 @@ pub(super) fn write_merged(
     mut sources: Vec<Source<'_>>,
     meta: impl FnOnce(&[BlockMeta]) -> BlockMeta,
     ctx: &QueryContext,
-) -> Result<Option<BlockMeta>, StoreError> {
+) -> Result<Option<Merged>, StoreError> {
     // One order of the inputs, so that one set of them gives one output.
     sources.sort_by_key(|source| source.meta.ulid);
     let through = sources.iter().map(|source| source.deletes_through).min().unwrap_or_default();
@@ -82,12 +91,15 @@ pub(super) fn write_merged(
         .map(|(meta, (exemplars, metadata))| Sidecars { meta, exemplars, metadata })
         .collect();
     sidecars::merge(&mut writer, &beside, ctx)?;
-    Ok(Some(writer.finish(meta)?))
+    let conflicts = merge.conflicts;
+    Ok(Some(Merged { meta: writer.finish(meta)?, conflicts }))
 }
 
 /// A merge per replica, side by side.
 struct Replicas<'a> {
     inputs: Vec<(SeriesMerge<'a>, Option<(Labels, SeriesEntry)>)>,
+    /// Samples dropped because another value of their time stays.
+    conflicts: u64,
 }
 
 impl<'a> Replicas<'a> {
@@ -101,7 +113,7 @@ impl<'a> Replicas<'a> {
             let first = merge.next_series()?;
             inputs.push((merge, first));
         }
-        Ok(Self { inputs })
+        Ok(Self { inputs, conflicts: 0 })
     }
 
     /// The next series in label order, with `chunks` replaced by its chunks.
@@ -118,9 +130,9 @@ impl<'a> Replicas<'a> {
         }
         let merged = match entries.as_slice() {
             [only] => chunks::resolve(only, chunks),
-            several => replicas::merge(&labels, several, chunks),
+            several => replicas::merge(&labels, several, chunks).map(|()| 0),
         };
-        merged.map_err(|source| {
+        self.conflicts += merged.map_err(|source| {
             let message = format!("chunk cannot be merged: series={labels} output={output}");
             StoreError::caused(ErrorKind::Corrupt, message, source)
         })?;

@@ -57,9 +57,9 @@ fn read(block: &Block) -> Model {
 
 fn run(disk: &Arc<dyn Disk>, inputs: &[Block]) -> Option<Block> {
     let output = BlockId::from_parts(9_999, 1);
-    let meta = compact(disk, &home(), output, Layout::Standard, inputs, &QueryContext::unlimited())
+    let merged = compact(disk, &home(), output, Layout::Standard, inputs, &QueryContext::unlimited())
         .expect("compacts")?;
-    assert_eq!(meta.ulid, output);
+    assert_eq!(merged.meta.ulid, output);
     Some(Block::open(&**disk, &home().join(output.to_string())).expect("opens"))
 }
 

@@ -75,14 +75,13 @@ impl Db {
     /// Starts compacting if there is something to do and nothing under way.
     pub(super) fn compact_beside(&self) -> Result<(), StorageError> {
         let shared = &self.shared;
-        if !shared.config.compaction
-            || self.compactor.is_running()
-            || !shared.tenants.all().iter().any(|t| shared.may_compact(t))
-        {
+        let may_compact =
+            || shared.config.compaction && shared.tenants.all().iter().any(|t| shared.may_compact(t));
+        if self.compactor.is_running() || !may_compact() && !shared.may_verify() {
             return Ok(());
         }
         if !self.threaded {
-            shared.compact_all(&self.compactor.cancel);
+            shared.work(&self.compactor.cancel);
             return Ok(());
         }
         let mut running = self.compactor.running.lock();
@@ -92,7 +91,7 @@ impl Db {
         let (shared, cancel) = (shared.clone(), self.compactor.cancel.clone());
         let thread = std::thread::Builder::new()
             .name("compact".into())
-            .spawn(move || shared.compact_all(&cancel))
+            .spawn(move || shared.work(&cancel))
             .map_err(StorageError::io("start thread", std::path::Path::new("compact")))?;
         *running = Some(thread);
         Ok(())
@@ -111,6 +110,14 @@ impl Shared {
         state.nothing_at != Some(tenant.manifest.current().number)
             && self.clock.monotonic() >= state.not_before
             && !self.reserve.is_full()
+    }
+
+    /// What the thread does: damage is looked for first, so that it does not stop a compaction half-way.
+    fn work(&self, cancel: &CancelToken) {
+        self.verify_blocks(cancel);
+        if self.config.compaction {
+            self.compact_all(cancel);
+        }
     }
 
     fn compact_all(&self, cancel: &CancelToken) {
@@ -184,8 +191,8 @@ impl Shared {
         let removed: Vec<BlockId> = inputs.iter().map(|b| b.meta().ulid).collect();
         let job = self.begin_job(id, &[output], &removed)?;
         let written = self.write_compacted(tenant, output, inputs, cancel);
-        let block = match written {
-            Ok(block) => block,
+        let (block, conflicts) = match written {
+            Ok(written) => written.map_or((None, 0), |(block, conflicts)| (Some(block), conflicts)),
             Err(error) => {
                 self.end_job(id, &job, &tenant.manifest.current());
                 return Err(error);
@@ -204,6 +211,7 @@ impl Shared {
         match committed {
             Ok(()) => {
                 self.metrics.compactions.add(1);
+                self.metrics.compaction_conflicts.add(conflicts);
                 self.metrics.compacted_bytes.add(inputs.iter().map(Block::bytes).sum());
                 tracing::info!(
                     tenant = %id, block = %output, inputs = inputs.len(),
@@ -237,12 +245,13 @@ impl Shared {
         output: BlockId,
         inputs: &[Block],
         cancel: &CancelToken,
-    ) -> Result<Option<Block>, StorageError> {
+    ) -> Result<Option<(Block, u64)>, StorageError> {
         let home = self.bucket_dir(&tenant.head.tenant);
         let ctx = self.compaction_context(tenant, cancel);
         let layout = self.config.layout_of(&tenant.head.tenant);
-        let Some(meta) = compact(&self.disk, &home, output, layout, inputs, &ctx)? else { return Ok(None) };
-        Ok(Some(Block::open(&*self.disk, &layout.home(&home).join(meta.ulid.to_string()))?))
+        let Some(merged) = compact(&self.disk, &home, output, layout, inputs, &ctx)? else { return Ok(None) };
+        let block = Block::open(&*self.disk, &layout.home(&home).join(output.to_string()))?;
+        Ok(Some((block, merged.conflicts)))
     }
 
     fn compaction_context(&self, tenant: &Tenant, cancel: &CancelToken) -> QueryContext {
@@ -282,7 +291,12 @@ impl Shared {
     }
 
     /// Reads all of a block as a compaction would.
-    fn examine(&self, tenant: &Tenant, block: &Block, cancel: &CancelToken) -> Result<(), StoreError> {
+    pub(super) fn examine(
+        &self,
+        tenant: &Tenant,
+        block: &Block,
+        cancel: &CancelToken,
+    ) -> Result<(), StoreError> {
         crate::compact::examine(block, &self.compaction_context(tenant, cancel))
     }
 }

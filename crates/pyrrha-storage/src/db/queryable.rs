@@ -141,7 +141,7 @@ impl DbQueryable {
 
     fn select_visible(
         &self,
-        tenant: &Tenant,
+        tenant: &Arc<Tenant>,
         ctx: &QueryContext,
         matchers: &[Matcher],
         range: TimeRange,
@@ -156,7 +156,8 @@ impl DbQueryable {
         let hints = hints.with_all_labels();
         let mut sources = Vec::with_capacity(blocks.len() + 1);
         for block in blocks {
-            sources.push(block.select(ctx, matchers, range, &hints)?);
+            let selected = block.select(ctx, matchers, range, &hints);
+            sources.push(self.shared.watch(tenant, ctx, block, selected)?);
         }
         sources.push(tenant.head.select(ctx, matchers, range, &hints, view.head)?);
         Ok(merge(ctx, sources, hints.limit))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyrrha_model::contract::QueryContext;
-use pyrrha_model::{ErrorKind, StoreError};
+use pyrrha_model::{ErrorKind, StoreError, Timestamp};
 
 use super::cut::write_series;
 use super::tenant::{Tenant, TenantView};
@@ -34,10 +34,6 @@ impl Db {
         }
         if !skip_head && !self.is_recovered() {
             let text = "the log is being replayed, a snapshot of what is in it has to wait";
-            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
-        }
-        if !skip_head && !self.is_recovered() {
-            let text = "database is still being recovered, a snapshot would lack what is in the log";
             return Err(StoreError::new(ErrorKind::Unavailable, text).into());
         }
         let dir = self.shared.config.dir.join(DIR);
@@ -161,6 +157,7 @@ impl Db {
         home: &Path,
         change: &mut Change,
     ) -> Result<(), StorageError> {
+        let mut exemplars_until = Timestamp::MIN;
         for (cut, times) in tenant.head.shown(&view.head) {
             let id = BlockId::new(&*self.shared.clock);
             let dir = home.join(id.to_string());
@@ -172,6 +169,10 @@ impl Db {
                 Ok::<_, StorageError>(())
             })?;
             if series > 0 {
+                let extras = tenant.head.extras_within(exemplars_until, cut.range.end);
+                exemplars_until = cut.range.end;
+                writer.write_exemplars(extras.exemplars.into_iter().map(Ok::<_, StorageError>))?;
+                writer.write_metadata(extras.metadata.iter().map(|(name, m)| (name.as_str(), m)))?;
                 writer.finish(BlockMeta::of_head(id, times.start, times.end.saturating_add(1)))?;
                 let block = Block::open(&*self.shared.disk, &dir)?;
                 change.added.push(BlockEntry::of_block(&block));
@@ -184,8 +185,8 @@ impl Db {
 #[cfg(test)]
 mod tests {
     use pyrrha_env::{OsDisk, SystemClock};
-    use pyrrha_model::contract::Deletes;
-    use pyrrha_model::{Matcher, TenantId, TimeRange};
+    use pyrrha_model::contract::{Deletes, Ingest, LabelQuery};
+    use pyrrha_model::{Exemplar, Matcher, Metadata, TenantId, TimeRange};
 
     use super::*;
     use crate::config::StorageConfig;
@@ -234,6 +235,40 @@ mod tests {
         assert_eq!((shown[&labels(0)].len(), shown[&labels(1)].len()), (7, 3));
         assert_eq!(read(&open(&less), &a), shown, "what is deleted stays so");
         assert!(read(&copy, &b).is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_has_the_heads_exemplars_and_metadata_once() {
+        const HOUR: i64 = 3_600_000;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let tenant = TenantId::anonymous();
+        let config = StorageConfig { disk_reserve_bytes: 0, ..StorageConfig::new(dir.path()) };
+        let db = recovered(Db::open(config, Arc::new(OsDisk), Arc::new(SystemClock::new())).expect("opens"));
+        let mut appender = db.appender(&tenant).expect("an appender");
+        let series = appender.resolve(None, &labels(1)).expect("a series");
+        for hour in [1, 3, 5] {
+            appender.append(series, 0, hour * HOUR, 1.0).expect("admitted");
+            let exemplar = Exemplar { labels: labels(9), value: hour as f64, timestamp: hour * HOUR };
+            appender.append_exemplar(series, exemplar).expect("admitted");
+        }
+        let metadata = Metadata { help: "what it is".into(), ..Metadata::default() };
+        appender.append_metadata("m", metadata.clone());
+        appender.commit().expect("commits");
+        let seen = |db: &Db| {
+            let query = LabelQuery::all(TimeRange::ALL);
+            let ctx = QueryContext { tenant: tenant.clone(), ..QueryContext::unlimited() };
+            let exemplars = db.queryable().exemplars(&ctx, &query).expect("reads");
+            (exemplars, db.queryable().metadata(&ctx, None).expect("reads"))
+        };
+        let before = seen(&db);
+        assert_eq!((before.0[0].exemplars.len(), &before.1["m"][..]), (3, &[metadata][..]));
+        let copy = open(&db.snapshot("s", false).expect("a snapshot"));
+        assert_eq!(seen(&copy), before);
+        let files = copy.open_blocks(&tenant);
+        let in_files = files.iter().filter_map(|b| b.exemplar_file().ok().flatten()).map(|f| {
+            f.series(&[], TimeRange::ALL).map(|s| s.map_or(0, |s| s.exemplars.len())).sum::<usize>()
+        });
+        assert_eq!(in_files.collect::<Vec<_>>(), [1, 1, 1], "each with the range that it belongs to");
     }
 
     #[test]

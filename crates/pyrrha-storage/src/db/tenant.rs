@@ -12,6 +12,7 @@ use super::Shared;
 use super::compaction::CompactionState;
 use super::cut::CutState;
 use super::quarantine::{Quarantined, read_mark};
+use super::verification::Verification;
 use crate::block::{Block, BlockId};
 use crate::durable;
 use crate::error::StorageError;
@@ -26,6 +27,7 @@ pub(crate) struct Tenant {
     /// Cuts come one after another. Whoever changes the list of blocks holds this.
     pub(crate) cuts: Mutex<CutState>,
     pub(crate) compaction: Mutex<CompactionState>,
+    pub(crate) verification: Verification,
     /// Deletes may stand. Known at a start before the log is read.
     pub(crate) may_have_deletes: AtomicBool,
     /// Blocks whose data a bucket holds too.
@@ -154,6 +156,7 @@ impl Shared {
             manifest,
             cuts: Mutex::default(),
             compaction: Mutex::default(),
+            verification: Verification::default(),
             may_have_deletes: AtomicBool::new(self.has_deletes_mark(id)),
             shipped: Mutex::default(),
             view: RwLock::new(view),

@@ -406,8 +406,12 @@ impl Head {
             }
             admission.histograms.remove(&series);
         }
-        drop(data);
         directory.remove(&dead);
+        // References are never given out again: what lies behind them goes page by page.
+        let live = directory.postings.all();
+        data.hot.free_pages(live);
+        admission.newest.free_pages(live);
+        drop(data);
         admission.keys.retain(|series| !dead.contains(series));
         admission.exemplars.forget(&dead);
         self.metrics.series_removed.add(dead.len());

@@ -254,6 +254,11 @@ impl Directory {
             }
         }
         self.postings.remove(dead, pairs);
+        self.rows.free_pages(self.postings.all());
+        if self.by_labels.capacity() > self.live * 4 {
+            let rows = &self.rows;
+            self.by_labels.shrink_to(self.live * 2, |&series| rows[series as usize].hash);
+        }
         self.pack();
     }
 

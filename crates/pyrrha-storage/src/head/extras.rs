@@ -93,6 +93,16 @@ impl Head {
         }
     }
 
+    /// The exemplars after `from` up to `end`, and all metadata, for a block of a snapshot.
+    pub(crate) fn extras_within(&self, from: Timestamp, end: Timestamp) -> BlockExtras {
+        let mut extras = self.extras_until(end);
+        for found in &mut extras.exemplars {
+            found.exemplars.retain(|exemplar| exemplar.timestamp > from);
+        }
+        extras.exemplars.retain(|found| !found.exemplars.is_empty());
+        extras
+    }
+
     /// A live block has these: the log need not have them any longer, nor the ring its exemplars.
     pub(crate) fn extras_saved(&self, saved: &BlockExtras) {
         let mut extras = self.extras.write();

@@ -102,6 +102,15 @@ impl KeyTable {
                 self.used -= 1;
             }
         }
+        // Far below what makes it double, so that it does not go back and forth.
+        if self.buckets.len() > 64 && self.used * 10 < self.buckets.len() * WAYS {
+            let entries: Vec<Entry> =
+                self.buckets.iter().flat_map(|b| b.0).filter(|e| e.series != EMPTY).collect();
+            let buckets = (entries.len() / 2).next_power_of_two().max(64);
+            self.buckets = vec![Bucket([VACANT; WAYS]); buckets];
+            self.used = 0;
+            entries.into_iter().for_each(|entry| self.put(entry));
+        }
     }
 
     /// Bytes allocated.
@@ -138,5 +147,9 @@ mod tests {
         assert!((20_000..40_000).all(|i| table.get(key(i)).is_none()));
         table.retain(|series| series % 2 == 0);
         assert!((0..20_000).filter(|i| i % 2 == 1).all(|i| table.get(key(i)).is_none()));
+        let before = table.bytes();
+        table.retain(|series| series < 100);
+        assert!(table.bytes() * 50 < before, "{} of {before}", table.bytes());
+        assert!((0..100).filter(|&i| table.get(key(i)).is_some()).count() > 35);
     }
 }

@@ -101,6 +101,94 @@ fn a_tenant_has_dense_blocks_for_as_long_as_it_wants_them() {
 }
 
 #[test]
+fn samples_that_lose_to_another_are_counted() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let db = open(&disk, config(true));
+    for hour in 0..12 {
+        append(&db, &tenant, &[(1, hour * HOUR + 60_000, hour as f64)]);
+        db.maintain().expect("maintains");
+    }
+    assert_eq!(db.metrics().compaction_conflicts.get(), 0);
+    // Times of hours and half hours: of the first five hours there are two values, none equal.
+    add_overlapping(&db);
+    db.maintain().expect("maintains");
+    assert_eq!(db.metrics().compaction_conflicts.get(), 5);
+}
+
+/// Flips a bit of a chunk of the first block; gives its id.
+fn damage_first_block(disk: &SimDisk, db: &Db) -> BlockId {
+    let block = db.open_blocks(&TenantId::anonymous()).remove(0);
+    disk.flip_bit(&block.dir().join("chunks/000001"), 14, 3).expect("the file is longer");
+    block.meta().ulid
+}
+
+#[test]
+fn a_query_that_meets_damage_says_so_and_has_the_block_set_aside() {
+    for partial in [false, true] {
+        let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+        let db = open(&disk, config(false));
+        for hour in 0..8 {
+            append(&db, &tenant, &[(0, hour * HOUR, hour as f64)]);
+            db.maintain().expect("maintains");
+        }
+        drop(db);
+        let db = open(&disk, config(false));
+        let id = damage_first_block(&disk, &db);
+        drop(db);
+        let db = open(&disk, config(false));
+        let mut ctx = QueryContext::unlimited();
+        (ctx.tenant, ctx.partial_response) = (tenant.clone(), partial);
+        let set = db.queryable().select(&ctx, &[], TimeRange::ALL, &SelectHints::default());
+        let read = set.and_then(|mut set| set.next_batch(100, &mut SeriesBatch::default()));
+        match read {
+            Err(error) => {
+                assert!(!partial);
+                let text = error.to_string();
+                let place = format!("block={id} file=chunks/000001 offset=");
+                assert!(error.kind() == ErrorKind::Corrupt && text.contains(&place), "{text}");
+            }
+            Ok(_) => {
+                assert!(partial);
+                let gaps = ctx.notices.gaps();
+                assert!(gaps.len() == 1 && gaps[0].1.contains(&id.to_string()), "{gaps:?}");
+            }
+        }
+        assert_eq!(db.metrics().blocks_quarantined.get(), 0, "it is looked at once more first");
+        db.maintain().expect("maintains");
+        assert_eq!((db.metrics().blocks_verified.get(), db.metrics().blocks_quarantined.get()), (1, 1));
+        assert!(disk.exists(&bucket().join(format!("{id}/no-compact-mark.json"))));
+        db.maintain().expect("maintains");
+        assert_eq!(db.metrics().blocks_verified.get(), 1, "what is known is not read again");
+    }
+}
+
+#[test]
+fn damage_is_found_before_anyone_asks() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let config = StorageConfig { verify_every: Duration::from_secs(3600), ..config(false) };
+    let clock = Arc::new(SimClock::new(1000 * HOUR));
+    let open =
+        || Db::open_single_threaded(config.clone(), Arc::new(disk.clone()), clock.clone()).expect("opens");
+    let db = open();
+    for hour in 0..8 {
+        append(&db, &tenant, &[(0, hour * HOUR, hour as f64)]);
+        db.maintain().expect("maintains");
+    }
+    let id = damage_first_block(&disk, &db);
+    drop(db);
+    let db = open();
+    let blocks = db.blocks(&tenant).len() as u64;
+    for _ in 0..90 {
+        clock.advance(Duration::from_secs(60));
+        db.maintain().expect("maintains");
+    }
+    assert_eq!(db.metrics().blocks_quarantined.get(), 1);
+    assert!(disk.exists(&bucket().join(format!("{id}/no-compact-mark.json"))));
+    let verified = db.metrics().blocks_verified.get();
+    assert!((blocks..=2 * blocks).contains(&verified), "{verified} reads of {blocks} blocks in 90 minutes");
+}
+
+#[test]
 fn blocks_grow_and_queries_see_the_same() {
     let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
     let db = open(&disk, config(true));
