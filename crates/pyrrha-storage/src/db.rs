@@ -302,6 +302,8 @@ pub struct HeadStats {
     pub late_chunks: u64,
     /// Bytes on the heap, about.
     pub memory_bytes: u64,
+    /// Those of them for labels: symbols, postings, rows.
+    pub index_bytes: u64,
     /// Bytes of sealed chunks in mapped files.
     pub file_bytes: u64,
     /// Earliest and latest sample time, ms.

@@ -290,7 +290,11 @@ impl Head {
             stats.times = Some((min.min(info.min_time), max.max(info.max_time)));
         }
         drop(data);
-        stats.series += self.directory.read().len() as u64;
+        {
+            let directory = self.directory.read();
+            stats.series += directory.len() as u64;
+            stats.index_bytes += directory.bytes() as u64;
+        }
         stats.memory_bytes += memory as u64;
         stats.file_bytes += files as u64;
     }
