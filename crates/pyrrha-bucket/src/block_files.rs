@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use pyrrha_storage::block::BlockMeta;
+use pyrrha_model::contract::DeleteId;
+use pyrrha_storage::block::{Block, BlockMeta};
 use pyrrha_storage::manifest::BlockEntry;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,10 @@ use crate::downsample::Origin;
 pub(crate) const FILES: &str = "files";
 /// Key of the external labels in an entry.
 const LABELS: &str = "labels";
+/// Key of the newest delete that a block knows.
+const DELETES_THROUGH: &str = "deletesThrough";
+/// Key that says that a block lists what deletes hide of it.
+const DELETES_LISTED: &str = "deletesListed";
 /// Key of the reason for which a block takes no part in compaction.
 const SET_ASIDE: &str = "setAside";
 
@@ -47,6 +52,37 @@ pub(crate) fn entry(meta: &BlockMeta, files: Vec<BlockFile>) -> BlockEntry {
     }
     Origin::copy(meta, &mut entry.other);
     entry
+}
+
+/// The entry of a block on a disk, uploaded as these files.
+pub(crate) fn entry_of(block: &Block, files: Vec<BlockFile>) -> BlockEntry {
+    let deletes = block.deletes();
+    let mut entry = with_deletes_through(&entry(block.meta(), files), deletes.through);
+    if !deletes.hidden.is_empty() {
+        entry.other.insert(DELETES_LISTED.to_owned(), true.into());
+    }
+    entry
+}
+
+/// The entry, of a block of which deletes up to `through` hide nothing but what it lists.
+pub(crate) fn with_deletes_through(entry: &BlockEntry, through: DeleteId) -> BlockEntry {
+    let mut entry = entry.clone();
+    if through != DeleteId::default() {
+        entry.other.insert(DELETES_THROUGH.to_owned(), through.to_string().into());
+    }
+    entry
+}
+
+/// Up to which delete the entry's block was made in knowledge of them.
+pub(crate) fn deletes_through(entry: &BlockEntry) -> DeleteId {
+    let text = entry.other.get(DELETES_THROUGH).and_then(serde_json::Value::as_str);
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Whether the block has a file that may list what deletes hide of it.
+pub(crate) fn lists_deletes(entry: &BlockEntry) -> bool {
+    entry.other.contains_key(DELETES_LISTED)
+        || (!entry.other.contains_key(DELETES_THROUGH) && files(entry).iter().any(|f| f.name == "deletes"))
 }
 
 /// The external labels of a block; none if it has none, or what the entry says does not read.

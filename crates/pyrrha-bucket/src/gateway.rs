@@ -6,6 +6,7 @@
 
 mod block;
 mod chunks;
+mod deletes;
 mod header;
 mod labels;
 mod pages;
@@ -22,10 +23,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet, WindowHints};
+use pyrrha_model::contract::{Delete, QueryContext, SelectHints, SeriesSet, WindowHints};
 use pyrrha_model::{StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
-use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use std::collections::HashMap;
 
 pub use pages::CacheStats;
@@ -69,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) blocks: Vec<(Arc<BucketBlock>, TimeRange)>,
     /// What there is to say about it.
     pub(crate) warnings: Vec<String>,
+    /// Deletes that stand as of the same state.
+    pub(crate) deletes: Arc<[Delete]>,
 }
 
 impl Gateway {
@@ -98,13 +101,14 @@ impl Gateway {
         result
     }
 
-    /// All series of a block, for rewriting it: of one of windows, with windows if they are asked for.
-    /// Waits for requests as it is read.
+    /// All series of a block without what `deletes` hide, for rewriting it: of one of windows, with windows
+    /// if they are asked for. Waits for requests as it is read.
     pub(crate) fn whole_block(
         &self,
         tenant: &TenantId,
         entry: Arc<BlockEntry>,
         windows: Option<WindowHints>,
+        deletes: Arc<[Delete]>,
         ctx: &QueryContext,
     ) -> Box<dyn SeriesSet> {
         let selection = Selection {
@@ -113,8 +117,29 @@ impl Gateway {
             matchers: Vec::new(),
             range: TimeRange::ALL,
             hints: SelectHints { windows, ..SelectHints::default() },
+            deletes,
+            horizon: None,
         };
         Box::new(BucketSet::start(self.runtime.handle(), selection))
+    }
+
+    /// Whether `deletes` hide some of a block. Waits for requests.
+    pub(crate) fn is_hidden(
+        &self,
+        tenant: &TenantId,
+        entry: Arc<BlockEntry>,
+        deletes: Arc<[Delete]>,
+        ctx: &QueryContext,
+    ) -> Result<bool, StoreError> {
+        let (block, inner) = (BucketBlock::new(self, tenant, entry), ctx.clone());
+        let look = async move {
+            let found = async {
+                let opened = block.open().await?;
+                block.hidden(&inner, opened, &deletes).await
+            };
+            Ok(found.await)
+        };
+        Ok(!self.runtime.wait_while(&ctx.cancel, look)??.is_empty())
     }
 
     /// The blocks of a tenant that answer a query, and for which times. `hidden` names blocks whose
@@ -141,7 +166,9 @@ impl Gateway {
         let warnings =
             coarse.map(|(range, resolution)| segments::warning(range, resolution, hints)).collect();
         let parts = chosen.parts.into_iter();
-        Parts { blocks: parts.map(|part| (self.block(tenant, part.entry), part.range)).collect(), warnings }
+        let deletes = state.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
+        let blocks = parts.map(|part| (self.block(tenant, part.entry), part.range)).collect();
+        Parts { blocks, warnings, deletes }
     }
 
     fn block(&self, tenant: &TenantId, entry: Arc<BlockEntry>) -> Arc<BucketBlock> {

@@ -18,6 +18,7 @@ mod merge;
 mod overview;
 mod plan;
 mod record;
+mod retention;
 mod runner;
 
 use pyrrha_storage::block::BlockId;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use overview::{JobOverview, JobPhase, SetAside, TenantOverview};
 pub use plan::Ladder;
+pub use retention::Retention;
 pub use runner::{Compactor, CompactorConfig, CompactorMetrics, Round};
 
 /// What a job does.
@@ -39,6 +41,10 @@ pub enum JobKind {
     /// Windows of five minutes become hours.
     #[serde(rename = "downsample-1h")]
     Hour,
+    /// A block is written anew without what is deleted for good.
+    Purge,
+    /// Blocks past retention go.
+    Retain,
 }
 
 impl JobKind {
@@ -53,6 +59,8 @@ impl JobKind {
             Self::Compact => "compact",
             Self::FiveMinutes => "downsample-5m",
             Self::Hour => "downsample-1h",
+            Self::Purge => "purge",
+            Self::Retain => "retain",
         }
     }
 }
@@ -85,8 +93,9 @@ impl JobSpec {
             named.extend_from_slice(block.to_string().as_bytes());
         }
         let sum = pyrrha_encoding::crc::checksum(&named);
-        let first = self.inputs.iter().min().map(ToString::to_string).unwrap_or_default();
-        format!("{}-{first}-{}-{sum:08x}", self.kind.name(), self.inputs.len())
+        let first =
+            self.inputs.iter().chain(&self.replaces).min().map(ToString::to_string).unwrap_or_default();
+        format!("{}-{first}-{}-{sum:08x}", self.kind.name(), self.inputs.len().max(self.replaces.len()))
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod block_files;
 pub mod config;
+mod deletes;
 mod door;
 pub mod downsample;
 mod error;
@@ -29,12 +30,13 @@ mod upload_block;
 #[cfg(test)]
 mod worlds;
 
+pub use deletes::BucketDeletes;
 pub use door::{Bucket, Counters, Created, ObjectInfo, Operation, RetryPolicy};
 pub use error::BucketError;
 pub use gateway::{BucketQueryable, CacheStats, Gateway, GatewayConfig, LocalSources};
 pub use jobs::{
-    Compactor, CompactorConfig, CompactorMetrics, JobKind, JobOverview, JobPhase, JobSpec, Ladder, Round,
-    SetAside, TenantOverview,
+    Compactor, CompactorConfig, CompactorMetrics, JobKind, JobOverview, JobPhase, JobSpec, Ladder, Retention,
+    Round, SetAside, TenantOverview,
 };
 pub use manifest_store::BucketManifestStore;
 pub use rebuild::{FoundBlocks, find_blocks, rebuild_manifest};

@@ -134,7 +134,7 @@ impl Shipper {
         let bucket = self.tenants.bucket().clone();
         let upload = Upload::new(bucket, self.disk.clone(), tenant, block.clone());
         let files = self.runtime.wait(async move { upload.run().await })?;
-        let entry = block_files::entry(block.meta(), files);
+        let entry = block_files::entry_of(block, files);
         let manifest = self.tenants.manifest(tenant)?;
         // What it was made from leaves with the same commit.
         let replaced = replaced_by(&manifest.current(), &entry);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use pyrrha_bucket::TenantOverview;
 use pyrrha_env::Clock;
 use pyrrha_ingest::IngestLimits;
 use pyrrha_ingest::remote_write::RemoteWriter;
@@ -88,6 +89,12 @@ pub trait Store: Ingest + Queryable {
     fn snapshot(&self, name: &str, skip_head: bool) -> Result<(), StoreError> {
         let _ = (name, skip_head);
         Err(StoreError::new(ErrorKind::Unavailable, "this store makes no snapshots"))
+    }
+
+    /// Work on the tenant's blocks in the bucket: planned, under way, waiting.
+    fn bucket_jobs(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
+        let _ = tenant;
+        Err(StoreError::new(ErrorKind::NotFound, "this store has no bucket"))
     }
 
     /// Its deletes, if it has any.

@@ -1,5 +1,6 @@
 //! The command line: `pyrrha <noun> <verb>`.
 
+mod bucket;
 mod directory;
 mod export;
 mod import;
@@ -40,6 +41,11 @@ enum Command {
         #[command(subcommand)]
         command: tsdb::Command,
     },
+    /// Looks after the blocks in an object store, and shows what there is to do.
+    Bucket {
+        #[command(subcommand)]
+        command: bucket::Command,
+    },
     /// Writes series and samples of a data directory for other tools.
     Export(export::Args),
     /// Brings data of other systems into a data directory.
@@ -56,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Promql { command } => promql::run(command),
         Command::Query { command } => query::run(command),
         Command::Tsdb { command } => tsdb::run(command),
+        Command::Bucket { command } => bucket::run(command),
         Command::Export(args) => export::run(args),
         Command::Import { command } => import::run(command),
     }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod bucket;
+mod compactor;
 mod file;
 mod limits;
 mod size;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use attach::AttachSetting;
 pub use bucket::{BucketFlags, BucketSettings};
+pub use compactor::{CompactorFlags, CompactorSettings};
 pub use limits::TenantLimits;
 pub use size::parse_bytes;
 pub use storage::{StorageFlags, StorageSettings};
@@ -119,6 +121,13 @@ pub struct Flags {
     /// Where blocks go for good.
     #[command(flatten)]
     pub bucket: BucketFlags,
+    /// Look after the blocks in the bucket: merge them, let go what is past retention [default: true].
+    #[arg(long = "compactor.enabled", env = "PYRRHA_COMPACTOR_ENABLED", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub compactor_enabled: Option<bool>,
+    /// How that is done.
+    #[command(flatten)]
+    pub compactor: CompactorFlags,
     /// How far behind its tenant's newest sample an out-of-order sample may lie; 0s: none is taken
     /// [default: 2h].
     #[arg(
@@ -215,6 +224,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// Where blocks go for good.
     pub bucket: BucketSettings,
+    /// How the blocks there are looked after.
+    pub compactor: CompactorSettings,
     /// How far behind its tenant's newest sample an out-of-order sample may lie, ms.
     pub out_of_order_window_ms: i64,
     /// Whether a damaged log refuses the start.
@@ -277,6 +288,7 @@ impl Settings {
             attach: attach::resolve(flags.attach, file.storage.attach.clone())?,
             storage: StorageSettings::resolve(flags.storage, &file.storage)?,
             bucket: BucketSettings::resolve(flags.bucket, file.objstore)?,
+            compactor: CompactorSettings::resolve(flags.compactor, flags.compactor_enabled, file.compactor)?,
             out_of_order_window_ms: setting(
                 OUT_OF_ORDER_WINDOW,
                 flags.out_of_order_window,
@@ -385,6 +397,7 @@ impl Settings {
         ];
         flags.extend(self.storage.as_flags());
         flags.extend(self.bucket.as_flags());
+        flags.extend(self.compactor.as_flags());
         flags.sort();
         flags
     }

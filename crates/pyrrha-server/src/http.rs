@@ -74,6 +74,7 @@ fn api() -> Router<Arc<App>> {
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/tsdb/blocks", get(status::blocks))
+        .route("/status/bucket/jobs", get(status::bucket_jobs))
         .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/active_queries", get(active::list))

@@ -11,11 +11,12 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pyrrha_bucket::{BucketDeletes, TenantOverview};
 use pyrrha_env::{Clock, OsDisk};
 use pyrrha_model::contract::{
     Appender, Deletes, Exemplars, Ingest, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet,
 };
-use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
+use pyrrha_model::{ErrorKind, Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
 use pyrrha_storage::attach::{Attached, Spanning};
 use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::{Cardinality, Db, RecoveryPhase, StorageConfig};
@@ -24,7 +25,7 @@ use crate::app::{App, ReplayProgress, ReplayState, Store};
 use crate::config::{Settings, TenantLimits};
 use crate::query_pool::waiting_elsewhere;
 use crate::server::OpenStore;
-use bucket::{LongTerm, Shipping};
+use bucket::{Compacting, LongTerm, Shipping};
 use bucket_metrics::BucketCollector;
 
 /// Time between two rounds of housekeeping.
@@ -57,14 +58,21 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     let thread = |e: std::io::Error| format!("cannot start a thread: {e}");
     let housekeeper = Housekeeper::start(db.clone(), attached.clone()).map_err(thread)?;
     let mut store = DbStore::spanning(db.clone(), attached);
-    let mut shipping = None;
+    let (mut shipping, mut compacting) = (None, None);
     if let Some(long_term) = long_term {
         app.telemetry.add_collector(BucketCollector::new(long_term.clone()));
         store.read_bucket(&long_term);
+        if settings.compactor.enabled {
+            let interval = settings.compactor.interval;
+            compacting = Some(Compacting::start(long_term.clone(), interval).map_err(thread)?);
+        }
         shipping = Some(Shipping::start(long_term, db.clone()).map_err(thread)?);
     }
     let close = Box::new(move || {
         housekeeper.stop();
+        if let Some(compacting) = compacting {
+            compacting.stop();
+        }
         if let Some(shipping) = shipping {
             shipping.stop();
         }
@@ -111,13 +119,13 @@ impl Housekeeper {
 pub(crate) struct DbStore {
     db: Arc<Db>,
     queryable: Arc<dyn Queryable>,
-    /// Whether blocks are elsewhere, too, where no delete reaches them yet.
-    has_bucket: bool,
+    /// Where blocks are, too, and deletes that reach them there.
+    long_term: Option<(Arc<LongTerm>, BucketDeletes)>,
 }
 
 impl DbStore {
     pub(crate) fn new(db: Arc<Db>) -> Self {
-        Self { queryable: db.queryable(), db, has_bucket: false }
+        Self { queryable: db.queryable(), db, long_term: None }
     }
 
     /// Reads span what is attached, too.
@@ -125,13 +133,13 @@ impl DbStore {
         if attached.is_empty() {
             return Self::new(db);
         }
-        Self { queryable: Arc::new(Spanning::new(db.queryable(), attached)), db, has_bucket: false }
+        Self { queryable: Arc::new(Spanning::new(db.queryable(), attached)), db, long_term: None }
     }
 
     /// Reads span the bucket, too.
-    fn read_bucket(&mut self, long_term: &LongTerm) {
+    fn read_bucket(&mut self, long_term: &Arc<LongTerm>) {
         self.queryable = long_term.queryable(self.queryable.clone(), &self.db);
-        self.has_bucket = true;
+        self.long_term = Some((long_term.clone(), long_term.deletes(&self.db)));
     }
 }
 
@@ -158,6 +166,12 @@ impl Store for DbStore {
         self.db.blocks(tenant)
     }
 
+    fn bucket_jobs(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
+        let none = || StoreError::new(ErrorKind::NotFound, "this server has no bucket");
+        let (long_term, _) = self.long_term.as_ref().ok_or_else(none)?;
+        long_term.compactor.overview_of(tenant)
+    }
+
     fn replay(&self) -> ReplayProgress {
         let status = self.db.recovery_status();
         let state = match status.phase {
@@ -174,7 +188,10 @@ impl Store for DbStore {
     }
 
     fn deletes(&self) -> Option<&dyn Deletes> {
-        if self.has_bucket { None } else { Some(&*self.db) }
+        match &self.long_term {
+            Some((_, deletes)) => Some(deletes),
+            None => Some(&*self.db),
+        }
     }
 }
 

@@ -199,7 +199,12 @@ impl Manifest {
         // A writer that slept while its number was used, collected and so became free again has
         // created it below the newest: the number before is gone then, as collection ascends.
         let overslept = match number {
-            1 => self.store.list().map_err(io)?.last().is_some_and(|&last| last > 1),
+            // Another writer may have gone on from here already; if history was collected, what there is
+            // goes by a later base.
+            1 => match self.store.list().map_err(io)?.last() {
+                Some(&last) if last > 1 => read_record(&*self.store, last)?.is_none_or(|r| r.base > 1),
+                _ => false,
+            },
             _ => self.store.get(number - 1).map_err(io)?.is_none(),
         };
         if overslept {

@@ -119,6 +119,7 @@ fn write_manifest(disk: &Arc<SimDisk>, meta: &BlockMeta) {
         selector: r#"{job="api"}"#.to_owned(),
         min_time: START,
         max_time: START + 1000,
+        ..DeleteEntry::default()
     };
     manifest.commit_change(&Change { deletes: vec![delete], ..Change::default() }).unwrap();
 }

@@ -44,8 +44,15 @@ impl Origin {
 }
 
 /// The newest delete that was applied when a block was written; 0 if none was.
-pub(super) fn deletes_applied(entry: &BlockEntry) -> u64 {
+pub(crate) fn deletes_applied(entry: &BlockEntry) -> u64 {
     entry.other.get(APPLIED).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Notes it in the entry of a block.
+pub(crate) fn note_deletes_applied(entry: &mut BlockEntry, number: u64) {
+    if number > 0 {
+        entry.other.insert(APPLIED.to_owned(), number.into());
+    }
 }
 
 /// Whether a block of windows says what the live raw blocks of its range say: they hold no source

@@ -175,7 +175,13 @@ fn late_data_and_deletes_have_windows_built_anew() {
     let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(FIVE_MINUTES, FIVE_MINUTES));
     assert!(found.len() == 5 && found.values().all(|s| s.floats.times.is_empty()));
     // A delete: windows are not used any more until they are built without what it hides.
-    let delete = DeleteEntry { number: 0, selector: "m".into(), min_time: 0, max_time: 1000 };
+    let delete = DeleteEntry {
+        number: 0,
+        selector: "m".into(),
+        min_time: 0,
+        max_time: 1000,
+        ..DeleteEntry::default()
+    };
     let manifest = world.tenants.manifest(&World::tenant()).expect("opens");
     manifest.commit_change(&Change { deletes: vec![delete], ..Change::default() }).expect("no fault");
     let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(FIVE_MINUTES, FIVE_MINUTES));

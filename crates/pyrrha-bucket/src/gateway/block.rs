@@ -11,7 +11,7 @@ use pyrrha_env::Disk;
 use pyrrha_index::{IndexError, IndexHeader, KnownLists, LabelIndex, RoaringBitmap, postings_for_matchers};
 use pyrrha_model::contract::{MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
-use pyrrha_storage::block::{BlockId, Tombstones};
+use pyrrha_storage::block::{BlockDeletes, BlockId, Tombstones};
 use pyrrha_storage::manifest::BlockEntry;
 use tokio::sync::OnceCell;
 
@@ -48,6 +48,7 @@ pub(super) struct Opened {
     pub(super) header: Arc<IndexHeader>,
     pub(super) index: RangedObject,
     pub(super) tombstones: Tombstones,
+    pub(super) deletes: BlockDeletes,
 }
 
 /// Bytes of a query's budget, given back when this drops.
@@ -142,8 +143,9 @@ impl BucketBlock {
             None => self.fetch_header(&key, bytes).await?,
         };
         let tombstones = self.fetch_tombstones().await?;
+        let deletes = self.fetch_deletes().await?;
         let index = RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes);
-        Ok(Opened { header: Arc::new(header), index, tombstones })
+        Ok(Opened { header: Arc::new(header), index, tombstones, deletes })
     }
 
     async fn fetch_header(&self, key: &str, bytes: u64) -> Result<IndexHeader, StoreError> {
@@ -167,6 +169,17 @@ impl BucketBlock {
             Some(bytes) => Ok(Tombstones::parse(&self.id().to_string(), &bytes)?),
             None => Ok(Tombstones::default()),
         }
+    }
+
+    async fn fetch_deletes(&self) -> Result<BlockDeletes, StoreError> {
+        // Only we write it, and our entries name it.
+        if self.file_bytes("deletes").is_none() {
+            return Ok(BlockDeletes::default());
+        }
+        let found = self.bucket.get(&format!("{}/deletes", self.key), TOMBSTONES_MAX).await?;
+        // Without it what is deleted would be there again.
+        let bytes = found.ok_or_else(|| self.corrupt("deletes are gone".to_owned()))?;
+        Ok(BlockDeletes::parse(&self.id().to_string(), bytes)?)
     }
 
     /// A chunk segment, numbered from 0.

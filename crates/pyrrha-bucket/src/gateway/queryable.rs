@@ -5,11 +5,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::stream::StreamExt;
+use pyrrha_env::Clock;
 use pyrrha_index::{KnownLists, RoaringBitmap, SeriesRow, label_values};
 use pyrrha_model::contract::{
     Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet, WindowHints,
 };
-use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange};
+use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
 
@@ -18,6 +19,7 @@ use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
 use super::{Gateway, Parts};
+use crate::jobs::Retention;
 
 /// Blocks that are asked for labels at once.
 const BLOCKS_AT_ONCE: usize = 8;
@@ -35,12 +37,25 @@ pub struct BucketQueryable {
     local: Arc<dyn Queryable>,
     sources: LocalSources,
     gateway: Arc<Gateway>,
+    retention: Option<(Arc<Retention>, Arc<dyn Clock>)>,
 }
 
 impl BucketQueryable {
     /// Reads `local`, which has blocks made from `sources`, and the blocks behind `gateway`.
     pub fn new(local: Arc<dyn Queryable>, sources: LocalSources, gateway: Arc<Gateway>) -> Self {
-        Self { local, sources, gateway }
+        Self { local, sources, gateway, retention: None }
+    }
+
+    /// Hides samples of the bucket that are past retention, by the wall clock as it is: should it be
+    /// wrong, they are back when it is right.
+    pub fn with_retention(self, retention: Retention, clock: Arc<dyn Clock>) -> Self {
+        Self { retention: Some((Arc::new(retention), clock)), ..self }
+    }
+
+    /// The time before which samples of a resolution are past retention.
+    fn horizon(&self, tenant: &TenantId, resolution: i64) -> Option<Timestamp> {
+        let (retention, clock) = self.retention.as_ref()?;
+        retention.horizon(tenant, resolution, clock.now_ms())
     }
 
     /// The bucket's blocks that a query of `range` has to read beside the local store, and for which
@@ -48,6 +63,10 @@ impl BucketQueryable {
     fn blocks(&self, ctx: &QueryContext, range: TimeRange, hints: &SelectHints) -> Result<Parts, StoreError> {
         let local = (self.sources)(&ctx.tenant);
         let hidden = |block: &BlockEntry| {
+            let past = |horizon| block.max_time <= horizon || range.end < horizon;
+            if self.horizon(&ctx.tenant, block.resolution).is_some_and(past) {
+                return true;
+            }
             !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
         };
         match self.gateway.tenants.manifest(&ctx.tenant) {
@@ -116,10 +135,12 @@ impl Queryable for BucketQueryable {
         let hints = hints.with_all_labels();
         let local = self.local.select(ctx, matchers, range, &hints)?;
         let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
-        let Parts { blocks, warnings } = self.blocks(ctx, range, &hints)?;
+        let Parts { blocks, warnings, deletes } = self.blocks(ctx, range, &hints)?;
         warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
         for (block, range) in blocks {
             let selection = Selection {
+                horizon: self.horizon(&ctx.tenant, block.entry.resolution),
+                deletes: deletes.clone(),
                 block,
                 ctx: ctx.clone(),
                 matchers: matchers.to_vec(),

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use pyrrha_encoding::windows::WindowPart;
 use pyrrha_index::SeriesRow;
-use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, SeriesEntry, WindowHints};
-use pyrrha_model::{Matcher, StoreError, TimeRange};
+use pyrrha_model::contract::{Delete, QueryContext, SelectHints, SeriesBatch, SeriesEntry, WindowHints};
+use pyrrha_model::{Matcher, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::block::WindowsEntry;
 use tokio::sync::mpsc::Sender;
 
 use super::block::{BucketBlock, Opened, Reserved};
 use super::chunks::{self, WantedChunk};
+use super::deletes::{self, Hidden};
 use super::labels::Translation;
 use super::rows::{self, Rows};
 use super::windows;
@@ -27,6 +28,10 @@ pub(super) struct Selection {
     pub(super) matchers: Vec<Matcher>,
     pub(super) range: TimeRange,
     pub(super) hints: SelectHints,
+    /// Deletes that stand.
+    pub(super) deletes: Arc<[Delete]>,
+    /// Samples before this moment are past retention.
+    pub(super) horizon: Option<Timestamp>,
 }
 
 /// Some series, with the memory that they take of the query's budget.
@@ -56,6 +61,7 @@ impl Selection {
         let opened = self.block.open().await?;
         let series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
         let _reserved = Reserved::new(&self.ctx.budget, series.serialized_size() as u64)?;
+        let hidden = self.block.hidden(&self.ctx, opened, &self.deletes).await?;
         let mut rows = Rows::new(&self.block, opened, series);
         let mut translation = Translation::new(self.hints.projection.clone());
         let mut left = if self.hints.limit == 0 { usize::MAX } else { self.hints.limit };
@@ -76,7 +82,7 @@ impl Selection {
                 piece.push(Found { series, row, chunks });
                 if piece.len() == PIECE_SERIES || bytes >= PIECE_BYTES {
                     let found = std::mem::take(&mut piece);
-                    let ready = self.fetch(opened, found, bytes, &mut translation).await?;
+                    let ready = self.fetch(opened, &hidden, found, bytes, &mut translation).await?;
                     if send.send(Ok(ready)).await.is_err() {
                         return Ok(());
                     }
@@ -85,7 +91,7 @@ impl Selection {
             }
         }
         if !piece.is_empty() {
-            let ready = self.fetch(opened, piece, bytes, &mut translation).await?;
+            let ready = self.fetch(opened, &hidden, piece, bytes, &mut translation).await?;
             let _ = send.send(Ok(ready)).await;
         }
         Ok(())
@@ -101,6 +107,7 @@ impl Selection {
     async fn fetch(
         &self,
         opened: &Opened,
+        hidden: &[Hidden],
         piece: Vec<Found>,
         bytes: u64,
         translation: &mut Translation,
@@ -120,6 +127,12 @@ impl Selection {
             wanted.extend(found.chunks);
             let mut entry = self.entry(opened, &found.row, translation, &mut batch)?;
             entry.deleted.extend_from_slice(opened.tombstones.of(u64::from(found.series)));
+            deletes::hide(hidden, opened, found.series, &mut entry);
+            if let Some(horizon) = self.horizon
+                && found.row.chunks.iter().any(|chunk| chunk.min_time < horizon)
+            {
+                entry.deleted.push(TimeRange::new(Timestamp::MIN, horizon.saturating_sub(1)));
+            }
             batch.series.push(entry);
         }
         let mut chunks = chunks::fetch(&self.block, &wanted).await?.into_iter();

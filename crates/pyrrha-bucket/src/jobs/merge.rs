@@ -6,15 +6,17 @@ use std::sync::Arc;
 use futures::stream::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesSet, WindowHints};
+use pyrrha_model::contract::{Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::{Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile};
 use pyrrha_storage::compact::{Source, merge_sources};
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
-use crate::block_files::{self, external_labels, files};
+use crate::block_files::{
+    self, deletes_through, external_labels, files, lists_deletes, with_deletes_through,
+};
 use crate::door::Bucket;
-use crate::downsample::{DownsampleTask, build};
+use crate::downsample::{DownsampleTask, build, deletes_applied, note_deletes_applied};
 use crate::error::BucketError;
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::rebuild::META_MAX;
@@ -44,6 +46,10 @@ pub(super) struct Work<'a> {
     pub(super) scratch: PathBuf,
     pub(super) ctx: QueryContext,
     pub(super) replica_labels: &'a [String],
+    /// Deletes that are final: what they hide is not written.
+    pub(super) deletes: Arc<[Delete]>,
+    /// The manifest number of the newest of them, 0 if there is none.
+    pub(super) deletes_number: u64,
 }
 
 /// Why a job failed, and which input is to blame if that is known.
@@ -101,16 +107,17 @@ impl Work<'_> {
             WorkError { error, damaged }
         };
         let (metas, beside) = self.fetch_beside()?;
-        let config = GatewayConfig { cache_dir: self.scratch.join("headers"), cache_bytes: PAGES_BYTES };
-        let reader = Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config);
+        let reader = self.reader();
+        let honoured = self.deletes.iter().map(|delete| delete.id).max().unwrap_or_default();
         let mut sources = Vec::with_capacity(self.inputs.len());
         for ((entry, meta), beside) in self.inputs.iter().zip(metas).zip(&beside) {
-            let series = reader.whole_block(self.tenant, entry.clone(), None, &self.ctx);
+            let series =
+                reader.whole_block(self.tenant, entry.clone(), None, self.deletes.clone(), &self.ctx);
             sources.push(Source {
                 replica: self.replica_of(entry),
                 meta: self.without_replica(meta),
                 series: Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }),
-                deletes_through: beside.deletes.through,
+                deletes_through: beside.deletes.through.max(deletes_through(entry)).max(honoured),
                 exemplars: beside.exemplars.as_ref(),
                 metadata: beside.metadata.as_ref(),
             });
@@ -130,8 +137,7 @@ impl Work<'_> {
         };
         let task = DownsampleTask::of(state, resolution, self.inputs.clone());
         let damaged = Arc::new(Mutex::new(None));
-        let config = GatewayConfig { cache_dir: self.scratch.join("headers"), cache_bytes: PAGES_BYTES };
-        let reader = Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config);
+        let reader = self.reader();
         let both = WindowHints { edges: true, values: true, counter: false, max_resolution_ms: i64::MAX };
         let mut metas = Vec::with_capacity(self.inputs.len());
         let mut sets: Vec<Box<dyn SeriesSet>> = Vec::with_capacity(self.inputs.len());
@@ -142,7 +148,8 @@ impl Work<'_> {
                 StoreError::new(ErrorKind::Corrupt, format!("block is corrupt: no meta.json block={name}"))
             };
             metas.push(BlockMeta::parse(&name, &json.ok_or_else(lost)?)?);
-            let series = reader.whole_block(self.tenant, entry.clone(), Some(both), &self.ctx);
+            let series =
+                reader.whole_block(self.tenant, entry.clone(), Some(both), self.deletes.clone(), &self.ctx);
             sets.push(Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }));
         }
         let series = pyrrha_storage::merge(&self.ctx, sets, 0);
@@ -153,12 +160,43 @@ impl Work<'_> {
         Ok(Block::open(&**self.disk, &self.scratch.join(output.to_string())).map_err(StoreError::from)?)
     }
 
+    /// Says which deletes are applied in what is made of the inputs.
+    fn note_deletes(&self, entry: &mut BlockEntry) {
+        let before = self.inputs.iter().map(|input| deletes_applied(input)).min().unwrap_or(0);
+        note_deletes_applied(entry, before.max(self.deletes_number));
+    }
+
+    fn reader(&self) -> Gateway {
+        let config = GatewayConfig { cache_dir: self.scratch.join("headers"), cache_bytes: PAGES_BYTES };
+        Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
+    }
+
+    /// The input of a purge with a word that final deletes hide nothing of it, if that is so: then it
+    /// need not be written anew.
+    pub(super) fn untouched(&self) -> Result<Option<BlockEntry>, WorkError> {
+        let [entry] = self.inputs.as_slice() else { return Ok(None) };
+        let reader = self.reader();
+        let hidden = reader.is_hidden(self.tenant, entry.clone(), self.deletes.clone(), &self.ctx);
+        let hidden = hidden.map_err(|error| {
+            let damaged = (error.kind() == ErrorKind::Corrupt).then_some(entry.ulid);
+            WorkError { error, damaged }
+        })?;
+        let honoured = self.deletes.iter().map(|delete| delete.id).max().unwrap_or_default();
+        let known = deletes_through(entry).max(honoured);
+        // What it lists of deletes that were taken back may stay.
+        Ok((!hidden && !lists_deletes(entry)).then(|| {
+            let mut entry = with_deletes_through(entry, known);
+            self.note_deletes(&mut entry);
+            entry
+        }))
+    }
+
     /// Uploads a block that was made, verifies it, and gives its entry.
     pub(super) fn upload(&self, block: Block) -> Result<BlockEntry, StoreError> {
-        let meta = block.meta().clone();
-        let upload = Upload::new(self.bucket().clone(), self.disk.clone(), self.tenant, block);
+        let upload = Upload::new(self.bucket().clone(), self.disk.clone(), self.tenant, block.clone());
         let sent = self.runtime.wait_while(&self.ctx.cancel, async move { upload.run().await })?;
-        let mut entry = block_files::entry(&meta, sent);
+        let mut entry = block_files::entry_of(&block, sent);
+        self.note_deletes(&mut entry);
         entry.imported = self.inputs.iter().any(|input| input.imported);
         Ok(entry)
     }

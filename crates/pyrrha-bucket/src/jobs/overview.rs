@@ -132,13 +132,16 @@ impl Compactor {
     pub fn overview(&self) -> Result<Vec<TenantOverview>, StoreError> {
         let all = self.tenants().all();
         let found = all.iter().map(|tenant| self.overview_of(tenant)).collect::<Result<Vec<_>, _>>()?;
-        let planned = || found.iter().flat_map(|t| &t.jobs).filter(|job| job.phase == JobPhase::Planned);
-        self.metrics().planned_jobs.store(planned().count() as u64, Ordering::Relaxed);
-        self.metrics().planned_bytes.store(planned().map(|job| job.bytes).sum(), Ordering::Relaxed);
+        let planned = found.iter().flat_map(|t| &t.jobs).filter(|job| job.phase == JobPhase::Planned);
+        let metrics = self.metrics();
+        metrics.planned_jobs.store(planned.count() as u64, Ordering::Relaxed);
+        metrics.backlog_bytes.store(found.iter().map(|t| t.backlog_bytes).sum(), Ordering::Relaxed);
+        metrics.eta_ms.store(found.iter().filter_map(|t| t.eta_ms).max().unwrap_or(0), Ordering::Relaxed);
         Ok(found)
     }
 
-    fn overview_of(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
+    /// The jobs of a tenant; see [`overview`](Self::overview).
+    pub fn overview_of(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
         let state = self.tenants().manifest(tenant)?.refresh()?;
         let board = self.board(tenant, &self.directory(tenant))?;
         let mut jobs: Vec<JobOverview> = Vec::new();

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pyrrha_model::Timestamp;
+use pyrrha_model::contract::DeleteId;
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use super::{JobKind, JobSpec};
-use crate::block_files::{external_labels, set_aside};
+use crate::block_files::{deletes_through, external_labels, lists_deletes, set_aside};
+use crate::deletes::needs;
 
 /// Most blocks of one merge: each is open while it runs.
 const INPUTS_MAX: usize = 64;
@@ -43,6 +45,10 @@ impl Ladder {
     }
 }
 
+/// What blocks that are merged have in common: how many of the deletes that may be taken back they know,
+/// and their external labels.
+type Group = (usize, BTreeMap<String, String>);
+
 /// All merges that may be done side by side now: none reads a block that another reads, or that is
 /// `busy`, and none makes a window that a smaller merge is about to change. The order is that in
 /// which they are best done.
@@ -53,20 +59,49 @@ pub(crate) fn plan(
     busy: &BTreeSet<BlockId>,
     now: Timestamp,
 ) -> Vec<JobSpec> {
-    let mut groups: BTreeMap<BTreeMap<String, String>, Vec<Arc<BlockEntry>>> = BTreeMap::new();
-    for block in state.blocks.values().filter(|b| b.resolution == 0 && set_aside(b).is_none()) {
+    // A delete that may be taken back stays as it is: what was acknowledged before it is not merged with
+    // what came after, and what is listed in terms of a block stays there.
+    let undoable: Vec<DeleteId> =
+        state.deletes.iter().filter(|d| !d.is_final).filter_map(|d| d.id.parse().ok()).collect();
+    let waits = |b: &BlockEntry| !undoable.is_empty() && lists_deletes(b);
+    let mut groups: BTreeMap<Group, Vec<Arc<BlockEntry>>> = BTreeMap::new();
+    for block in state.blocks.values().filter(|b| takes_part(b) && !waits(b)) {
         let mut labels = external_labels(block);
         labels.retain(|name, _| !replica_labels.contains(name));
-        groups.entry(labels).or_default().push(block.clone());
+        let known = undoable.iter().filter(|&&id| id <= deletes_through(block)).count();
+        groups.entry((known, labels)).or_default().push(block.clone());
     }
     let mut jobs = Vec::new();
     for mut blocks in groups.into_values() {
         blocks.sort_by_key(|b| (b.min_time, b.ulid));
         plan_group(&blocks, ladder, busy, now, &mut jobs);
     }
+    purges(state, busy, &waits, &mut jobs);
     // Smallest range first, as larger ones are made of them, and of these the oldest.
     jobs.sort_by_key(|job| (job.max_time.saturating_sub(job.min_time), job.min_time));
     jobs
+}
+
+fn takes_part(block: &BlockEntry) -> bool {
+    block.resolution == 0 && set_aside(block).is_none()
+}
+
+/// Blocks of which a final delete may hide something, and that no merge writes anew.
+fn purges(
+    state: &ManifestState,
+    busy: &BTreeSet<BlockId>,
+    waits: &impl Fn(&BlockEntry) -> bool,
+    jobs: &mut Vec<JobSpec>,
+) {
+    let merged: BTreeSet<BlockId> = jobs.iter().flat_map(|job| job.inputs.iter().copied()).collect();
+    let is_final = state.deletes.iter().filter(|d| d.is_final);
+    let finals: Vec<_> = is_final.filter_map(|d| Some((d.id.parse().ok()?, d.range()))).collect();
+    let free = |b: &BlockEntry| !busy.contains(&b.ulid) && !merged.contains(&b.ulid);
+    for block in state.blocks.values().filter(|b| takes_part(b) && !waits(b) && free(b)) {
+        if finals.iter().any(|&(id, range)| needs(block, id, range)) {
+            jobs.push(JobSpec { kind: JobKind::Purge, ..merge_of(std::slice::from_ref(block)) });
+        }
+    }
 }
 
 fn plan_group(

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pyrrha_env::{Clock, Disk, DiskLock};
 use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
-use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_model::{ErrorKind, StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
-use pyrrha_storage::manifest::{BlockEntry, Change, Manifest, ManifestError, ManifestState};
+use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestError, ManifestState};
 
 use super::cleanup::backoff;
 use super::directory::{JobDirectory, JobFiles};
@@ -18,8 +18,10 @@ use super::lease::{End, Lease, Watch};
 use super::merge::{Work, WorkError};
 use super::plan::plan;
 use super::record::{JobRecord, JobState};
-use super::{JobKind, JobSpec, Ladder};
+use super::retention::Looks;
+use super::{JobKind, JobSpec, Ladder, Retention};
 use crate::block_files::with_set_aside;
+use crate::deletes::due;
 use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
 use crate::error::BucketError;
 use crate::runtime::BucketRuntime;
@@ -46,6 +48,12 @@ pub struct CompactorConfig {
     pub lease_timeout: Duration,
     /// The files of blocks that were replaced stay so long.
     pub delete_delay: Duration,
+    /// Deletes may be taken back so long; then what they hide is removed.
+    pub delete_undo: Duration,
+    /// How long blocks stay live.
+    pub retention: Retention,
+    /// Whether retention goes by this machine's clock without asking the store's.
+    pub trust_own_clock: bool,
 }
 
 impl CompactorConfig {
@@ -59,6 +67,9 @@ impl CompactorConfig {
             memory_bytes: 256 << 20,
             lease_timeout: Duration::from_secs(120),
             delete_delay: Duration::from_secs(48 * 3600),
+            delete_undo: Duration::from_secs(24 * 3600),
+            retention: Retention::default(),
+            trust_own_clock: false,
         }
     }
 }
@@ -84,8 +95,11 @@ pub struct CompactorMetrics {
     pub written_bytes: AtomicU64,
     /// Jobs of all tenants that could be done now, as of the last look.
     pub planned_jobs: AtomicU64,
-    /// Bytes that they would read.
-    pub planned_bytes: AtomicU64,
+    /// Bytes that jobs not done yet read, those under way among them.
+    pub backlog_bytes: AtomicU64,
+    /// How long they take, for the tenant that takes longest, as of the last look; 0 if that is not
+    /// known.
+    pub eta_ms: AtomicU64,
 }
 
 /// What came of a round.
@@ -124,7 +138,9 @@ pub struct Compactor {
     worker: BlockId,
     watch: Watch,
     metrics: CompactorMetrics,
-    _lock: Box<dyn DiskLock>,
+    looks: Looks,
+    /// Of the scratch directory. Who only looks has none.
+    lock: Option<Box<dyn DiskLock>>,
 }
 
 impl Compactor {
@@ -144,9 +160,20 @@ impl Compactor {
         for entry in disk.list(&dir).map_err(local)?.iter().filter(|entry| entry.is_dir) {
             disk.remove_dir_all(&dir.join(&entry.name)).map_err(local)?;
         }
+        Ok(Self { lock: Some(lock), ..Self::observer(tenants, runtime, disk, clock, config) })
+    }
+
+    /// One that only looks: it does no jobs, and needs no scratch directory.
+    pub fn observer(
+        tenants: Arc<BucketTenants>,
+        runtime: Arc<BucketRuntime>,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: CompactorConfig,
+    ) -> Self {
         let worker = BlockId::new(&*clock);
-        let (watch, metrics) = (Watch::default(), CompactorMetrics::default());
-        Ok(Self { tenants, runtime, disk, clock, config, worker, watch, metrics, _lock: lock })
+        let (watch, metrics, looks) = Default::default();
+        Self { tenants, runtime, disk, clock, config, worker, watch, metrics, looks, lock: None }
     }
 
     /// What it did.
@@ -162,6 +189,14 @@ impl Compactor {
         &self.tenants
     }
 
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(super) fn looks(&self) -> &Looks {
+        &self.looks
+    }
+
     pub(super) fn runtime(&self) -> &Arc<BucketRuntime> {
         &self.runtime
     }
@@ -174,7 +209,14 @@ impl Compactor {
     /// after an error with the next tenant, and gives the first. Waits for requests, so it must not be
     /// called on a thread of a runtime. `cancel` ends it, within a job too.
     pub fn round(&self, cancel: &CancelToken) -> Result<Round, StoreError> {
+        if self.lock.is_none() {
+            return Err(StoreError::new(ErrorKind::Internal, "an observer does no jobs"));
+        }
         let mut result = self.tenants.discover().map(|_| ());
+        let retain_at = self.retention_time().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the store's clock is not known, nothing leaves by retention");
+            None
+        });
         let mut round = Round::default();
         let mut open = self.tenants.all();
         while !open.is_empty() && cancel.reason().is_none() {
@@ -183,7 +225,7 @@ impl Compactor {
                 if cancel.reason().is_some() {
                     return false;
                 }
-                match self.step(tenant, cancel) {
+                match self.step(tenant, retain_at, cancel) {
                     Ok(Step::Did) => {
                         round.jobs += 1;
                         true
@@ -261,9 +303,17 @@ impl Compactor {
     }
 
     /// Does one job of a tenant, if there is one.
-    fn step(&self, tenant: &TenantId, cancel: &CancelToken) -> Result<Step, StoreError> {
+    fn step(
+        &self,
+        tenant: &TenantId,
+        retain_at: Option<Timestamp>,
+        cancel: &CancelToken,
+    ) -> Result<Step, StoreError> {
         let manifest = self.tenants.manifest(tenant)?;
-        let state = manifest.refresh()?;
+        let mut state = manifest.refresh()?;
+        if let Some(change) = due(&state, self.clock.now_ms(), self.config.delete_undo) {
+            state = manifest.commit_change(&change)?;
+        }
         let directory = self.directory(tenant);
         let board = self.board(tenant, &directory)?;
         let dead =
@@ -274,7 +324,9 @@ impl Compactor {
             }
         }
         let busy = self.busy(&board);
-        for spec in self.planned(&state, &busy) {
+        // What is past retention first: merging it would be in vain.
+        let expired = retain_at.and_then(|now| self.expired(tenant, &state, now));
+        for spec in expired.into_iter().chain(self.planned(&state, &busy)) {
             let id = spec.id();
             let before = board.get(&id);
             let outputs: Vec<BlockId> = (0..spec.outputs).map(|_| BlockId::new(&*self.clock)).collect();
@@ -352,6 +404,7 @@ impl Compactor {
         let scratch = self.config.scratch_dir.join(format!("{}-{}", lease.id, lease.epoch));
         let budget = MemoryBudget::new("compaction", self.config.memory_bytes, None);
         let ctx = QueryContext::new(tenant.clone(), budget, lease.cancel.clone());
+        let is_final = || state.deletes.iter().filter(|delete| delete.is_final);
         let work = Work {
             tenants: &self.tenants,
             runtime: &self.runtime,
@@ -362,6 +415,8 @@ impl Compactor {
             scratch: scratch.clone(),
             ctx,
             replica_labels: &self.config.replica_labels,
+            deletes: is_final().filter_map(DeleteEntry::to_delete).collect(),
+            deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
         };
         let made = self.watched(cancel, &lease.cancel, || self.work(state, spec, &work));
         if let Err(error) = self.disk.remove_dir_all(&scratch) {
@@ -450,6 +505,14 @@ impl Compactor {
                 let made = work.merge()?;
                 Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
             }
+            JobKind::Purge => {
+                if let Some(entry) = work.untouched()? {
+                    return Ok(vec![entry]);
+                }
+                let made = work.merge()?;
+                Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
+            }
+            JobKind::Retain => Ok(Vec::new()),
         }
     }
 
@@ -461,8 +524,9 @@ impl Compactor {
         work: &Work<'_>,
         added: Vec<BlockEntry>,
     ) -> Result<(), ManifestError> {
+        let replaced = || spec.replaces.iter().filter_map(|block| state.blocks.get(block));
         let gone = match added.is_empty() {
-            true => work.inputs.iter().flat_map(|b| b.sources.iter().copied().chain([b.ulid])).collect(),
+            true => replaced().flat_map(|b| b.sources.iter().copied().chain([b.ulid])).collect(),
             false => Vec::new(),
         };
         let change = Change {

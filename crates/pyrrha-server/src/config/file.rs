@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::bucket::BucketFile;
+use super::compactor::CompactorFile;
 use super::limits::LimitsFile;
 use super::size::YamlBytes;
 use super::storage::Tsdb;
@@ -17,6 +18,7 @@ use super::{ConfigError, LogFormat, LogLevel};
 pub(super) struct File {
     pub(super) storage: Storage,
     pub(super) objstore: BucketFile,
+    pub(super) compactor: CompactorFile,
     pub(super) web: Web,
     pub(super) features: Option<Vec<String>>,
     pub(super) log: Log,

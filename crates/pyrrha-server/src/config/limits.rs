@@ -24,6 +24,7 @@ pub(super) struct LimitsFile {
     query_memory_budget: Option<YamlBytes>,
     memory_budget: Option<YamlBytes>,
     retention: Option<String>,
+    bucket_retention: Option<String>,
     out_of_order_window: Option<String>,
     dense: Option<bool>,
 }
@@ -43,6 +44,8 @@ pub struct TenantLimits {
     pub memory_budget: Option<usize>,
     /// How long samples are kept; zero: for ever.
     pub retention: Option<Duration>,
+    /// How long blocks of any resolution stay in the bucket; zero: for ever.
+    pub bucket_retention: Option<Duration>,
     /// How far behind the tenant's newest sample an out-of-order sample may lie, ms.
     pub out_of_order_window_ms: Option<i64>,
     /// Whether blocks are written in the layout that only Pyrrha reads.
@@ -69,6 +72,7 @@ pub(super) fn resolve(
                 query_memory_budget: bytes(limits.query_memory_budget)?,
                 memory_budget: bytes(limits.memory_budget)?,
                 retention: checked(limits.retention, span, &bad)?,
+                bucket_retention: checked(limits.bucket_retention, span, &bad)?,
                 out_of_order_window_ms: checked(limits.out_of_order_window, milliseconds, &bad)?,
                 dense: limits.dense,
             };

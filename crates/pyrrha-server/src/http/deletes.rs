@@ -13,7 +13,7 @@ use super::admin::enabled;
 use super::envelope::{ApiError, NoticeLists, success_list};
 use super::labels::selectors;
 use super::params::{MAX_TIME, MIN_TIME};
-use super::request::ApiRequest;
+use super::request::{ApiRequest, on_thread};
 use crate::app::App;
 use crate::json::push_string;
 
@@ -32,17 +32,16 @@ impl FromRequest<Arc<App>> for AdminRequest {
     }
 }
 
-/// Runs something that waits for the disk on a thread of its own.
+/// Runs something that waits for the disk, or the bucket.
 async fn blocking<T: Send + 'static>(
     request: ApiRequest,
     run: impl FnOnce(&dyn Deletes, &TenantId) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let task = tokio::task::spawn_blocking(move || {
+    on_thread(move || {
         let none = || StoreError::new(ErrorKind::NotFound, "this store has no deletes");
         run(request.store.deletes().ok_or_else(none)?, &request.tenant)
-    });
-    let failed = |_| ApiError::of_kind(ErrorKind::Internal, "the request failed unexpectedly");
-    Ok(task.await.map_err(failed)??)
+    })
+    .await
 }
 
 /// `POST|PUT /api/v1/admin/tsdb/delete_series`

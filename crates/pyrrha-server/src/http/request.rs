@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
-use pyrrha_model::TenantId;
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
 
 use super::envelope::{self, ApiError};
 use super::params::Params;
@@ -45,6 +45,18 @@ impl FromRequest<Arc<App>> for ApiRequest {
         params.add(parts.uri.query().unwrap_or("")).map_err(IntoResponse::into_response)?;
         Ok(Self { params, tenant, store })
     }
+}
+
+/// Runs something that waits for the disk, or the bucket, on a thread of its own: those of the runtime
+/// do not wait.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let failed = || ApiError::of_kind(ErrorKind::Internal, "the request failed unexpectedly");
+    let thread = std::thread::Builder::new().name("api".into());
+    thread.spawn(move || drop(send.send(run()))).map_err(|_| failed())?;
+    Ok(receive.await.map_err(|_| failed())??)
 }
 
 async fn read(body: Body) -> Result<String, ApiError> {

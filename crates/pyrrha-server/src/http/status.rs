@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::envelope::{ApiError, NoticeLists, success};
 use super::query::{context, deadline};
-use super::request::ApiRequest;
+use super::request::{ApiRequest, on_thread};
 use super::rfc3339;
 use crate::app::App;
 
@@ -139,6 +139,12 @@ pub(crate) async fn tsdb(State(app): State<Arc<App>>, request: ApiRequest) -> Re
 /// `GET /api/v1/status/tsdb/blocks`
 pub(crate) async fn blocks(request: ApiRequest) -> Response {
     success(&json!({"blocks": request.store.blocks(&request.tenant)}), &NoticeLists::default())
+}
+
+/// `GET /api/v1/status/bucket/jobs`: what is planned, under way and waiting, and how long it takes.
+pub(crate) async fn bucket_jobs(request: ApiRequest) -> Result<Response, ApiError> {
+    let overview = on_thread(move || request.store.bucket_jobs(&request.tenant)).await?;
+    Ok(success(&overview, &NoticeLists::default()))
 }
 
 fn statistics(found: Cardinality) -> Value {

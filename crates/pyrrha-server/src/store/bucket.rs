@@ -8,19 +8,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pyrrha_bucket::{
-    Bucket, BucketError, BucketQueryable, BucketRuntime, BucketTenants, Gateway, GatewayConfig, Operation,
-    Shipper, config,
+    Bucket, BucketDeletes, BucketError, BucketQueryable, BucketRuntime, BucketTenants, Compactor, Gateway,
+    GatewayConfig, Operation, Retention, Shipper, config,
 };
 use pyrrha_env::{Clock, Disk, OsDisk};
-use pyrrha_model::TenantId;
-use pyrrha_model::contract::Queryable;
+use pyrrha_model::contract::{CancelReason, CancelToken, Delete, Queryable};
+use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::Db;
 use pyrrha_storage::block::{Block, BlockId};
+use pyrrha_storage::manifest::DeleteEntry;
 
 use crate::config::Settings;
 
 /// Time between two looks for blocks to ship.
 const ROUND: Duration = Duration::from_secs(5);
+/// The first look for work on the bucket's blocks comes so long after the start.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// The start waits so long for the bucket: what is written to the server must not wait for it.
 const PROBE_TIME: Duration = Duration::from_secs(3);
 /// Rounds between two looks at what others committed.
@@ -31,10 +34,12 @@ pub(super) struct LongTerm {
     pub(super) bucket: Bucket,
     pub(super) shipper: Shipper,
     pub(super) gateway: Arc<Gateway>,
+    pub(super) compactor: Compactor,
     tenants: Arc<BucketTenants>,
     runtime: Arc<BucketRuntime>,
     clock: Arc<dyn Clock>,
     local_retention: Duration,
+    retention: Retention,
     /// Whether the store is known to honour conditions.
     probed: AtomicBool,
     stopping: AtomicBool,
@@ -55,7 +60,19 @@ impl LongTerm {
             cache_dir: settings.storage_path.join("bucket-cache"),
             cache_bytes: settings.bucket.cache_bytes,
         };
+        let mut work = settings.compactor.config(settings.storage_path.join("compactor"));
+        let own = settings.limits.iter();
+        work.retention.tenants =
+            own.filter_map(|(id, limits)| Some((id.clone(), limits.bucket_retention?))).collect();
+        let retention = work.retention.clone();
+        let (t, r, d, c) = (tenants.clone(), runtime.clone(), disk.clone(), clock.clone());
+        let compactor = match settings.compactor.enabled {
+            true => Compactor::new(t, r, d, c, work).map_err(|e| e.to_string())?,
+            false => Compactor::observer(t, r, d, c, work),
+        };
         let long_term = Self {
+            compactor,
+            retention,
             gateway: Arc::new(Gateway::new(tenants.clone(), runtime.clone(), disk.clone(), reading)),
             shipper: Shipper::new(tenants.clone(), runtime.clone(), disk),
             tenants,
@@ -100,7 +117,25 @@ impl LongTerm {
             let blocks = local.open_blocks(tenant);
             blocks.iter().flat_map(|b| b.meta().compaction.sources.iter().copied()).collect()
         };
-        Arc::new(BucketQueryable::new(here, Arc::new(sources), self.gateway.clone()))
+        let all = BucketQueryable::new(here, Arc::new(sources), self.gateway.clone());
+        Arc::new(all.with_retention(self.retention.clone(), self.clock.clone()))
+    }
+
+    /// Deletes of `db` that reach the bucket.
+    pub(super) fn deletes(&self, db: &Arc<Db>) -> BucketDeletes {
+        BucketDeletes::new(db.clone(), self.tenants.clone(), self.clock.clone())
+    }
+
+    /// Deletes that a database that lost its disk does not know.
+    fn learn_deletes(&self, db: &Db) -> Result<(), StoreError> {
+        for tenant in db.tenants() {
+            let live = self.tenants.manifest(&tenant)?.current();
+            let standing: Vec<Delete> = live.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
+            if !standing.is_empty() {
+                db.learn_deletes(&tenant, &standing)?;
+            }
+        }
+        Ok(())
     }
 
     /// One round: ship what is new, let go what is shipped and old.
@@ -108,6 +143,8 @@ impl LongTerm {
         if !self.probed.load(Ordering::Relaxed) {
             self.probe().map_err(|e| e.to_string())?;
         }
+        // Before anything goes up that does not know them.
+        self.learn_deletes(db).map_err(|e| e.to_string())?;
         let blocks: Vec<(TenantId, Vec<Block>)> =
             db.tenants().into_iter().map(|tenant| (tenant.clone(), db.open_blocks(&tenant))).collect();
         let result = self.shipper.ship(&blocks, &|| self.stopping.load(Ordering::Relaxed));
@@ -159,6 +196,43 @@ impl Shipping {
         drop(self.stop);
         if self.thread.join().is_err() {
             tracing::error!("the shipper panicked");
+        }
+    }
+}
+
+/// The thread that looks after the bucket's blocks.
+pub(super) struct Compacting {
+    cancel: CancelToken,
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Compacting {
+    pub(super) fn start(long_term: Arc<LongTerm>, interval: Duration) -> std::io::Result<Self> {
+        let (stop, stopped) = channel();
+        let cancel = CancelToken::default();
+        let token = cancel.clone();
+        let thread = std::thread::Builder::new().name("compactor".into()).spawn(move || {
+            let mut wait = FIRST_LOOK.min(interval);
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+                wait = interval;
+                // Nothing is written to a store that may ignore conditions.
+                if !long_term.probed.load(Ordering::Relaxed) {
+                    continue;
+                }
+                if let Err(error) = long_term.compactor.round(&token) {
+                    tracing::warn!(%error, "not all of the bucket could be looked after, it is tried again");
+                }
+            }
+        })?;
+        Ok(Self { cancel, stop, thread })
+    }
+
+    pub(super) fn stop(self) {
+        self.cancel.cancel(CancelReason::Canceled);
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the compactor panicked");
         }
     }
 }

@@ -6,6 +6,7 @@ mod api;
 mod attach;
 mod bad_input;
 mod bucket;
+mod compactor;
 mod downsample;
 #[path = "../support/http.rs"]
 mod http;

@@ -27,7 +27,7 @@ impl BlockId {
     }
 
     /// The id as a number, in the same order.
-    pub(crate) fn number(&self) -> u128 {
+    pub fn number(&self) -> u128 {
         self.0.0
     }
 

@@ -66,10 +66,10 @@ fn is_stale(value: &Value) -> bool {
     }
 }
 
-/// The median time between samples, if there are enough to tell.
+/// The median time between samples, the lower of two, if there are enough to tell.
 fn interval(samples: &[Sample]) -> Option<i64> {
     let mut steps: Vec<i64> = samples.windows(2).map(|pair| pair[1].1.saturating_sub(pair[0].1)).collect();
-    let middle = steps.len() / 2;
+    let middle = steps.len().saturating_sub(1) / 2;
     (steps.len() > 1).then(|| *steps.select_nth_unstable(middle).1)
 }
 

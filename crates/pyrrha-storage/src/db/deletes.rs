@@ -98,6 +98,25 @@ fn recovering() -> StoreError {
 }
 
 impl Db {
+    /// Brings deletes into force that somebody else remembers, and this database does not: it lost its
+    /// disk since. They hide nothing of what was acknowledged since. Gives how many there were.
+    pub fn learn_deletes(&self, tenant: &TenantId, standing: &[Delete]) -> Result<usize, StoreError> {
+        self.check_open()?;
+        let Some(tenant) = self.shared.tenants.get(tenant) else { return Ok(0) };
+        self.check_recovered(&tenant)?;
+        let _cuts = tenant.cuts.lock();
+        let (_, last) = tenant.head.standing_deletes();
+        let new: Vec<LogDelete> =
+            standing.iter().filter(|d| d.id > last).cloned().map(LogDelete::Stands).collect();
+        let count = new.len();
+        if count > 0 {
+            self.shared.mark_deletes(&tenant)?;
+            tenant.head.change_deletes(new, &*self.log)?;
+            self.shared.hide_deleted(&tenant);
+        }
+        Ok(count)
+    }
+
     fn check_recovered(&self, tenant: &Tenant) -> Result<(), StoreError> {
         if tenant.head.is_recovered() { Ok(()) } else { Err(recovering()) }
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pyrrha_model::{TimeRange, Timestamp};
+use pyrrha_model::contract::Delete;
+use pyrrha_model::{MatchOp, Matcher, TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -116,7 +117,7 @@ impl BlockEntry {
 }
 
 /// A deletion that is in force until every block with older data is rewritten (decision 23).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeleteEntry {
     /// The manifest number that brought it; set by the commit.
@@ -128,9 +129,55 @@ pub struct DeleteEntry {
     pub min_time: Timestamp,
     /// Last millisecond deleted.
     pub max_time: Timestamp,
+    /// Its id, as [`DeleteId`](pyrrha_model::contract::DeleteId) is printed: what it hides is told by
+    /// comparing it with what a block knows. Empty in a deletion that only fences commits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// What is deleted: series that satisfy one of these sets of (name, operator, value).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matchers: Vec<Vec<(String, String, String)>>,
+    /// When it was made, by the wall clock of its maker, ms.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub at: Timestamp,
+    /// Whether it can be taken back no more.
+    #[serde(default, rename = "final", skip_serializing_if = "std::ops::Not::not")]
+    pub is_final: bool,
 }
 
 impl DeleteEntry {
+    /// The entry of a delete.
+    pub fn of(delete: &Delete) -> Self {
+        let one = |m: &Matcher| (m.name.to_string(), m.op.as_str().to_owned(), m.value.to_string());
+        Self {
+            number: 0,
+            selector: delete.selectors().join(" or "),
+            min_time: delete.range.start,
+            max_time: delete.range.end,
+            id: delete.id.to_string(),
+            matchers: delete.matcher_sets.iter().map(|set| set.iter().map(one).collect()).collect(),
+            at: delete.at,
+            is_final: delete.is_final,
+        }
+    }
+
+    /// The delete; `None` if it has no id, or does not read.
+    pub fn to_delete(&self) -> Option<Delete> {
+        let one = |(name, op, value): &(String, String, String)| {
+            let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex]
+                .into_iter()
+                .find(|known| known.as_str() == op)?;
+            Matcher::new(op, name.as_str(), value.as_str()).ok()
+        };
+        let sets = self.matchers.iter().map(|set| set.iter().map(one).collect::<Option<Vec<_>>>());
+        Some(Delete {
+            id: self.id.parse().ok()?,
+            matcher_sets: sets.collect::<Option<_>>()?,
+            range: self.range(),
+            at: self.at,
+            is_final: self.is_final,
+        })
+    }
+
     /// The interval that is deleted.
     pub fn range(&self) -> TimeRange {
         TimeRange::new(self.min_time, self.max_time)
@@ -153,8 +200,10 @@ pub struct Change {
     pub based_on: Option<u64>,
     /// Deletions that come into force.
     pub deletes: Vec<DeleteEntry>,
-    /// Numbers of deletions that no live block needs any more.
+    /// Numbers of deletions that no live block needs any more, or that are taken back.
     pub deletes_done: Vec<u64>,
+    /// Numbers of deletions that can be taken back no more.
+    pub deletes_final: Vec<u64>,
     /// Blocks that may not be committed any more: outputs of jobs that were given up.
     pub revoked: Vec<BlockId>,
     /// Revocations that are done with: the files are gone, and a block that the job wanted live is
@@ -225,10 +274,16 @@ impl ManifestState {
             next.remove_blocks(change)?;
             next.add_blocks(change)?;
         }
-        for delete in &change.deletes {
+        let known = |delete: &DeleteEntry| {
+            !delete.id.is_empty() && self.deletes.iter().any(|other| other.id == delete.id)
+        };
+        for delete in change.deletes.iter().filter(|delete| !known(delete)) {
             next.deletes.push(DeleteEntry { number: next.number, ..delete.clone() });
         }
         next.deletes.retain(|d| !change.deletes_done.contains(&d.number));
+        for delete in next.deletes.iter_mut().filter(|d| change.deletes_final.contains(&d.number)) {
+            delete.is_final = true;
+        }
         next.revoked.extend(&change.revoked);
         next.revoked.retain(|block| !change.revocations_done.contains(block));
         next.gone.extend(&change.gone);

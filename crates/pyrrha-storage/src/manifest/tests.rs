@@ -196,7 +196,13 @@ fn deletions_and_revocations_stop_stale_jobs() {
     let store = Arc::new(MemStore::default());
     let manifest = on(&store, 1);
     let start = manifest.commit(&[entry(1), entry(5)], &[]).expect("no fault").number;
-    let delete = DeleteEntry { number: 0, selector: "up".to_owned(), min_time: 120, max_time: 130 };
+    let delete = DeleteEntry {
+        number: 0,
+        selector: "up".to_owned(),
+        min_time: 120,
+        max_time: 130,
+        ..DeleteEntry::default()
+    };
     let change = Change { deletes: vec![delete], revoked: vec![id(8)], ..Change::default() };
     let state = manifest.commit_change(&change).expect("no fault");
     assert_eq!(state.deletes[0].number, state.number);
@@ -221,7 +227,13 @@ fn deletions_and_revocations_stop_stale_jobs() {
 fn a_rebuilt_manifest_stands_above_a_damaged_history() {
     let store = Arc::new(MemStore::default());
     let manifest = on(&store, 1);
-    let delete = DeleteEntry { number: 0, selector: "up".to_owned(), min_time: 120, max_time: 130 };
+    let delete = DeleteEntry {
+        number: 0,
+        selector: "up".to_owned(),
+        min_time: 120,
+        max_time: 130,
+        ..DeleteEntry::default()
+    };
     manifest.commit(&[entry(1), entry(2)], &[]).expect("no fault");
     manifest.commit_change(&Change { deletes: vec![delete], ..Change::default() }).expect("no fault");
     let clock: Arc<dyn Clock> = Arc::new(SimClock::new(1));

@@ -1,0 +1,161 @@
+//! Deletes of a store with a bucket: durable in the log of the local store, then in the manifest.
+//!
+//! The local store hides what its head and its blocks have, the gateway what the bucket's blocks have
+//! (by the same rule: a block says up to which delete it was made in knowledge of them), and jobs
+//! write blocks anew once a delete is final.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyrrha_env::Clock;
+use pyrrha_model::contract::{Delete, DeleteId, Deletes};
+use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::{Change, DeleteEntry, Manifest, ManifestError};
+
+use crate::tenants::BucketTenants;
+
+/// A commit of which nobody knows whether it happened is tried so often.
+const COMMIT_TRIES: usize = 3;
+/// Most deletes of a tenant that stand at once: each costs every query a little.
+const MOST_STANDING: usize = 1000;
+
+/// Deletes that reach the bucket, too. Waits for requests, so it must not be used on a thread of a
+/// runtime.
+pub struct BucketDeletes {
+    local: Arc<dyn Deletes>,
+    tenants: Arc<BucketTenants>,
+    clock: Arc<dyn Clock>,
+}
+
+impl BucketDeletes {
+    /// Of the bucket of `tenants` and of a store before it.
+    pub fn new(local: Arc<dyn Deletes>, tenants: Arc<BucketTenants>, clock: Arc<dyn Clock>) -> Self {
+        Self { local, tenants, clock }
+    }
+}
+
+/// Commits, and again while it is in doubt: all of these changes may be made twice.
+fn commit(manifest: &Manifest, change: &Change) -> Result<(), ManifestError> {
+    let mut tries = 1;
+    loop {
+        match manifest.commit_change(change) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Unavailable && tries < COMMIT_TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Deletes for BucketDeletes {
+    fn delete(
+        &self,
+        tenant: &TenantId,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Option<DeleteId>, StoreError> {
+        let manifest = self.tenants.manifest(tenant)?;
+        let live = manifest.refresh()?;
+        if live.deletes.len() >= MOST_STANDING {
+            let text = format!("deletes that stand: limit={MOST_STANDING}, purge them first");
+            return Err(StoreError::new(ErrorKind::Limit, text));
+        }
+        let local = self.local.delete(tenant, matcher_sets, range)?;
+        let made = || {
+            let newest = live.deletes.iter().filter_map(|d| d.id.parse::<DeleteId>().ok()).max();
+            let next = newest.map_or(0, |id| id.0.saturating_add(1));
+            DeleteId(BlockId::new(&*self.clock).number().max(next))
+        };
+        let id = match local {
+            Some(id) => id,
+            // What is only in the bucket.
+            None if live.blocks.is_empty() => return Ok(None),
+            None => made(),
+        };
+        let at = self.clock.now_ms();
+        let delete = Delete { id, matcher_sets: matcher_sets.to_vec(), range, at, is_final: false };
+        let change = Change { deletes: vec![DeleteEntry::of(&delete)], ..Change::default() };
+        if let Err(error) = commit(&manifest, &change) {
+            // Whoever asked is told that it failed: what can be taken back is.
+            if local.is_some() {
+                let _ = self.local.undo_delete(tenant, id);
+            }
+            return Err(error.into());
+        }
+        Ok(Some(id))
+    }
+
+    fn undo_delete(&self, tenant: &TenantId, id: DeleteId) -> Result<(), StoreError> {
+        let manifest = self.tenants.manifest(tenant)?;
+        let live = manifest.refresh()?;
+        let text = id.to_string();
+        if let Some(entry) = live.deletes.iter().find(|d| d.id == text) {
+            if entry.is_final {
+                let text = format!("delete is final, its samples are being removed: id={id}");
+                return Err(StoreError::new(ErrorKind::Invalid, text));
+            }
+            commit(&manifest, &Change { deletes_done: vec![entry.number], ..Change::default() })?;
+            return match self.local.undo_delete(tenant, id) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                result => result,
+            };
+        }
+        self.local.undo_delete(tenant, id)
+    }
+
+    fn standing_deletes(&self, tenant: &TenantId) -> Result<Vec<Delete>, StoreError> {
+        let live = self.tenants.manifest(tenant)?.refresh()?;
+        let mut all: Vec<Delete> = live.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
+        for delete in self.local.standing_deletes(tenant)? {
+            if !all.iter().any(|known| known.id == delete.id) {
+                all.push(delete);
+            }
+        }
+        all.sort_by_key(|delete| delete.id);
+        Ok(all)
+    }
+
+    /// The bucket's blocks are written anew by jobs, later.
+    fn purge_deletes(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let manifest = self.tenants.manifest(tenant)?;
+        let live = manifest.refresh()?;
+        let open = live.deletes.iter().filter(|d| !d.is_final).map(|d| d.number).collect::<Vec<_>>();
+        if !open.is_empty() {
+            commit(&manifest, &Change { deletes_final: open, ..Change::default() })?;
+        }
+        self.local.purge_deletes(tenant)
+    }
+}
+
+/// What is due of the deletes that stand: they become final, and are forgotten when no block needs
+/// them. `None` if nothing is.
+pub(crate) fn due(
+    state: &pyrrha_storage::manifest::ManifestState,
+    now: i64,
+    undo: Duration,
+) -> Option<Change> {
+    let undo = i64::try_from(undo.as_millis()).unwrap_or(i64::MAX);
+    let mut change = Change::default();
+    for delete in &state.deletes {
+        let Ok(id) = delete.id.parse::<DeleteId>() else { continue };
+        let age = now.saturating_sub(delete.at);
+        if !delete.is_final {
+            if age >= undo {
+                change.deletes_final.push(delete.number);
+            }
+            continue;
+        }
+        // A block that was cut before it may come up late.
+        let needed = state.blocks.values().any(|block| needs(block, id, delete.range()));
+        if !needed && age >= undo.saturating_mul(2) {
+            change.deletes_done.push(delete.number);
+        }
+    }
+    (!change.deletes_final.is_empty() || !change.deletes_done.is_empty()).then_some(change)
+}
+
+/// Whether a delete may hide something that a block has.
+pub(crate) fn needs(block: &pyrrha_storage::manifest::BlockEntry, id: DeleteId, range: TimeRange) -> bool {
+    let unknown = crate::block_files::deletes_through(block) < id || crate::block_files::lists_deletes(block);
+    unknown && block.range().overlaps(&range)
+}

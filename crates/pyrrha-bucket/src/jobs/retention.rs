@@ -1,0 +1,153 @@
+//! What is too old leaves the bucket, block by block, and a clock that jumps removes nothing
+//! (decision 22).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyrrha_model::{StoreError, TenantId, Timestamp};
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+
+use super::runner::Compactor;
+use super::{JobKind, JobSpec};
+
+/// Two looks at the wall clock, so far apart by the monotonic clock, have to agree.
+const APART: Duration = Duration::from_secs(3600);
+/// By how much the clocks may disagree, ms.
+const TOLERANCE_MS: u64 = 10 * 60_000;
+
+/// How long blocks stay in the bucket; zero is for ever.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Raw samples.
+    pub raw: Duration,
+    /// By resolution in ms, where it differs from raw samples.
+    pub resolutions: BTreeMap<i64, Duration>,
+    /// Tenants for whom all resolutions stay as long as this instead.
+    pub tenants: BTreeMap<TenantId, Duration>,
+}
+
+impl Retention {
+    /// The time before which samples of a resolution are past retention.
+    pub fn horizon(&self, tenant: &TenantId, resolution: i64, now: Timestamp) -> Option<Timestamp> {
+        let own = self.tenants.get(tenant).or_else(|| self.resolutions.get(&resolution));
+        let keep = i64::try_from(own.unwrap_or(&self.raw).as_millis()).unwrap_or(i64::MAX);
+        (keep > 0).then(|| now.saturating_sub(keep))
+    }
+
+    /// Whether anything ever leaves.
+    fn is_some(&self) -> bool {
+        !self.raw.is_zero() || self.resolutions.values().chain(self.tenants.values()).any(|d| !d.is_zero())
+    }
+}
+
+/// A look at the clocks.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    monotonic: Duration,
+    wall: Timestamp,
+}
+
+/// What is known of the clocks.
+#[derive(Debug, Default)]
+pub(super) struct Looks(Mutex<Option<Look>>);
+
+impl Looks {
+    /// The wall clock's time, if the store's clock and an earlier look agree with it.
+    fn trusted(&self, monotonic: Duration, wall: Timestamp, store: Timestamp) -> Option<Timestamp> {
+        let mut looks = self.0.lock();
+        if wall.abs_diff(store) > TOLERANCE_MS {
+            *looks = None;
+            return None;
+        }
+        let Some(before) = *looks else {
+            *looks = Some(Look { monotonic, wall });
+            return None;
+        };
+        let passed = monotonic.saturating_sub(before.monotonic);
+        let expected = before.wall.saturating_add(i64::try_from(passed.as_millis()).unwrap_or(i64::MAX));
+        if expected.abs_diff(wall) > TOLERANCE_MS {
+            *looks = Some(Look { monotonic, wall });
+            return None;
+        }
+        // The first look stays: drift shows against it.
+        (passed >= APART).then_some(wall)
+    }
+}
+
+impl Compactor {
+    /// The wall clock's time if blocks may be removed by it.
+    pub(super) fn retention_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        if !self.config().retention.is_some() {
+            return Ok(None);
+        }
+        let Some(tenant) = self.tenants().all().into_iter().next() else { return Ok(None) };
+        let store = match self.config().trust_own_clock {
+            true => self.clock().now_ms(),
+            false => self.directory(&tenant).store_now_ms()?,
+        };
+        Ok(self.looks().trusted(self.clock().monotonic(), self.clock().now_ms(), store))
+    }
+
+    /// The removal of a tenant's blocks that are past retention as of `now`.
+    pub(super) fn expired(
+        &self,
+        tenant: &TenantId,
+        state: &ManifestState,
+        now: Timestamp,
+    ) -> Option<JobSpec> {
+        let past = |block: &BlockEntry| {
+            let horizon = self.config().retention.horizon(tenant, block.resolution, now);
+            horizon.is_some_and(|horizon| block.max_time <= horizon)
+        };
+        let old: Vec<_> = state.blocks.values().filter(|b| past(b)).collect();
+        let replaces: Vec<BlockId> = old.iter().map(|b| b.ulid).collect();
+        (!old.is_empty()).then(|| JobSpec {
+            kind: JobKind::Retain,
+            inputs: Vec::new(),
+            replaces,
+            outputs: 0,
+            min_time: old.iter().map(|b| b.min_time).min().unwrap_or(0),
+            max_time: old.iter().map(|b| b.max_time).max().unwrap_or(0),
+            bytes: 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600;
+
+    #[test]
+    fn a_jump_of_any_clock_removes_nothing() {
+        let looks = Looks::default();
+        let at =
+            |s: u64, wall: i64, store: i64| looks.trusted(Duration::from_secs(s), wall * 1000, store * 1000);
+        assert_eq!(at(0, 1_000_000, 1_000_000), None, "one look is none");
+        assert_eq!(at(HOUR, 1_003_600, 1_003_650), Some(1_003_600_000));
+        // The wall clock jumps by a year, alone or with the store's.
+        assert_eq!(at(HOUR + 10, 32_000_000, 1_003_700), None);
+        assert_eq!(at(HOUR + 20, 1_003_620, 1_003_620), None, "begun anew");
+        assert_eq!(at(2 * HOUR + 30, 1_007_230, 1_007_230), Some(1_007_230_000));
+        assert_eq!(at(2 * HOUR + 40, 32_000_000, 32_000_000), None);
+        assert_eq!(at(2 * HOUR + 50, 1_007_250, 1_007_250), None);
+    }
+
+    #[test]
+    fn tenants_go_before_resolutions_before_raw() {
+        let (a, b) = (TenantId::new("a").expect("valid"), TenantId::new("b").expect("valid"));
+        let retention = Retention {
+            raw: Duration::from_secs(10),
+            resolutions: BTreeMap::from([(300_000, Duration::ZERO)]),
+            tenants: BTreeMap::from([(b.clone(), Duration::from_secs(1))]),
+        };
+        assert_eq!(retention.horizon(&a, 0, 100_000), Some(90_000));
+        assert_eq!(retention.horizon(&a, 300_000, 100_000), None);
+        assert_eq!(retention.horizon(&a, 3_600_000, 100_000), Some(90_000));
+        assert_eq!(retention.horizon(&b, 300_000, 100_000), Some(99_000));
+        assert!(!Retention::default().is_some());
+    }
+}

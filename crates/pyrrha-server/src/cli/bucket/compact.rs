@@ -1,0 +1,103 @@
+//! `pyrrha bucket compact`
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyrrha_bucket::{BucketError, Compactor, Round};
+use pyrrha_env::OsDisk;
+use pyrrha_model::contract::{CancelReason, CancelToken};
+use pyrrha_storage::block::BlockId;
+
+use super::{BucketArgs, Opened};
+use crate::cli::output::{CommandError, Out};
+use crate::config::{CompactorFlags, CompactorSettings, LogFormat, LogLevel};
+use crate::logging;
+
+/// How often a worker that waits looks whether it is to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    bucket: BucketArgs,
+    /// End when there is nothing left to do.
+    #[arg(long)]
+    once: bool,
+    /// Directory for what is being made, of this worker alone; it is emptied.
+    #[arg(long, value_name = "DIR", default_value = "./data/compactor")]
+    scratch_dir: PathBuf,
+    #[command(flatten)]
+    compactor: CompactorFlags,
+    /// How much to log.
+    #[arg(long = "log.level", env = "PYRRHA_LOG_LEVEL", value_enum, default_value = "info")]
+    log_level: LogLevel,
+    /// Shape of log lines.
+    #[arg(long = "log.format", env = "PYRRHA_LOG_FORMAT", value_enum, default_value = "logfmt")]
+    log_format: LogFormat,
+}
+
+pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
+    logging::start(args.log_level, args.log_format);
+    let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
+    let config = settings.config(args.scratch_dir);
+    let patience = config.lease_timeout * 2;
+    let Opened { runtime, tenants, clock } = args.bucket.open()?;
+    probe(&runtime, &tenants, BlockId::new(&*clock)).map_err(CommandError::new)?;
+    let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock.clone(), config)
+        .map_err(CommandError::new)?;
+    let cancel = CancelToken::default();
+    runtime.handle().spawn(on_signal(cancel.clone()));
+    let (began, mut jobs) = (clock.monotonic(), 0);
+    let mut good = true;
+    while cancel.reason().is_none() {
+        let round = compactor.round(&cancel);
+        good = round.is_ok();
+        let Round { jobs: done, waits } = round.unwrap_or_else(|error| {
+            tracing::error!(%error, "not all could be done");
+            Round { jobs: 0, waits: true }
+        });
+        jobs += done;
+        // Others may be dead: who holds a job is watched for a while.
+        let waited = clock.monotonic().saturating_sub(began) >= patience;
+        if args.once && done == 0 && (!waits || waited) {
+            break;
+        }
+        let wait = if args.once { settings.interval.min(patience / 8) } else { settings.interval };
+        let until = clock.monotonic() + wait;
+        while !(args.once && done > 0) && clock.monotonic() < until && cancel.reason().is_none() {
+            clock.sleep(LOOK_EVERY.min(wait));
+        }
+    }
+    if args.once {
+        writeln!(out, "jobs={jobs}")?;
+    }
+    Ok(good)
+}
+
+/// Refuses a store that ignores conditions.
+fn probe(
+    runtime: &pyrrha_bucket::BucketRuntime,
+    tenants: &pyrrha_bucket::BucketTenants,
+    id: BlockId,
+) -> Result<(), BucketError> {
+    let bucket = tenants.bucket().clone();
+    runtime.wait(async move { bucket.probe(id).await })
+}
+
+/// Stops the worker when the system or the user says so.
+async fn on_signal(cancel: CancelToken) {
+    #[cfg(unix)]
+    if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = term.recv() => {}
+        }
+        cancel.cancel(CancelReason::Canceled);
+        return;
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        cancel.cancel(CancelReason::Canceled);
+    }
+}

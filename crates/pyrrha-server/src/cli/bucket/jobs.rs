@@ -1,0 +1,87 @@
+//! `pyrrha bucket jobs`
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyrrha_bucket::{Compactor, JobPhase, TenantOverview};
+use pyrrha_env::OsDisk;
+
+use super::{BucketArgs, Opened};
+use crate::cli::output::{CommandError, Out, go_duration, size, table};
+use crate::config::{CompactorFlags, CompactorSettings};
+use crate::http::rfc3339;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    bucket: BucketArgs,
+    #[command(flatten)]
+    compactor: CompactorFlags,
+    /// Print JSON, a line per tenant.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
+    let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
+    let Opened { runtime, tenants, clock } = args.bucket.open()?;
+    tenants.discover()?;
+    let config = settings.config(PathBuf::new());
+    let compactor = Compactor::observer(tenants, runtime, Arc::new(OsDisk), clock, config);
+    let overview = compactor.overview()?;
+    if args.json {
+        for tenant in &overview {
+            let line = serde_json::to_string(tenant).map_err(CommandError::new)?;
+            writeln!(out, "{line}")?;
+        }
+        return Ok(true);
+    }
+    let head = ["TENANT", "PHASE", "KIND", "FROM", "TO", "BLOCKS", "BYTES", "NOTE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    overview.iter().for_each(|tenant| rows.extend(rows_of(tenant)));
+    table(out, &rows)?;
+    for tenant in &overview {
+        let eta = tenant
+            .eta_ms
+            .map_or("not known".to_owned(), |ms| go_duration(i64::try_from(ms).unwrap_or(i64::MAX)));
+        writeln!(
+            out,
+            "tenant={} blocks={} jobs={} backlog={} eta={eta}",
+            tenant.tenant,
+            tenant.blocks,
+            tenant.jobs.len(),
+            size(tenant.backlog_bytes)
+        )?;
+    }
+    Ok(true)
+}
+
+fn rows_of(tenant: &TenantOverview) -> Vec<Vec<String>> {
+    let of = tenant.tenant.to_string();
+    let jobs = tenant.jobs.iter().map(|job| {
+        let phase = match job.phase {
+            JobPhase::Planned => "planned",
+            JobPhase::Running => "running",
+            JobPhase::Failed => "failed",
+        };
+        let note = job.error.clone().or_else(|| job.worker.as_ref().map(|w| format!("worker={w}")));
+        vec![
+            of.clone(),
+            phase.to_owned(),
+            job.kind.name().to_owned(),
+            rfc3339::format(job.min_time),
+            rfc3339::format(job.max_time),
+            job.inputs.len().to_string(),
+            size(job.bytes),
+            note.unwrap_or_default(),
+        ]
+    });
+    let aside = tenant.set_aside.iter().map(|block| {
+        let times = [rfc3339::format(block.min_time), rfc3339::format(block.max_time)];
+        let [from, to] = times;
+        let note = format!("block={} {}", block.ulid, block.reason);
+        vec![of.clone(), "set-aside".to_owned(), String::new(), from, to, "1".to_owned(), String::new(), note]
+    });
+    jobs.chain(aside).collect()
+}

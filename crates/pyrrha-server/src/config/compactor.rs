@@ -1,0 +1,181 @@
+//! Settings of the work on the bucket's blocks: merging, retention, removal.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pyrrha_bucket::{CompactorConfig, Ladder, Retention};
+use pyrrha_model::time::DurationDisplay;
+use serde::Deserialize;
+
+use super::ConfigError;
+use super::size::{YamlBytes, parse_bytes};
+use super::value::{setting, some_milliseconds, some_span, span};
+
+const RANGES: &str = "compactor.ranges";
+const DELETE_DELAY: &str = "compactor.delete-delay";
+const INTERVAL: &str = "compactor.interval";
+const LEASE_TIMEOUT: &str = "compactor.lease-timeout";
+const MEMORY_BUDGET: &str = "compactor.memory-budget";
+const RETENTION_RAW: &str = "retention.resolution-raw";
+const RETENTION_5M: &str = "retention.resolution-5m";
+const RETENTION_1H: &str = "retention.resolution-1h";
+
+/// Flags of the work on the bucket's blocks, by Thanos' names where it has them.
+#[derive(Debug, Default, Args)]
+pub struct CompactorFlags {
+    /// Ranges that blocks in the bucket grow through, each a multiple of the one before
+    /// [default: 2h,12h,1d,14d].
+    #[arg(
+        long = "compactor.ranges",
+        env = "PYRRHA_COMPACTOR_RANGES",
+        value_name = "DURATIONS",
+        value_delimiter = ','
+    )]
+    pub compactor_ranges: Vec<String>,
+    /// Files of blocks that were replaced stay in the bucket so long [default: 48h].
+    #[arg(long = "compactor.delete-delay", env = "PYRRHA_COMPACTOR_DELETE_DELAY", value_name = "DURATION")]
+    pub compactor_delete_delay: Option<String>,
+    /// Time between two looks for something to do [default: 1m].
+    #[arg(long = "compactor.interval", env = "PYRRHA_COMPACTOR_INTERVAL", value_name = "DURATION")]
+    pub compactor_interval: Option<String>,
+    /// Workers that say nothing for so long are taken for dead [default: 2m].
+    #[arg(long = "compactor.lease-timeout", env = "PYRRHA_COMPACTOR_LEASE_TIMEOUT", value_name = "DURATION")]
+    pub compactor_lease_timeout: Option<String>,
+    /// Memory of a job [default: 256MiB].
+    #[arg(long = "compactor.memory-budget", env = "PYRRHA_COMPACTOR_MEMORY_BUDGET", value_name = "BYTES")]
+    pub compactor_memory_budget: Option<String>,
+    /// External label that tells replicas apart; may be repeated.
+    #[arg(
+        long = "deduplication.replica-label",
+        env = "PYRRHA_DEDUPLICATION_REPLICA_LABEL",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub replica_labels: Vec<String>,
+    /// How long raw samples stay in the bucket; 0 is for ever [default: 0].
+    #[arg(
+        long = "retention.resolution-raw",
+        env = "PYRRHA_RETENTION_RESOLUTION_RAW",
+        value_name = "DURATION"
+    )]
+    pub retention_raw: Option<String>,
+    /// How long samples of 5 minutes stay in the bucket; 0 is for ever [default: 0].
+    #[arg(long = "retention.resolution-5m", env = "PYRRHA_RETENTION_RESOLUTION_5M", value_name = "DURATION")]
+    pub retention_5m: Option<String>,
+    /// How long samples of 1 hour stay in the bucket; 0 is for ever [default: 0].
+    #[arg(long = "retention.resolution-1h", env = "PYRRHA_RETENTION_RESOLUTION_1H", value_name = "DURATION")]
+    pub retention_1h: Option<String>,
+}
+
+/// The file's keys of the work on the bucket's blocks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct CompactorFile {
+    enabled: Option<bool>,
+    ranges: Option<Vec<String>>,
+    delete_delay: Option<String>,
+    interval: Option<String>,
+    lease_timeout: Option<String>,
+    memory_budget: Option<YamlBytes>,
+    replica_labels: Option<Vec<String>>,
+    retention: RetentionFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RetentionFile {
+    raw: Option<String>,
+    #[serde(rename = "5m")]
+    five_minutes: Option<String>,
+    #[serde(rename = "1h")]
+    one_hour: Option<String>,
+}
+
+/// Settings of the work on the bucket's blocks, resolved.
+#[derive(Debug, Clone)]
+pub struct CompactorSettings {
+    /// Whether a server does it.
+    pub enabled: bool,
+    /// Time between two looks for something to do.
+    pub interval: Duration,
+    /// The ranges, ms.
+    ranges: Vec<i64>,
+    /// What workers need, but for their scratch directory.
+    config: CompactorConfig,
+}
+
+impl CompactorSettings {
+    /// Of flags alone, for a command.
+    pub(crate) fn of_flags(flags: CompactorFlags) -> Result<Self, ConfigError> {
+        Self::resolve(flags, None, CompactorFile::default())
+    }
+
+    pub(super) fn resolve(
+        flags: CompactorFlags,
+        enabled: Option<bool>,
+        file: CompactorFile,
+    ) -> Result<Self, ConfigError> {
+        let texts = match flags.compactor_ranges.is_empty() {
+            true => file.ranges.unwrap_or_else(|| ["2h", "12h", "1d", "14d"].map(str::to_owned).to_vec()),
+            false => flags.compactor_ranges,
+        };
+        let bad = |message: String| ConfigError::Value { key: RANGES, value: texts.join(","), message };
+        let ranges: Vec<i64> =
+            texts.iter().map(|text| some_milliseconds(text)).collect::<Result<_, _>>().map_err(bad)?;
+        let mut config = CompactorConfig::new(PathBuf::new());
+        config.ladder = Ladder::new(ranges.clone()).map_err(bad)?;
+        config.replica_labels = match flags.replica_labels.is_empty() {
+            true => file.replica_labels.unwrap_or_default(),
+            false => flags.replica_labels,
+        };
+        config.delete_delay =
+            setting(DELETE_DELAY, flags.compactor_delete_delay, file.delete_delay, "48h", span)?;
+        config.lease_timeout =
+            setting(LEASE_TIMEOUT, flags.compactor_lease_timeout, file.lease_timeout, "2m", some_span)?;
+        config.memory_bytes =
+            setting(MEMORY_BUDGET, flags.compactor_memory_budget, file.memory_budget, "256MiB", parse_bytes)?;
+        let keep = file.retention;
+        config.retention = Retention {
+            raw: setting(RETENTION_RAW, flags.retention_raw, keep.raw, "0", span)?,
+            resolutions: BTreeMap::from([
+                (300_000, setting(RETENTION_5M, flags.retention_5m, keep.five_minutes, "0", span)?),
+                (3_600_000, setting(RETENTION_1H, flags.retention_1h, keep.one_hour, "0", span)?),
+            ]),
+            tenants: BTreeMap::new(),
+        };
+        Ok(Self {
+            enabled: enabled.or(file.enabled).unwrap_or(true),
+            interval: setting(INTERVAL, flags.compactor_interval, file.interval, "1m", some_span)?,
+            ranges,
+            config,
+        })
+    }
+
+    /// What a worker needs.
+    pub(crate) fn config(&self, scratch_dir: PathBuf) -> CompactorConfig {
+        CompactorConfig { scratch_dir, ..self.config.clone() }
+    }
+
+    /// The settings as flags.
+    pub(super) fn as_flags(&self) -> Vec<(&'static str, String)> {
+        let text =
+            |d: Duration| DurationDisplay(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)).to_string();
+        let ranges: Vec<String> = self.ranges.iter().map(|&ms| DurationDisplay(ms).to_string()).collect();
+        let keep = &self.config.retention;
+        let of = |resolution: i64| text(keep.resolutions.get(&resolution).copied().unwrap_or_default());
+        vec![
+            ("compactor.enabled", self.enabled.to_string()),
+            (RANGES, ranges.join(",")),
+            (DELETE_DELAY, text(self.config.delete_delay)),
+            (INTERVAL, text(self.interval)),
+            (LEASE_TIMEOUT, text(self.config.lease_timeout)),
+            (MEMORY_BUDGET, self.config.memory_bytes.to_string()),
+            ("deduplication.replica-label", self.config.replica_labels.join(",")),
+            (RETENTION_RAW, text(keep.raw)),
+            (RETENTION_5M, of(300_000)),
+            (RETENTION_1H, of(3_600_000)),
+        ]
+    }
+}
