@@ -92,7 +92,7 @@ fn merge(series: u64, cap: usize) -> u64 {
         let output = BlockId::from_parts(9999, 1);
         let meta = compact(&disk, dir.path(), output, Layout::Standard, &blocks, &ctx);
         done.store(true, Ordering::Release);
-        meta.unwrap().unwrap()
+        meta.unwrap().unwrap().meta
     });
     let (seconds, cpu) = ((clock.monotonic() - began).as_secs_f64(), cpu_seconds() - cpu);
     assert_eq!(meta.stats.num_samples, series * (BLOCKS * RANGE / STEP) as u64);
