@@ -49,7 +49,7 @@ pub enum JobKind {
 
 impl JobKind {
     /// Those that make no windows.
-    pub const OTHERS: [Self; 1] = [Self::Compact];
+    pub const OTHERS: [Self; 3] = [Self::Compact, Self::Purge, Self::Retain];
     /// Those that make windows.
     pub const DOWNSAMPLING: [Self; 2] = [Self::FiveMinutes, Self::Hour];
 

@@ -1,7 +1,7 @@
 //! What is too old leaves the bucket, block by block, and a clock that jumps removes nothing
 //! (decision 22).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +11,8 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use super::runner::Compactor;
 use super::{JobKind, JobSpec};
+use crate::block_files::set_aside;
+use crate::downsample;
 
 /// Two looks at the wall clock, so far apart by the monotonic clock, have to agree.
 const APART: Duration = Duration::from_secs(3600);
@@ -97,7 +99,14 @@ impl Compactor {
         state: &ManifestState,
         now: Timestamp,
     ) -> Option<JobSpec> {
+        // What is to be downsampled yet stays until it is (decision 24), unless nobody can read it.
+        let off = self.config().leaves.contains(&JobKind::FiveMinutes);
+        let tasks = if off { Vec::new() } else { downsample::plan(state) };
+        let awaited: BTreeSet<BlockId> = tasks.iter().flat_map(|task| task.job().inputs).collect();
         let past = |block: &BlockEntry| {
+            if awaited.contains(&block.ulid) && set_aside(block).is_none() {
+                return false;
+            }
             let horizon = self.config().retention.horizon(tenant, block.resolution, now);
             horizon.is_some_and(|horizon| block.max_time <= horizon)
         };

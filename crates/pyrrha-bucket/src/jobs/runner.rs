@@ -325,6 +325,7 @@ impl Compactor {
         }
         let busy = self.busy(&board);
         // What is past retention first: merging it would be in vain.
+        let retain_at = retain_at.filter(|_| !self.config.leaves.contains(&JobKind::Retain));
         let expired = retain_at.and_then(|now| self.expired(tenant, &state, now));
         for spec in expired.into_iter().chain(self.planned(&state, &busy)) {
             let id = spec.id();

@@ -361,6 +361,31 @@ fn a_block_that_is_deleted_wholly_goes_for_good() {
     assert_eq!(worker.left().0.len(), 1);
 }
 
+#[test]
+fn raw_blocks_wait_for_their_windows() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 5)).collect());
+    let mut worker = Worker::new(&objects, 1, Faults::default());
+    worker.reconfigure(|config| {
+        config.retention.raw = Duration::from_millis(92 * RANGE as u64);
+        config.retention.resolutions = [(300_000, Duration::ZERO), (3_600_000, Duration::ZERO)].into();
+        config.trust_own_clock = true;
+        config.ladder = Ladder::new(vec![RANGE]).expect("a ladder");
+        config.leaves.clear();
+    });
+    worker.compactor.tenants().discover().expect("reads");
+    let state = worker.state();
+    let now = 100 * RANGE;
+    assert!(worker.compactor.expired(&TenantId::anonymous(), &state, now).is_none(), "not downsampled yet");
+    worker.round();
+    worker.clock.advance(Duration::from_secs(3600));
+    worker.round();
+    let state = worker.state();
+    let of = |resolution: i64| state.blocks.values().filter(move |b| b.resolution == resolution);
+    assert!(of(0).all(|b| b.min_time >= 8 * RANGE));
+    assert!(of(300_000).any(|b| b.min_time < 8 * RANGE), "windows stay");
+}
+
 /// Workers that fail, sleep and die, on a bucket that fails; then one that does not.
 fn storm(workers: u64, seed: u64) {
     let objects = Arc::new(InMemory::new());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use pyrrha_bucket::{CompactorConfig, Ladder, Retention};
+use pyrrha_bucket::{CompactorConfig, JobKind, Ladder, Retention};
 use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
 
@@ -54,6 +54,10 @@ pub struct CompactorFlags {
         value_delimiter = ','
     )]
     pub replica_labels: Vec<String>,
+    /// Make no blocks of windows of 5 minutes and 1 hour [default: false].
+    #[arg(long = "downsampling.disable", env = "PYRRHA_DOWNSAMPLING_DISABLE", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub downsampling_disable: Option<bool>,
     /// How long raw samples stay in the bucket; 0 is for ever [default: 0].
     #[arg(
         long = "retention.resolution-raw",
@@ -80,6 +84,7 @@ pub(super) struct CompactorFile {
     lease_timeout: Option<String>,
     memory_budget: Option<YamlBytes>,
     replica_labels: Option<Vec<String>>,
+    downsampling: Option<bool>,
     retention: RetentionFile,
 }
 
@@ -136,6 +141,8 @@ impl CompactorSettings {
             setting(LEASE_TIMEOUT, flags.compactor_lease_timeout, file.lease_timeout, "2m", some_span)?;
         config.memory_bytes =
             setting(MEMORY_BUDGET, flags.compactor_memory_budget, file.memory_budget, "256MiB", parse_bytes)?;
+        let off = flags.downsampling_disable.or(file.downsampling.map(|on| !on)).unwrap_or(false);
+        config.leaves = if off { JobKind::DOWNSAMPLING.to_vec() } else { Vec::new() };
         let keep = file.retention;
         config.retention = Retention {
             raw: setting(RETENTION_RAW, flags.retention_raw, keep.raw, "0", span)?,
@@ -173,6 +180,7 @@ impl CompactorSettings {
             (LEASE_TIMEOUT, text(self.config.lease_timeout)),
             (MEMORY_BUDGET, self.config.memory_bytes.to_string()),
             ("deduplication.replica-label", self.config.replica_labels.join(",")),
+            ("downsampling.disable", (!self.config.leaves.is_empty()).to_string()),
             (RETENTION_RAW, text(keep.raw)),
             (RETENTION_5M, of(300_000)),
             (RETENTION_1H, of(3_600_000)),

@@ -69,6 +69,7 @@ fn a_server_merges_blocks_that_prometheus_reads() {
         "--self-scrape=false",
         "--objstore.local-retention=30m",
         "--compactor.interval=1s",
+        "--downsampling.disable",
         "--compactor.delete-delay=0s",
     ];
     let server = Server::start(&data, &flags);
@@ -110,6 +111,7 @@ fn deletes_reach_the_bucket() {
         "--web.enable-admin-api",
         "--objstore.local-retention=30m",
         "--compactor.interval=1s",
+        "--downsampling.disable",
         "--compactor.delete-delay=0s",
     ];
     let server = Server::start(&data, &flags);
@@ -230,7 +232,7 @@ fn workers_share_a_bucket_on_a_real_s3_server_and_one_dies() {
     let expected = answers(&server, end, 50);
     wait_until("shipped blocks leave", || blocks_in(&data.join("bucket")) == 0);
     let overview = || {
-        let output = pyrrha(&["bucket", "jobs", "--json", &flag]).output().unwrap();
+        let output = pyrrha(&["bucket", "jobs", "--json", "--downsampling.disable", &flag]).output().unwrap();
         let line = String::from_utf8(output.stdout).unwrap();
         serde_json::from_str::<serde_json::Value>(line.trim()).unwrap_or_default()
     };
@@ -238,7 +240,12 @@ fn workers_share_a_bucket_on_a_real_s3_server_and_one_dies() {
     assert!(planned["jobs"].as_array().unwrap().len() >= 4, "{planned}");
     let worker = |n: u32| {
         let scratch = format!("--scratch-dir={}", dir.path().join(format!("scratch-{n}")).display());
-        let more = ["--compactor.lease-timeout=2s", "--compactor.delete-delay=0s", "--log.level=warn"];
+        let more = [
+            "--compactor.lease-timeout=2s",
+            "--compactor.delete-delay=0s",
+            "--downsampling.disable",
+            "--log.level=warn",
+        ];
         let mut command = pyrrha(&["bucket", "compact", "--once", &flag, &scratch]);
         command.args(more).stdout(Stdio::piped()).spawn().unwrap()
     };
