@@ -328,6 +328,13 @@ impl<'a> Cursor<'a> {
         Ok(read)
     }
 
+    /// Whether `code` says the time of the next sample.
+    #[inline(always)]
+    fn goes_by(&self, code: u32) -> bool {
+        let (bytes, pos) = self.r.parts();
+        bits::peek_at(bytes, pos) >> (64 - (code & 0xff)) == u64::from(code >> 8)
+    }
+
     /// Reads samples from the third on until `end` or the last slot; gives how many. `times` and
     /// `codes` are for later chunks to follow.
     #[inline(always)]
@@ -430,7 +437,9 @@ fn fill(
     rhythm.begin(1, cursor.time);
     let known = rhythm.until(end, slots.len());
     let read = 2 + cursor.follow(&rhythm.codes[2..known], &mut slots[2..known])?;
-    if read == slots.len() || read == known && known < rhythm.known {
+    // The rhythm's next sample is behind the end; so is this chunk's, if its bits say the same time.
+    let is_next_behind = || known < rhythm.known && cursor.goes_by(rhythm.codes[known]);
+    if read == slots.len() || read == known && is_next_behind() {
         return Ok(read);
     }
     rhythm.known = read;

@@ -60,7 +60,46 @@ fn a_value_that_reuses_no_window_is_malformed() {
     assert!(matches!(decoded(&wide, TimeRange::ALL), Err(DecodeError::Malformed { .. })));
 }
 
+/// Decodes by the rhythm that others left.
+fn decoded_after(rhythm: &mut Rhythm, bytes: &[u8], range: TimeRange) -> FloatColumn {
+    let mut column = FloatColumn::default();
+    decode(bytes, range, &mut column, rhythm).unwrap();
+    column
+}
+
+#[test]
+fn a_gap_in_one_series_hides_nothing_of_the_next() {
+    let (gap, none) = ([0, 15, 30, 45, 600, 615], [0, 15, 30, 45, 60, 75]);
+    let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let mut rhythm = Rhythm::default();
+    decoded_after(&mut rhythm, &encode(&gap, &values), TimeRange::ALL);
+    let column = decoded_after(&mut rhythm, &encode(&none, &values), TimeRange::new(0, 70));
+    assert_eq!((&column.times[..], &column.values[..]), (&none[..5], &values[..5]));
+}
+
 proptest! {
+    #[test]
+    fn what_was_decoded_before_changes_nothing(
+        steps in proptest::collection::vec(prop_oneof![3 => Just(15i64), 1 => 1i64..700], 2..30),
+        changed in proptest::collection::vec((0usize..30, 1i64..700), 0..3),
+        ends in proptest::collection::vec(0i64..9000, 1..6),
+    ) {
+        let chunk = |steps: &[i64]| {
+            let times: Vec<i64> = steps.iter().scan(0, |t, step| { *t += step; Some(*t) }).collect();
+            let values: Vec<f64> = times.iter().map(|t| *t as f64).collect();
+            encode(&times, &values)
+        };
+        let mut others = steps.clone();
+        changed.iter().for_each(|&(i, step)| if let Some(s) = others.get_mut(i) { *s = step });
+        let chunks = [chunk(&steps), chunk(&others)];
+        let mut rhythm = Rhythm::default();
+        for (i, &end) in ends.iter().enumerate() {
+            let (bytes, range) = (&chunks[i % 2], TimeRange::new(0, end));
+            let (found, wanted) = (decoded_after(&mut rhythm, bytes, range), decoded(bytes, range).unwrap());
+            prop_assert_eq!((found.times, found.values), (wanted.times, wanted.values));
+        }
+    }
+
     #[test]
     fn round_trip_and_append_anywhere((times, values) in float_samples(1..200), at in 0usize..200) {
         let whole = encode(&times, &values);
