@@ -1,5 +1,6 @@
-//! Simulated disk and clock, seeds, and the simplest correct store.
+//! Simulated disk and clock, seeds, the simplest correct store, and buckets as other systems leave them.
 
+pub mod foreign_bucket;
 mod model_db;
 mod rng;
 mod seeds;
