@@ -45,6 +45,7 @@ impl Queryable for DbQueryable {
     fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
         let Some((tenant, query)) = self.ask(ctx, query)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
+        view.check_complete(ctx, query.range)?;
         let head = tenant.head.label_names(ctx, &query, &view.head);
         let blocks = view.blocks.iter().map(|block| block.label_names(ctx, &query));
         query.union(once(head).chain(blocks))
@@ -58,6 +59,7 @@ impl Queryable for DbQueryable {
     ) -> Result<Vec<String>, StoreError> {
         let Some((tenant, query)) = self.ask(ctx, query)? else { return Ok(Vec::new()) };
         let view = tenant.view.read().clone();
+        view.check_complete(ctx, query.range)?;
         let head = tenant.head.label_values(ctx, name, &query, &view.head);
         let blocks = view.blocks.iter().map(|block| block.label_values(ctx, name, &query));
         query.union(once(head).chain(blocks))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pyrrha_encoding::encode_series;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{QueryContext, SelectHints, SeriesBatch, Value};
+use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesBatch, Value};
 use pyrrha_model::{TenantId, TimeRange};
 use pyrrha_testkit::{Fault, SimClock, SimDisk};
 
@@ -302,6 +302,18 @@ fn a_damaged_block_is_set_aside_and_the_others_are_compacted() {
         assert!(warnings[0].contains(&format!("quarantined block={damaged}")), "{warnings:?}");
         let (answer, warnings) = asked(TimeRange::new(4 * HOUR, 20 * HOUR));
         assert_eq!((answer, warnings), (Ok(2), vec![]), "the rest is as good as ever");
+        let query = LabelQuery::all(TimeRange::new(2 * HOUR, 3 * HOUR));
+        for what in ["names", "values", "series"] {
+            let ctx = QueryContext::unlimited();
+            let asked = match what {
+                "names" => db.queryable().label_names(&ctx, &query).map(drop),
+                "values" => db.queryable().label_values(&ctx, "i", &query).map(drop),
+                _ => db.queryable().series(&ctx, &query).map(drop),
+            };
+            asked.expect("labels are sound");
+            let warnings = ctx.notices.warnings();
+            assert!(warnings[0].contains(&format!("quarantined block={damaged}")), "{what} {warnings:?}");
+        }
     };
     assert_eq!((db.metrics().blocks_quarantined.get(), db.metrics().compactions.get()), (1, 1));
     check(&db);
