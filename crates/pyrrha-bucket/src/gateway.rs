@@ -29,6 +29,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use std::collections::HashMap;
 
+pub(crate) use header::check as check_header;
 pub use pages::CacheStats;
 pub use queryable::{BucketQueryable, LocalSources};
 

@@ -26,6 +26,7 @@ mod rebuild;
 mod runtime;
 mod shipper;
 mod tenants;
+pub mod tools;
 mod upload_block;
 #[cfg(test)]
 mod worlds;

@@ -5,6 +5,7 @@ mod directory;
 mod export;
 mod import;
 mod output;
+mod progress;
 mod promql;
 mod query;
 mod server;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "tools/bucket.rs"]
+mod bucket;
 #[path = "tools/import.rs"]
 mod import;
 #[path = "tools/look.rs"]

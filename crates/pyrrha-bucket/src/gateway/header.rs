@@ -14,6 +14,7 @@ use pyrrha_encoding::crc;
 use pyrrha_encoding::varint::{take_u32, take_u64};
 use pyrrha_env::Disk;
 use pyrrha_index::{HeaderLayout, IndexError, IndexHeader};
+use pyrrha_model::StoreError;
 
 use crate::door::Bucket;
 use crate::error::BucketError;
@@ -108,6 +109,13 @@ pub(super) async fn fetch(bucket: &Bucket, key: &str, index_bytes: u64) -> Resul
     parts.extend_from_slice(&head);
     parts.extend_from_slice(&tail);
     Ok(parts.freeze())
+}
+
+/// Reads the tables of an index of that length, and keeps nothing.
+pub(crate) async fn check(bucket: &Bucket, key: &str, index_bytes: u64) -> Result<(), StoreError> {
+    let parts = fetch(bucket, key, index_bytes).await?;
+    let corrupt = |e: IndexError| StoreError::new(e.kind(), format!("index does not read: {e} key={key}"));
+    IndexHeader::open(&parts, index_bytes).map(drop).map_err(corrupt)
 }
 
 async fn exactly(bucket: &Bucket, key: &str, range: std::ops::Range<u64>) -> Result<Bytes, BucketError> {

@@ -1,7 +1,6 @@
 //! `pyrrha import …`
 
 mod openmetrics;
-mod progress;
 mod prometheus;
 
 use std::path::PathBuf;

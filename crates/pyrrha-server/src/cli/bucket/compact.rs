@@ -1,16 +1,17 @@
-//! `pyrrha bucket compact`
+//! `pyrrha bucket compact`, and `downsample` and `cleanup`, which do a part of it once.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyrrha_bucket::{BucketError, Compactor, Round};
+use pyrrha_bucket::tools::ObjectClass;
+use pyrrha_bucket::{BucketError, Compactor, CompactorConfig, JobKind, Round};
 use pyrrha_env::OsDisk;
 use pyrrha_model::contract::{CancelReason, CancelToken};
 use pyrrha_storage::block::BlockId;
 
-use super::{BucketArgs, Opened};
+use super::{BucketArgs, Opened, jobs, tools_of};
 use crate::cli::output::{CommandError, Out};
 use crate::config::{CompactorFlags, CompactorSettings, LogFormat, LogLevel};
 use crate::logging;
@@ -25,6 +26,9 @@ pub(in crate::cli) struct Args {
     /// End when there is nothing left to do.
     #[arg(long)]
     once: bool,
+    /// Show the jobs that would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Directory for what is being made, of this worker alone; it is emptied.
     #[arg(long, value_name = "DIR", default_value = "./data/compactor")]
     scratch_dir: PathBuf,
@@ -38,12 +42,38 @@ pub(in crate::cli) struct Args {
     log_format: LogFormat,
 }
 
-pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
+/// What a worker does of all that there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// All of it, until it is stopped.
+    All,
+    /// Windows, once.
+    Downsample,
+    /// What ended jobs left, once.
+    CleanUp,
+}
+
+impl Task {
+    fn limit(self, config: &mut CompactorConfig) {
+        match self {
+            Self::All => {}
+            Self::Downsample => config.leaves = JobKind::OTHERS.to_vec(),
+            Self::CleanUp => config.leaves = [&JobKind::OTHERS[..], &JobKind::DOWNSAMPLING[..]].concat(),
+        }
+    }
+}
+
+pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, CommandError> {
     logging::start(args.log_level, args.log_format);
     let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
-    let config = settings.config(args.scratch_dir);
+    let mut config = settings.config(args.scratch_dir);
+    task.limit(&mut config);
+    let once = args.once || task != Task::All;
     let patience = config.lease_timeout * 2;
     let Opened { runtime, tenants, clock } = args.bucket.open()?;
+    if args.dry_run {
+        return dry_run(out, Opened { runtime, tenants, clock }, config, task);
+    }
     probe(&runtime, &tenants, BlockId::new(&*clock)).map_err(CommandError::new)?;
     let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock.clone(), config)
         .map_err(CommandError::new)?;
@@ -61,19 +91,43 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
         jobs += done;
         // Others may be dead: who holds a job is watched for a while.
         let waited = clock.monotonic().saturating_sub(began) >= patience;
-        if args.once && done == 0 && (!waits || waited) {
+        if once && done == 0 && (!waits || waited) {
             break;
         }
-        let wait = if args.once { settings.interval.min(patience / 8) } else { settings.interval };
+        let wait = if once { settings.interval.min(patience / 8) } else { settings.interval };
         let until = clock.monotonic() + wait;
-        while !(args.once && done > 0) && clock.monotonic() < until && cancel.reason().is_none() {
+        while !(once && done > 0) && clock.monotonic() < until && cancel.reason().is_none() {
             clock.sleep(LOOK_EVERY.min(wait));
         }
     }
-    if args.once {
+    if once {
         writeln!(out, "jobs={jobs}")?;
     }
     Ok(good)
+}
+
+/// Shows what would be done.
+fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -> Result<bool, CommandError> {
+    if task == Task::CleanUp {
+        let tools = tools_of(opened);
+        for tenant in tools.tenant_ids(&[])? {
+            let survey = tools.survey(&tenant)?;
+            for block in survey.blocks_of(ObjectClass::Leaving) {
+                let objects = survey.objects.iter().filter(|o| o.block == Some(block));
+                let (count, bytes) = objects.fold((0u64, 0u64), |(n, sum), o| (n + 1, sum + o.bytes));
+                writeln!(
+                    out,
+                    "tenant={tenant} block={block} objects={count} bytes={bytes} goes after the delay"
+                )?;
+            }
+        }
+        return Ok(true);
+    }
+    let Opened { runtime, tenants, clock } = opened;
+    tenants.discover()?;
+    let observer = Compactor::observer(tenants, runtime, Arc::new(OsDisk), clock, config);
+    jobs::show(out, &observer.overview()?)?;
+    Ok(true)
 }
 
 /// Refuses a store that ignores conditions.

@@ -37,11 +37,17 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
         }
         return Ok(true);
     }
+    show(out, &overview)?;
+    Ok(true)
+}
+
+/// Shows jobs in columns, and a line per tenant.
+pub(super) fn show(out: &mut Out, overview: &[TenantOverview]) -> std::io::Result<()> {
     let head = ["TENANT", "PHASE", "KIND", "FROM", "TO", "BLOCKS", "BYTES", "NOTE"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     overview.iter().for_each(|tenant| rows.extend(rows_of(tenant)));
     table(out, &rows)?;
-    for tenant in &overview {
+    for tenant in overview {
         let eta = tenant
             .eta_ms
             .map_or("not known".to_owned(), |ms| go_duration(i64::try_from(ms).unwrap_or(i64::MAX)));
@@ -54,7 +60,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
             size(tenant.backlog_bytes)
         )?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn rows_of(tenant: &TenantOverview) -> Vec<Vec<String>> {

@@ -11,8 +11,8 @@ use pyrrha_model::contract::Value;
 use pyrrha_storage::backfill::{Backfill, BackfillConfig, SeriesSlot, Target, publish};
 
 use super::TargetArgs;
-use super::progress::Progress;
 use crate::cli::output::{CommandError, Out};
+use crate::cli::progress::Progress;
 
 /// No line is longer than this.
 const LINE_MAX: u64 = 16 << 20;

@@ -11,10 +11,10 @@ use pyrrha_storage::block::Block;
 use pyrrha_storage::prometheus::{HeadReport, fingerprint, load_head};
 use pyrrha_storage::tsdb::{Directory, DirectoryKind, Standing, TsdbError, verify_block};
 
-use super::progress::Progress;
 use super::{TargetArgs, summary};
 use crate::cli::directory::{LATE, end_of_blocks};
 use crate::cli::output::{CommandError, Out, warn};
+use crate::cli::progress::Progress;
 
 /// What to import, and where to.
 #[derive(Debug, clap::Args)]

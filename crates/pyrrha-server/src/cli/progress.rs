@@ -1,4 +1,4 @@
-//! How far an import has come: a line that is overwritten on a terminal, plain lines elsewhere.
+//! How far work has come: a line that is overwritten on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;

@@ -1,0 +1,192 @@
+//! `pyrrha bucket …` over a bucket in a directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pyrrha_bucket::{BucketRuntime, BucketTenants, Shipper, config};
+use pyrrha_encoding::encode_series;
+use pyrrha_env::{Clock, Disk, OsDisk, SystemClock};
+use pyrrha_model::contract::Value;
+use pyrrha_model::{Labels, TenantId};
+use pyrrha_storage::block::{Block, BlockId, BlockMeta, BlockWriter};
+
+use crate::run::{pyrrha, pyrrha_ok, text};
+
+const RANGE: i64 = 7_200_000;
+const BLOCKS: u64 = 3;
+
+/// A bucket in a directory with three blocks of five series.
+struct Fixture {
+    home: tempfile::TempDir,
+    flag: String,
+}
+
+fn id(n: u64) -> BlockId {
+    BlockId::from_parts(n, 7)
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("objstore.yml");
+        let bucket = home.path().join("bucket");
+        let yaml = format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display());
+        std::fs::write(&file, yaml).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let runtime = Arc::new(BucketRuntime::start(2).unwrap());
+        let opened = config::open_file(&file).unwrap();
+        let tenants = Arc::new(BucketTenants::new(opened, runtime.clone(), clock));
+        let blocks: Vec<Block> = (0..BLOCKS).map(|n| block(&disk, &home.path().join("local"), n)).collect();
+        let shipper = Shipper::new(tenants, runtime, disk);
+        shipper.ship(&[(TenantId::new("team-a").unwrap(), blocks)], &|| false).unwrap();
+        let flag = format!("--objstore.config-file={}", file.display());
+        Self { home, flag }
+    }
+
+    fn tenant(&self) -> PathBuf {
+        self.home.path().join("bucket/team-a")
+    }
+
+    fn run(&self, command: &str, more: &[&str]) -> String {
+        pyrrha_ok(&[&["bucket", command, &self.flag], more].concat())
+    }
+
+    fn json(&self, command: &str, more: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.run(command, &[more, &["--output=json"]].concat())).unwrap()
+    }
+
+    /// Exit code and output.
+    fn try_run(&self, command: &str, more: &[&str]) -> (Option<i32>, String) {
+        let output = pyrrha(&[&["bucket", command, &self.flag], more].concat());
+        (output.status.code(), text(&output))
+    }
+}
+
+fn block(disk: &Arc<dyn Disk>, home: &Path, n: u64) -> Block {
+    let start = n as i64 * RANGE;
+    let meta = BlockMeta::of_head(id(n + 1), start, start + RANGE);
+    let dir = home.join(meta.ulid.to_string());
+    std::fs::create_dir_all(home).unwrap();
+    let mut writer = BlockWriter::create(disk.clone(), &dir).unwrap();
+    for i in 0..5 {
+        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())]);
+        let samples: Vec<_> =
+            (0..480).map(|s| (0, start + s * 15_000, Value::Float((s % 7) as f64))).collect();
+        writer.add_series(&labels, &encode_series(&samples, false)).unwrap();
+    }
+    writer.finish(meta).unwrap();
+    Block::open(&**disk, &dir).unwrap()
+}
+
+#[test]
+fn blocks_are_listed_sorted_and_chosen() {
+    let fixture = Fixture::new();
+    let listed = fixture.run("ls", &[]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 5, "{listed}");
+    assert!(lines[0].starts_with("TENANT") && lines[0].contains("RESOLUTION"), "{listed}");
+    assert!(lines[1].contains(&id(1).to_string()) && lines[1].contains("2h0m0s"), "{listed}");
+    assert!(lines[4].starts_with("blocks=3 samples=7200 "), "{listed}");
+    let all = fixture.json("inspect", &["--sort=from", "--reverse"]);
+    assert_eq!(all["blocks"][0]["ulid"], id(3).to_string());
+    assert_eq!(all["blocks"][0]["series"], 5);
+    assert!(all["blocks"][0]["chunks"].as_u64().unwrap() >= 20, "{all}");
+    assert_eq!(all["total"]["samples"], 7200);
+    let count = |more: &[&str]| fixture.json("ls", more)["blocks"].as_array().unwrap().len();
+    assert_eq!(count(&["--min-time=7200000", "--max-time=7200001"]), 1);
+    assert_eq!(count(&["--min-time=-1h"]), 0);
+    assert_eq!(count(&["--id", &id(2).to_string()]), 1);
+    assert_eq!((count(&["--resolution=5m"]), count(&["--resolution=raw"])), (0, 3));
+    assert_eq!((count(&["--min-level=2"]), count(&["--max-level=1"])), (0, 3));
+    assert_eq!((count(&["--tenant=team-a"]), count(&["--label={cluster=\"eu\"}"])), (3, 0));
+    assert_eq!(fixture.try_run("ls", &["--tenant=nobody"]).0, Some(1));
+}
+
+#[test]
+fn room_is_told_by_purpose() {
+    let fixture = Fixture::new();
+    std::fs::create_dir(fixture.tenant().join(id(99).to_string())).unwrap();
+    std::fs::write(fixture.tenant().join(id(99).to_string()).join("index"), [0; 1234]).unwrap();
+    let usage = fixture.json("du", &[]);
+    let sum = |class: &str| -> u64 {
+        let rows = usage[0]["rows"].as_array().unwrap().iter().filter(|row| row["class"] == class);
+        rows.map(|row| row["bytes"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(sum("orphaned"), 1234);
+    assert_eq!(sum("live"), fixture.json("ls", &[])["total"]["bytes"].as_u64().unwrap());
+    assert!(sum("manifest") > 0);
+    let shown = fixture.run("du", &[]);
+    assert!(shown.contains("orphaned=1.2KiB") && shown.contains("blocks=3 samples=7200"), "{shown}");
+}
+
+#[test]
+fn damage_is_found_and_the_exit_code_says_so() {
+    let fixture = Fixture::new();
+    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+    let (code, said) = fixture.try_run("verify", &["--deep", &scratch, "--strict"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("team-a: sound manifest=3 blocks=3") && said.contains("samples=7200"), "{said}");
+    let chunks = fixture.tenant().join(id(2).to_string()).join("chunks/000001");
+    let mut bytes = std::fs::read(&chunks).unwrap();
+    bytes[100] ^= 0x40;
+    std::fs::write(&chunks, &bytes).unwrap();
+    assert_eq!(fixture.try_run("verify", &[]).0, Some(0));
+    let (code, said) = fixture.try_run("verify", &["--checksums"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("DAMAGED") && said.contains("file=chunks/000001: expected crc32c="), "{said}");
+    let (code, said) = fixture.try_run("verify", &["--deep", &scratch, "--output=json"]);
+    assert_eq!(code, Some(1));
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let issues = report[0]["issues"].as_array().unwrap();
+    let damage = issues.iter().find(|issue| issue["kind"] == "damage").unwrap();
+    assert!(damage["offset"].is_u64() && damage["block"] == id(2).to_string(), "{said}");
+    std::fs::remove_file(&chunks).unwrap();
+    let (code, said) = fixture.try_run("verify", &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("object is not there"), "{said}");
+}
+
+#[test]
+fn a_lost_manifest_is_rebuilt() {
+    let fixture = Fixture::new();
+    let tenant = "--tenant=team-a";
+    assert_eq!(fixture.try_run("rebuild-manifest", &[tenant]).0, Some(1), "it reads");
+    let before = fixture.json("ls", &[]);
+    std::fs::remove_dir_all(fixture.tenant().join("manifest")).unwrap();
+    assert_eq!(fixture.json("ls", &[])["total"]["blocks"], 0);
+    let found = fixture.json("rebuild-manifest", &[tenant, "--dry-run"]);
+    assert_eq!((found["live"].as_array().unwrap().len(), found["committed"].as_bool()), (3, Some(false)));
+    assert_eq!(fixture.json("ls", &[])["total"]["blocks"], 0);
+    fixture.run("rebuild-manifest", &[tenant]);
+    assert_eq!(fixture.json("ls", &[]), before);
+    assert_eq!(fixture.try_run("verify", &["--strict"]).0, Some(0));
+}
+
+#[test]
+fn windows_are_made_and_what_jobs_left_goes_on_demand() {
+    let fixture = Fixture::new();
+    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+    let quiet = "--log.level=error";
+    let planned = fixture.run("downsample", &[&scratch, quiet, "--dry-run"]);
+    assert!(planned.contains("downsample-5m") && !planned.contains("compact "), "{planned}");
+    assert_eq!(fixture.json("ls", &[])["total"]["blocks"], 3);
+    fixture.run("downsample", &[&scratch, quiet]);
+    let of = |resolution: &str| {
+        let flag = format!("--resolution={resolution}");
+        fixture.json("ls", &[&flag])["total"]["blocks"].as_u64().unwrap()
+    };
+    assert_eq!((of("raw"), of("5m") > 0, of("1h") > 0), (3, true, true));
+    // A merge leaves its inputs, until somebody cleans up.
+    fixture.run("compact", &[&scratch, quiet, "--once"]);
+    assert!(of("raw") < 3);
+    let leaving =
+        || fixture.json("du", &[])[0]["rows"].as_array().unwrap().iter().any(|r| r["class"] == "leaving");
+    assert!(leaving());
+    fixture.run("cleanup", &[&scratch, quiet]);
+    assert!(leaving(), "not before the delay");
+    assert!(fixture.run("cleanup", &[&scratch, quiet, "--dry-run"]).contains("goes after the delay"));
+    fixture.run("cleanup", &[&scratch, quiet, "--compactor.delete-delay=0s"]);
+    assert!(!leaving());
+    assert_eq!(fixture.try_run("verify", &["--deep", &scratch]).0, Some(0));
+}
