@@ -22,6 +22,7 @@ mod shipping;
 mod sink;
 mod snapshot;
 mod tenant;
+mod unread;
 mod verification;
 
 use std::path::PathBuf;
@@ -48,6 +49,7 @@ use recovery::{Driver, Recovery};
 pub use recovery::{RecoveryPhase, RecoveryStatus};
 use retention::RetentionState;
 use sink::{HeadSink, Tenants};
+use unread::Unread;
 
 /// An open data directory.
 #[derive(Debug)]
@@ -91,6 +93,7 @@ pub(crate) struct Shared {
     tenants: Tenants,
     reserve: Reserve,
     recovery: Recovery,
+    unread: Unread,
 }
 
 impl Db {
@@ -240,15 +243,23 @@ impl Db {
     fn keep_house(&self) -> Result<(), StorageError> {
         let mut results = Vec::new();
         let log = cut::LogSizes::of(&self.wal);
+        // Before anything is cut or merged that lacks what could not be read.
+        let may_cut = self.shared.keep_unread();
+        let cuts = may_cut.is_ok();
+        results.push(may_cut);
         for tenant in self.shared.tenants.all() {
             let written = self.shared.write_head_chunks(&tenant, false);
             // On a full disk chunks stay in memory, and what follows makes room.
             results.push(written.or_else(|error| if self.is_disk_full() { Ok(()) } else { Err(error) }));
-            self.cut_ranges(&tenant, &log);
+            if cuts {
+                self.cut_ranges(&tenant, &log);
+            }
             results.push(self.settle_deletes(&tenant));
         }
         results.push(self.retain());
-        results.push(self.compact_beside());
+        if cuts {
+            results.push(self.compact_beside());
+        }
         if !self.shared.keeps_whole_log() {
             results.push(self.truncate_log());
             if !self.is_disk_full() {

@@ -22,7 +22,7 @@ use crate::config::StorageConfig;
 use crate::db::HeadStats;
 use crate::metrics::Metrics;
 use crate::wal::{LogBatch, LogPosition};
-use admission::{Admission, Newest, is_cut};
+use admission::{Admission, Newest};
 use data::{Appended, ChunkRules, HeadData};
 use directory::Directory;
 use extras::Extras;
@@ -55,7 +55,7 @@ mod side;
 mod slab;
 mod validate;
 
-pub(crate) use admission::add_range;
+pub(crate) use admission::{add_range, is_cut};
 pub(crate) use appender::{CommitLog, HeadAppender, Pending};
 pub use cardinality::Cardinality;
 pub(crate) use checkpoint::{HeadRestorer, TENANT as CHECKPOINT_TENANT};

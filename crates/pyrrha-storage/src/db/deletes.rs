@@ -31,6 +31,11 @@ impl Deletes for Db {
             return if self.shared.recovery.is_replayed() { Ok(None) } else { Err(recovering()) };
         };
         self.check_recovered(&tenant)?;
+        if self.shared.keeps_whole_log() {
+            // What cannot be read now cannot be hidden, and may be back after a restart.
+            let text = "a part of the log cannot be read, and a delete would not reach it; restart when it can, or remove the segment";
+            return Err(StoreError::new(ErrorKind::Unavailable, text));
+        }
         // No block comes or goes meanwhile: what is in the head when the delete is made is hidden
         // there, and what is in blocks is hidden in those.
         let _cuts = tenant.cuts.lock();

@@ -13,7 +13,7 @@ use super::Shared;
 use super::replay::Replayer;
 use crate::error::StorageError;
 use crate::head::Cut;
-use crate::wal::{DamageReason, LogBatch, LogPosition, OldLog, Replay, ReplaySink};
+use crate::wal::{LogBatch, LogPosition, OldLog, Replay, ReplaySink};
 
 /// What draining has come to.
 #[derive(Default)]
@@ -129,7 +129,7 @@ impl Drain {
 
 /// Whether the disk refused to give a part of the log: another start may find samples in it.
 fn is_unreadable(replay: &Replay) -> bool {
-    replay.report().places.iter().any(|place| place.reason == DamageReason::Unreadable)
+    !replay.report().unreadable.is_empty()
 }
 
 impl Shared {

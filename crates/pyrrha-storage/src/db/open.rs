@@ -13,6 +13,7 @@ use super::checkpoint::LastCheckpoint;
 use super::compaction::Compactor;
 use super::recovery::{Driver, Recovery};
 use super::sink::{HeadSink, Tenants};
+use super::unread::Unread;
 use super::{Db, Recoverer, Shared};
 use crate::block::{Layout, remove_unfinished};
 use crate::config::StorageConfig;
@@ -102,6 +103,7 @@ impl Db {
             tenants: Tenants::default(),
             reserve,
             recovery: Recovery::default(),
+            unread: Unread::default(),
         });
         shared.open_tenants()?;
         let checkpoints = Checkpoints::open(disk.clone(), &shared.checkpoint_dir())?;

@@ -5,7 +5,7 @@ use std::iter::once;
 use std::sync::Arc;
 
 use pyrrha_model::contract::{Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet};
-use pyrrha_model::{ErrorKind, Exemplar, Labels, Matcher, Metadata, StoreError, TimeRange};
+use pyrrha_model::{Exemplar, Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::Shared;
 use super::retention::FromHorizon;
@@ -47,7 +47,10 @@ impl Queryable for DbQueryable {
         let view = tenant.view.read().clone();
         view.check_complete(ctx, query.range)?;
         let head = tenant.head.label_names(ctx, &query, &view.head);
-        let blocks = view.blocks.iter().map(|block| block.label_names(ctx, &query));
+        let blocks = view
+            .blocks
+            .iter()
+            .map(|block| self.shared.watch_answer(&tenant, ctx, block, block.label_names(ctx, &query)));
         query.union(once(head).chain(blocks))
     }
 
@@ -61,7 +64,9 @@ impl Queryable for DbQueryable {
         let view = tenant.view.read().clone();
         view.check_complete(ctx, query.range)?;
         let head = tenant.head.label_values(ctx, name, &query, &view.head);
-        let blocks = view.blocks.iter().map(|block| block.label_values(ctx, name, &query));
+        let blocks = view.blocks.iter().map(|block| {
+            self.shared.watch_answer(&tenant, ctx, block, block.label_values(ctx, name, &query))
+        });
         query.union(once(head).chain(blocks))
     }
 
@@ -70,7 +75,10 @@ impl Queryable for DbQueryable {
         let view = tenant.view.read().clone();
         view.check_complete(ctx, query.range)?;
         let head = query.sets().map(|matchers| tenant.head.series(ctx, matchers, &query, &view.head));
-        let blocks = view.blocks.iter().map(|block| block.series(ctx, &query));
+        let blocks = view
+            .blocks
+            .iter()
+            .map(|block| self.shared.watch_answer(&tenant, ctx, block, block.series(ctx, &query)));
         query.union(head.chain(blocks))
     }
 
@@ -85,13 +93,7 @@ impl Queryable for DbQueryable {
         let view = tenant.view.read().clone();
         view.check_complete(ctx, query.range)?;
         for block in view.blocks.iter() {
-            match block.exemplars(ctx, &query) {
-                Ok(all) => take(all),
-                Err(error) if ctx.partial_response && error.kind() == ErrorKind::Corrupt => {
-                    ctx.notices.gap(block.meta().range(), error.to_string());
-                }
-                Err(error) => return Err(error),
-            }
+            take(self.shared.watch_answer(&tenant, ctx, block, block.exemplars(ctx, &query))?);
         }
         let found = found.into_iter().take(query.most()).map(|(series, mut exemplars)| {
             tidy_exemplars(&mut exemplars);

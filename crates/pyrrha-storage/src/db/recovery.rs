@@ -23,7 +23,7 @@ use super::replay::Replayer;
 use super::tenant::Tenant;
 use crate::error::StorageError;
 use crate::wal::checkpoint::{Checkpoint, Checkpoints};
-use crate::wal::{DamageReason, DamageReport, LogPosition, OldLog, Replay};
+use crate::wal::{DamageReport, LogPosition, OldLog, Replay};
 
 /// After the disk failed a step it is tried again this much later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -195,6 +195,7 @@ impl Driver {
                 let now = self.shared.clock.monotonic();
                 recovery.began_ns.store(now.as_nanos() as u64, Ordering::Relaxed);
                 recovery.update(|status| status.phase = RecoveryPhase::Replaying);
+                self.shared.load_unread()?;
                 self.stage = match self.checkpoints.latest()? {
                     Some(checkpoint) => Stage::Restore { checkpoint, section: 0 },
                     None => Stage::Clean { from: LogPosition::default() },
@@ -326,6 +327,7 @@ impl Shared {
             tracing::error!(%damage, "the log is damaged; every readable record was kept");
         }
         *self.recovery.damage.lock() = damage.clone();
+        self.note_unread(damage);
         // Before any head counts as recovered: no read may see what is deleted.
         self.hide_all_deleted();
         self.tenants.all_after(|| self.recovery.replayed.store(true, Ordering::Release))
@@ -345,7 +347,7 @@ impl Shared {
     /// Whether the disk refused to give a part of the log. Another start may find it readable: in
     /// this run nothing of the log is truncated or passed over by a checkpoint.
     pub(super) fn keeps_whole_log(&self) -> bool {
-        self.recovery.damage.lock().places.iter().any(|place| place.reason == DamageReason::Unreadable)
+        !self.recovery.damage.lock().unreadable.is_empty()
     }
 }
 

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pyrrha_model::{TenantId, TimeRange};
+use pyrrha_model::contract::Value;
+use pyrrha_model::{TenantId, TimeRange, Timestamp};
 
 use super::Shared;
 use super::tenant::Tenant;
+use super::unread::Missed;
 use crate::error::StorageError;
-use crate::wal::{LogBatch, LogDelete, LogPosition, ReplaySink};
+use crate::head::is_cut;
+use crate::wal::{LogBatch, LogDelete, LogHistogram, LogPosition, ReplaySink};
 
 const UNKNOWN: u32 = u32::MAX;
 /// The log's references are dense; a damaged one must not make the table huge.
@@ -19,6 +22,7 @@ const WRITE_CHUNKS_EVERY: u64 = 4 << 20;
 /// Takes what the log has, in order.
 pub(crate) struct Replayer {
     shared: Arc<Shared>,
+    missed: Missed,
     tenants: HashMap<TenantId, Replayed>,
     /// The tenant that the next entries belong to, taken out of `tenants`.
     current: Option<(TenantId, Replayed)>,
@@ -37,7 +41,8 @@ struct Replayed {
 
 impl Replayer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tenants: HashMap::new(), current: None }
+        let missed = shared.missed();
+        Self { shared, missed, tenants: HashMap::new(), current: None }
     }
 
     /// Ranges have become blocks, and series that had nothing else are gone: the next segment defines
@@ -102,14 +107,14 @@ impl ReplaySink for Replayer {
     fn batch(&mut self, position: LogPosition, batch: LogBatch) {
         if let Some((_, replayed)) = &mut self.current {
             replayed.samples += batch.samples() as u64;
-            replayed.apply(batch, position);
+            replayed.apply(batch, position, &self.missed);
         }
         self.write_chunks();
     }
 }
 
 impl Replayed {
-    fn apply(&self, mut batch: LogBatch, position: LogPosition) {
+    fn apply(&self, mut batch: LogBatch, position: LogPosition, missed: &Missed) {
         let head_ref = |series: &mut u32| {
             *series = self.refs.get(*series as usize).copied().unwrap_or(UNKNOWN);
         };
@@ -119,6 +124,25 @@ impl Replayed {
         for hidden in batch.deletes.iter_mut().filter_map(LogDelete::hidden_mut) {
             hidden.iter_mut().for_each(|(series, _)| head_ref(series));
         }
+        if missed.has(position.segment) {
+            let covered = missed.covered(position.segment, &batch.tenant);
+            make_late(&mut batch, |t| is_cut(&self.cut, t) && !is_cut(&covered, t));
+        }
         self.tenant.head.recover(&mut batch, position, &self.cut);
     }
+}
+
+/// Makes samples late that came in order, where `is_late` says so.
+fn make_late(batch: &mut LogBatch, is_late: impl Fn(Timestamp) -> bool) {
+    for (i, &t) in batch.times.iter().enumerate() {
+        if is_late(t) {
+            let series = std::mem::replace(&mut batch.refs[i], UNKNOWN);
+            let start = batch.starts.get(i).copied().unwrap_or(0);
+            batch.late.push(LogHistogram { series, t, start, value: Value::Float(batch.values[i]) });
+        }
+    }
+    let (late, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut batch.histograms).into_iter().partition(|h| is_late(h.t));
+    batch.histograms = rest;
+    batch.late.extend(late);
 }

@@ -64,6 +64,18 @@ impl Shared {
         }
     }
 
+    /// The same of what a block answers at once.
+    pub(super) fn watch_answer<T>(
+        &self,
+        tenant: &Arc<Tenant>,
+        ctx: &QueryContext,
+        block: &Block,
+        answer: Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let watch = || Watch { tenant: tenant.clone(), ctx: ctx.clone(), block: block.clone() };
+        answer.or_else(|error| watch().judge(error).map(|()| Vec::new()))
+    }
+
     /// Whether a block is to be read as a whole now.
     pub(super) fn may_verify(&self) -> bool {
         self.tenants.all().iter().any(|t| t.verification.has_suspects() || self.verify_next_of(t).is_some())

@@ -70,6 +70,8 @@ pub struct DamageReport {
     pub samples: u64,
     /// Whether more was lost than the numbers say.
     pub more: bool,
+    /// Numbers of the segments that the disk did not give. They may be readable another time.
+    pub unreadable: Vec<u64>,
     /// Bytes of unfinished, never acknowledged writes at the end that were cut off. No damage.
     pub torn_bytes: u64,
     last_segment: Option<u64>,
@@ -98,6 +100,9 @@ impl DamageReport {
         self.records += damage.records.unwrap_or(0);
         self.samples += damage.samples.unwrap_or(0);
         self.more |= damage.records.is_none() || damage.samples.is_none();
+        if damage.reason == DamageReason::Unreadable {
+            self.unreadable.push(damage.segment);
+        }
         if self.places.len() < MAX_PLACES {
             self.places.push(damage);
         }

@@ -1,0 +1,170 @@
+//! Segments of the log that a start could not read, and what was in blocks by then.
+//!
+//! A start takes it that what came in order for the range of a block is in the block. That is not so for a
+//! range that was cut while the disk hid a part of the log. So before such a run cuts anything it writes
+//! down which segments it missed, and which ranges had been cut by then. A later start that reads such a
+//! segment takes its samples of other ranges for late ones: they are put beside the blocks.
+//! ([ADR 0014](../../../../docs/adr/0014-unread-segments-are-remembered.md))
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyrrha_encoding::crc;
+use pyrrha_model::{TenantId, TimeRange};
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use crate::durable;
+use crate::error::StorageError;
+use crate::wal::DamageReport;
+
+const FILE: &str = "unread.json";
+const VERSION: u32 = 1;
+/// Line feed, eight digits, line feed.
+const TRAILER: usize = 10;
+
+/// By segment: by tenant, the ranges (first and last ms) that were in blocks when it was missed first.
+type Segments = BTreeMap<u64, BTreeMap<String, Vec<(i64, i64)>>>;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    segments: Segments,
+}
+
+/// What is known of segments that were missed.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: Arc<Segments>,
+    /// It is not durable as it is.
+    changed: bool,
+}
+
+/// What replay asks for.
+#[derive(Debug, Default)]
+pub(super) struct Missed(Arc<Segments>);
+
+impl Missed {
+    /// Whether a segment was missed by an earlier start.
+    pub(super) fn has(&self, segment: u64) -> bool {
+        self.0.contains_key(&segment)
+    }
+
+    /// The ranges of a tenant whose blocks have what the segment has for them.
+    pub(super) fn covered(&self, segment: u64, tenant: &TenantId) -> Vec<TimeRange> {
+        let ranges = self.0.get(&segment).and_then(|tenants| tenants.get(tenant.as_str()));
+        ranges.into_iter().flatten().map(|&(start, end)| TimeRange::new(start, end)).collect()
+    }
+}
+
+fn encode(segments: &Segments) -> Vec<u8> {
+    let record = Record { version: VERSION, segments: segments.clone() };
+    // Only a map with keys that are neither strings nor numbers, or a failing writer, can fail.
+    let mut bytes = serde_json::to_vec(&record).expect("numbers and strings serialise into memory");
+    bytes.push(b'\n');
+    let sum = crc::checksum(&bytes);
+    bytes.extend_from_slice(format!("{sum:08x}\n").as_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Segments, String> {
+    let at = bytes.len().checked_sub(TRAILER - 1).ok_or("file is too short")?;
+    let (json, sum) = bytes.split_at(at);
+    if sum != format!("{:08x}\n", crc::checksum(json)).as_bytes() {
+        return Err(format!("checksum mismatch offset=0 bytes={}", bytes.len()));
+    }
+    let record: Record = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    if record.version != VERSION {
+        return Err(format!("unknown version={}", record.version));
+    }
+    Ok(record.segments)
+}
+
+impl Shared {
+    fn unread_file(&self) -> PathBuf {
+        self.config.dir.join("wal").join(FILE)
+    }
+
+    /// Reads what earlier starts missed.
+    pub(super) fn load_unread(&self) -> Result<(), StorageError> {
+        let path = self.unread_file();
+        if !self.disk.exists(&path) {
+            return Ok(());
+        }
+        let bytes = self.disk.read(&path).map_err(StorageError::io("read list of unread segments", &path))?;
+        match decode(&bytes) {
+            Ok(segments) => self.unread.state.lock().segments = Arc::new(segments),
+            // It costs what those segments have of ranges cut since, and nothing else.
+            Err(error) => {
+                tracing::error!(path = %path.display(), error, "list of unread segments is damaged, samples of segments that were unreadable once may be missing");
+            }
+        }
+        Ok(())
+    }
+
+    /// What replay has to know.
+    pub(super) fn missed(&self) -> Missed {
+        Missed(self.unread.state.lock().segments.clone())
+    }
+
+    /// Remembers the segments that this start has missed. Nothing has been cut that they may have samples of.
+    pub(super) fn note_unread(&self, damage: &DamageReport) {
+        if damage.unreadable.is_empty() {
+            return;
+        }
+        let mut covered: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
+        for tenant in self.tenants.all() {
+            let ranges = tenant.head.cut_ranges().iter().map(|r| (r.start, r.end)).collect();
+            covered.insert(tenant.head.tenant.to_string(), ranges);
+        }
+        {
+            let mut state = self.unread.state.lock();
+            let mut segments = (*state.segments).clone();
+            for &segment in &damage.unreadable {
+                // What an earlier start says holds on: what was cut since, was cut without the segment.
+                segments.entry(segment).or_insert_with(|| covered.clone());
+            }
+            state.changed |= segments != *state.segments;
+            state.segments = Arc::new(segments);
+        }
+        if let Err(error) = self.keep_unread() {
+            tracing::warn!(%error, "unread segments could not be written down, nothing is cut until they are");
+        }
+    }
+
+    /// Makes the list durable if it is not; nothing may be cut before.
+    pub(super) fn keep_unread(&self) -> Result<(), StorageError> {
+        let mut state = self.unread.state.lock();
+        if !state.changed {
+            return Ok(());
+        }
+        let path = self.unread_file();
+        let draft = path.with_extension("json.tmp");
+        let write = || -> io::Result<()> {
+            let mut segments = (*state.segments).clone();
+            // Those that were truncated since are of no interest.
+            let names = self.disk.list(&self.config.dir.join("wal"))?;
+            segments.retain(|number, _| names.iter().any(|e| e.name == format!("{number:010}.wal")));
+            if self.disk.exists(&draft) {
+                self.disk.remove_file(&draft)?;
+            }
+            durable::write_new(&*self.disk, &draft, &encode(&segments))?;
+            self.disk.rename(&draft, &path)?;
+            durable::sync_name(&*self.disk, &path)
+        };
+        write().map_err(StorageError::io("write list of unread segments", &path))?;
+        state.changed = false;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
