@@ -5,8 +5,9 @@ use pyrrha_model::Timestamp;
 use pyrrha_promql::ast::{At, Expr};
 use pyrrha_promql::function::FunctionId;
 
-/// `expr` with `@ t` on every selector and subquery that has none; `None` if a function in it
-/// looks at the evaluation time. A subquery that is pinned is not changed inside.
+/// `expr` with `@ t` on every selector and subquery that has no time, nor a bound of the query, which is `t` in
+/// an instant query; `None` if a function in it
+/// looks at the evaluation time. A subquery is not changed inside.
 pub(crate) fn pinned(expr: &Expr, t: Timestamp) -> Option<Expr> {
     let mut pinned = expr.clone();
     pin(&mut pinned, At::Time(t), false).then_some(pinned)
@@ -20,7 +21,7 @@ pub(crate) fn times(t: Timestamp) -> Vec<Timestamp> {
 /// Returns false if the expression depends on the evaluation time.
 fn pin(expr: &mut Expr, t: At, fixed: bool) -> bool {
     let set = |at: &mut Option<At>| {
-        if !fixed && at.is_none() {
+        if !fixed && !matches!(at, Some(At::Time(_))) {
             *at = Some(t);
         }
     };
@@ -86,6 +87,10 @@ mod tests {
         assert_eq!(
             pin("rate(a[1m] @ 5) + b offset 1m").as_deref(),
             Some("rate(a[1m] @ 5.000) + b @ 10.000 offset 1m")
+        );
+        assert_eq!(
+            pin("a @ start() + sum_over_time(b[1m:1s] @ end() offset 1s)").as_deref(),
+            Some("a @ 10.000 + sum_over_time(b[1m:1s] @ 10.000 offset 1s)")
         );
         assert_eq!(pin("time() + a"), None);
     }

@@ -86,8 +86,19 @@ impl Parser<'_> {
                 if length > super::MAX_NESTING {
                     return Err(p.too_deep(start));
                 }
-                p.next()?;
+                let operator = p.next()?;
                 let rhs = p.duration_expr(place, precedence + u8::from(op != BinaryOp::Pow))?;
+                let by_zero = match op {
+                    BinaryOp::Div => Some("division by zero"),
+                    BinaryOp::Mod => Some("modulo by zero"),
+                    _ => None,
+                };
+                // What is only found to be zero by evaluation is refused there.
+                if let (Some(message), DurationExpr::Number(divisor)) = (by_zero, &rhs)
+                    && divisor.value == 0.0
+                {
+                    return Err(p.error(Self::token_pos(operator), message));
+                }
                 let pos = p.pos_from(start);
                 lhs = DurationExpr::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs), pos };
             }
