@@ -1,7 +1,8 @@
 //! The same random queries over the same data, asked of Pyrrha and of a real Prometheus.
 //!
 //! Skipped, with a printed reason, where no `prometheus` is on the PATH. Environment:
-//! `PYRRHA_DIFFERENTIAL_QUERIES` (500), `PYRRHA_DIFFERENTIAL_SEED` (1). The reference is Debian's
+//! `PYRRHA_DIFFERENTIAL_QUERIES` (500), `PYRRHA_DIFFERENTIAL_SEED` (1), which also says where
+//! in time the data lies. The reference is Debian's
 //! Prometheus 2.42; samples and resets are kept off window edges and counters far from zero,
 //! because there it differs from today's language by design.
 
@@ -39,16 +40,18 @@ fn random_queries_agree_with_prometheus() {
         return;
     };
     let tested = Server::pyrrha(&dir.path().join("pyrrha"), &free_address());
-    let end_s = data::end_s();
-    for body in data::requests(end_s) {
+    let (queries, seed) =
+        (setting("PYRRHA_DIFFERENTIAL_QUERIES", 500), setting("PYRRHA_DIFFERENTIAL_SEED", 1));
+    let place = data::Place::of(seed);
+    let end_s = place.end_s;
+    println!("seed {seed}: data until {end_s}");
+    for body in data::requests(place) {
         for server in [&reference, &tested] {
             let answer = remote_write(&server.address, &body).expect("an answer");
             assert_eq!(answer.status / 100, 2, "{}: {}", server.address, answer.text());
         }
     }
-    let (queries, seed) =
-        (setting("PYRRHA_DIFFERENTIAL_QUERIES", 500), setting("PYRRHA_DIFFERENTIAL_SEED", 1));
-    let mut generator = Generator::new(seed);
+    let mut generator = Generator::new(seed, end_s + OFF_THE_MINUTE_S);
     let mut tally = Tally::default();
     for number in 0..queries {
         let query = generator.expression();

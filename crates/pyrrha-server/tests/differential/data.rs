@@ -7,19 +7,30 @@ const INTERVAL_S: i64 = 15;
 /// So many that no window reaches the beginning, where 2.42 extrapolates counters differently.
 const SCRAPES: i64 = 90 * 60 / INTERVAL_S;
 
-/// The end of the data: a full minute some minutes ago.
-#[allow(clippy::disallowed_methods, reason = "a test sends data of now")]
-pub(crate) fn end_s() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    (now.as_secs() as i64 / 60 - 5) * 60
+/// Where a seed places the data: the hour, which decides how chunks and blocks lie, and the phase of the scrapes.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// The end of the data, seconds since 1970: a full minute of 2020 to 2024.
+    pub(crate) end_s: i64,
+    /// Of the first scrape, below the interval and never a full second: no sample lies on a window's edge.
+    phase_ms: i64,
+}
+
+impl Place {
+    /// The same seed gives the same place, whenever the test runs.
+    pub(crate) fn of(seed: u64) -> Self {
+        let scrambled = mix(seed as i64);
+        let end_s = (1_580_000_000 + mix(scrambled) % 130_000_000) / 60 * 60;
+        let phase_ms = mix(scrambled + 1) % INTERVAL_S * 1000 + 1 + mix(scrambled + 2) % 995;
+        Self { end_s, phase_ms }
+    }
 }
 
 /// Remote write bodies in time order.
-pub(crate) fn requests(end_s: i64) -> Vec<Vec<u8>> {
+pub(crate) fn requests(place: Place) -> Vec<Vec<u8>> {
     (0..SCRAPES)
         .map(|scrape| {
-            // Off every full second, so that no sample lies on the edge of a window.
-            let t = (end_s - (SCRAPES - scrape) * INTERVAL_S) * 1000 + 3_217 + scrape % 3;
+            let t = (place.end_s - (SCRAPES - scrape) * INTERVAL_S) * 1000 + place.phase_ms + scrape % 3;
             let request = WriteRequest { timeseries: series(scrape, t), metadata: Vec::new() };
             snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).expect("compressible")
         })

@@ -6,12 +6,14 @@ pub(crate) struct Generator {
     /// Within a subquery: another one would have its windows end on full minutes, where 2.42 counts
     /// the left edge in.
     in_subquery: bool,
+    /// What `@` counts back from, seconds since 1970.
+    pin_s: i64,
 }
 
 impl Generator {
-    /// The same seed gives the same expressions.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, in_subquery: false }
+    /// The same seed gives the same expressions; `@` pins them to times before `pin_s`.
+    pub(crate) fn new(seed: u64, pin_s: i64) -> Self {
+        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, in_subquery: false, pin_s }
     }
 
     /// The next expression, an instant vector or scalar.
@@ -61,8 +63,21 @@ impl Generator {
             "{zone=~\"x|\"}",
             "{zone!~\".+\"}",
         ]);
-        let modifier = self.pick(&["", "", "", "", " offset 3m", " offset -2m"]);
+        let modifier = self.modifier();
         format!("{name}{matchers}{modifier}")
+    }
+
+    /// `offset` and `@`, mostly neither.
+    fn modifier(&mut self) -> String {
+        match self.below(12) {
+            0 => " offset 3m".to_owned(),
+            1 => " offset -2m".to_owned(),
+            2 => " @ end()".to_owned(),
+            3 => self.pick(&[" @ start()", " @ start() offset -1m", " offset 2m @ end()"]).to_owned(),
+            4 => format!(" @ {}", self.pin_s - 60 * (1 + self.below(30) as i64)),
+            5 => format!(" @ {}.5 offset 1m", self.pin_s - 60 * (1 + self.below(20) as i64)),
+            _ => String::new(),
+        }
     }
 
     fn matrix(&mut self, depth: u64) -> String {
@@ -72,11 +87,12 @@ impl Generator {
             self.in_subquery = true;
             let inner = self.vector(depth - 1);
             self.in_subquery = false;
-            return format!("({inner})[{range}:{step}]");
+            let modifier = self.modifier();
+            return format!("({inner})[{range}:{step}]{modifier}");
         }
         let name = self.pick(&["load", "requests_total", "requests_total", "sparse", "latency_bucket"]);
         let matchers = self.pick(&["", "", "{job=\"db\"}", "{instance!=\"a:1\"}"]);
-        let modifier = self.pick(&["", "", "", " offset 4m"]);
+        let modifier = self.modifier();
         format!("{name}{matchers}[{range}]{modifier}")
     }
 
@@ -91,7 +107,10 @@ impl Generator {
                 format!("{function}(requests_total{matchers}[{range}])")
             }
             0 => format!("quantile_over_time({}, {matrix})", self.pick(&["0.1", "0.5", "0.99", "0", "1"])),
-            1 => format!("predict_linear({matrix}, {})", self.pick(&["60", "3600", "-30"])),
+            // With `@`, 2.42 loses points of predict_linear.
+            1 if !matrix.contains('@') => {
+                format!("predict_linear({matrix}, {})", self.pick(&["60", "3600", "-30"]))
+            }
             // Equality makes much of a last digit, too.
             6 => {
                 let function = self.pick(&["changes", "resets"]);
@@ -153,7 +172,7 @@ impl Generator {
 
     fn binary(&mut self, depth: u64) -> String {
         let inner = self.vector(depth - 1);
-        match self.below(7) {
+        match self.below(13) {
             0 => format!("({inner}) {} {}", self.arithmetic(), self.number()),
             1 => format!("{} {} ({inner})", self.number(), self.arithmetic()),
             2 => format!(
@@ -171,6 +190,42 @@ impl Generator {
                 "sum by (job) ({inner}) {} on (job) {} by (job) (load)",
                 self.pick(&["/", "-", ">", "and", "unless"]),
                 self.pick(&["avg", "max", "count"])
+            ),
+            6 => format!(
+                "job_info {} on (job) group_right ({}) load{}",
+                self.pick(&["*", "+", "-", "< bool", "<="]),
+                self.pick(&["team", "", "team, zone"]),
+                self.modifier()
+            ),
+            7 => format!(
+                "requests_total{} {} on (instance, job) group_left ({}) load",
+                self.modifier(),
+                self.pick(&["/", "-", "> bool", "!=", "=="]),
+                self.pick(&["zone", ""])
+            ),
+            8 => {
+                let op = self.pick(&["and", "or", "unless"]);
+                let matching = self.pick(&[
+                    "on (job)",
+                    "on (job, instance)",
+                    "ignoring (zone, code)",
+                    "on ()",
+                    "ignoring (le)",
+                ]);
+                format!("({inner}) {op} {matching} ({})", self.vector(depth - 1))
+            }
+            // Of exact values: comparisons make much of a last digit, too.
+            9 => format!(
+                "max by (job) ({}) {} min by (job) ({})",
+                self.selector(),
+                self.pick(&["== bool", "> bool", "<", "!= bool", ">="]),
+                self.selector()
+            ),
+            10 => format!("({inner}) {} ({inner})", self.pick(&["+", "and", "or", "unless"])),
+            11 => format!(
+                "({inner}) {} scalar({})",
+                self.arithmetic(),
+                self.pick(&["sum(load)", "load", "max(sparse)"])
             ),
             _ => format!(
                 "load {} ignoring (zone) sum without (zone) (load)",
@@ -228,6 +283,21 @@ impl Generator {
 
     fn labels(&mut self, depth: u64) -> String {
         let inner = self.vector(depth - 1);
+        match self.below(6) {
+            0 => {
+                let (to, from) =
+                    (self.pick(&["job", "instance", "zone", "code"]), self.pick(&["job", "team", "le"]));
+                return format!("label_replace({inner}, \"{to}\", \"$1$2\", \"{from}\", \"(.)(.*)\")");
+            }
+            1 => {
+                return format!(
+                    "label_join({inner}, \"{}\", \"\", \"zone\", \"code\", \"none\")",
+                    self.pick(&["zone", "new"])
+                );
+            }
+            2 => return format!("{}({inner})", self.pick(&["sort", "sort_desc"])),
+            _ => {}
+        }
         if self.below(2) == 0 {
             let (replacement, regex) =
                 (self.pick(&["$1", "x-$1-y", ""]), self.pick(&["(.*)", "(.)b?.*", "a(.*)"]));
@@ -246,6 +316,12 @@ impl Generator {
             2 => format!("absent({})", self.selector()),
             3 => format!("scalar({})", self.pick(&["job_info{job=\"db\"}", "load", "sum(load)"])),
             4 => format!("vector({})", self.pick(&["1", "time()", "scalar(sum(load))"])),
+            // With `@`, 2.42 forgets the offset of what timestamp() is asked of.
+            5 if self.below(2) == 0 => {
+                let modifier = self.modifier();
+                let modifier = if modifier.contains("offset") { " @ end()" } else { &modifier };
+                format!("timestamp(load{modifier})")
+            }
             5 => format!("timestamp({})", self.pick(&["load", "sparse", "load offset 1m", "(load + 1)"])),
             6 => format!("sum(load @ {}) + sum(load)", self.pick(&["end()", "start()"])),
             7 => "time() - timestamp(load)".to_owned(),

@@ -15,6 +15,8 @@ pub(crate) fn prometheus(dir: &Path) -> Option<Server> {
         .arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()))
         .arg(format!("--web.listen-address={address}"))
         .args(["--web.enable-remote-write-receiver", "--log.level=error"])
+        // The data is years old.
+        .arg("--storage.tsdb.retention.time=100y")
         .spawn()
         .expect("prometheus starts");
     Some(Server::wait_for(child, &address))
