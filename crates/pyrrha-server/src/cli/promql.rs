@@ -14,11 +14,13 @@ pub(super) enum Command {
     /// Prints an expression in standard form.
     Format {
         /// The expression.
+        #[arg(allow_hyphen_values = true)]
         query: String,
     },
     /// Checks an expression and prints it in one line.
     Parse {
         /// The expression.
+        #[arg(allow_hyphen_values = true)]
         query: String,
     },
     /// Runs test scripts against the engine over a database in a temporary directory.

@@ -24,6 +24,7 @@ pub(super) enum Command {
         #[arg(long)]
         time: Option<String>,
         /// The expression.
+        #[arg(allow_hyphen_values = true)]
         expr: String,
     },
     /// Evaluates an expression at many times.
@@ -33,6 +34,7 @@ pub(super) enum Command {
         #[command(flatten)]
         span: Span,
         /// The expression.
+        #[arg(allow_hyphen_values = true)]
         expr: String,
     },
     /// Evaluates an expression and shows what each operator did.
@@ -45,6 +47,7 @@ pub(super) enum Command {
         #[command(flatten)]
         span: Span,
         /// The expression.
+        #[arg(allow_hyphen_values = true)]
         expr: String,
     },
 }
