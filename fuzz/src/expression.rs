@@ -11,6 +11,9 @@ const NUMBERS: &[&str] = &[
 ];
 const DURATIONS: &[&str] =
     &["1m", "15s", "1ms", "10m", "1h30m", "30", "0.001", "step()", "(1m + 2) * 3", "min_of(range(), 5m)", "-(-1m)", "2 ^ 4"];
+/// Those of [`DURATIONS`] that may be milliseconds.
+const TINY: &[&str] = &["1ms", "0.001", "step()"];
+const SHORT: &[&str] = &["1s", "0.2", "2ms", "step() * 30"];
 const MODIFIERS: &[&str] = &[
     "", "", "", "", " offset 20s", " offset -1m", " @ 100", " @ start()", " @ end() offset 1m", " @ -1.5", " anchored", " smoothed",
     " offset (step() * 2)",
@@ -67,7 +70,9 @@ impl<'a> Choices<'a> {
         if self.byte() % 4 == 0 && depth > 0 {
             let inner = self.vector(depth - 1);
             let step = if self.byte() % 2 == 0 { "" } else { self.pick(DURATIONS) };
-            return format!("({inner})[{}:{step}]{}", self.pick(DURATIONS), self.pick(MODIFIERS));
+            // Millions of steps find nothing that a thousand do not.
+            let range = if TINY.contains(&step) { self.pick(SHORT) } else { self.pick(DURATIONS) };
+            return format!("({inner})[{range}:{step}]{}", self.pick(MODIFIERS));
         }
         format!("{}[{}]{}", self.pick(NAMES), self.pick(DURATIONS), self.pick(MODIFIERS))
     }
