@@ -42,6 +42,11 @@ pub struct SeriesDecoder {
 const CHUNKS_UNASKED: usize = 64;
 
 impl SeriesDecoder {
+    /// Bytes held between series.
+    pub fn bytes(&self) -> usize {
+        self.rhythms.bytes()
+    }
+
     /// See [`decode_series`].
     pub fn decode(
         &mut self,
@@ -136,7 +141,12 @@ impl SeriesDecoder {
                 break;
             }
             let (floats, histograms) = (out.floats.times.len(), out.histograms.times.len());
-            decode_chunk_after(self.rhythms.of(i, chunk), chunk, range, want, out)?;
+            let rhythm = self.rhythms.of(i, chunk);
+            let before = rhythm.bytes();
+            let done = decode_chunk_after(rhythm, chunk, range, want, out);
+            let grown = rhythm.bytes() - before;
+            self.rhythms.grown(grown);
+            done?;
             let times = if chunk.encoding.is_float() {
                 &out.floats.times[floats..]
             } else {

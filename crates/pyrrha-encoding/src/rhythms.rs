@@ -36,6 +36,8 @@ pub(crate) struct Rhythms {
     found: u32,
     /// Lookups until keeping is tried again.
     rest: u32,
+    /// Bytes allocated by the rhythms that were [grown](Self::grown).
+    bytes: usize,
 }
 
 /// No rhythm.
@@ -56,6 +58,21 @@ impl Rhythms {
             self.rest = self.rest.saturating_sub(u32::from(worth));
             self.by_number(number)
         }
+    }
+
+    /// Counts what a rhythm that was lent has grown by, bytes.
+    #[inline]
+    pub(crate) fn grown(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Bytes allocated.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+            + self.places.capacity() * size_of::<u16>()
+            + self.kept.capacity() * size_of::<(Timestamp, Rhythm)>()
+            + self.by_number.capacity() * size_of::<Rhythm>()
     }
 
     fn by_number(&mut self, number: usize) -> &mut Rhythm {

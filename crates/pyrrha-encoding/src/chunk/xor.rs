@@ -489,6 +489,12 @@ pub(crate) struct Rhythm {
 const NO_CODE: u32 = 2 << 8 | 1;
 
 impl Rhythm {
+    /// Bytes allocated.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.times.capacity() * size_of::<Timestamp>() + self.codes.capacity() * size_of::<u32>()
+    }
+
     fn make_room(&mut self, samples: usize) {
         if self.times.len() < samples {
             self.times.resize(samples, 0);

@@ -215,3 +215,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_decoder_says_what_it_keeps() {
+    let mut decoder = SeriesDecoder::default();
+    assert_eq!(decoder.bytes(), 0);
+    let mut out = SeriesSamples::default();
+    let mut held = 0;
+    for first in 0..4 {
+        let samples: Vec<Sample> = (0..100).map(|i| float(first + i * 1000, i as f64)).collect();
+        let entry = SeriesEntry { chunks: encode_series(&samples, false).into(), ..SeriesEntry::default() };
+        decoder.decode(&entry, TimeRange::ALL, Want::default(), &mut out).unwrap();
+        // A time and a code of each sample of a rhythm that came for the first time.
+        assert!(decoder.bytes() >= held + 100 * 12, "{} {held}", decoder.bytes());
+        held = decoder.bytes();
+        decoder.decode(&entry, TimeRange::ALL, Want::default(), &mut out).unwrap();
+        assert_eq!(decoder.bytes(), held);
+    }
+}

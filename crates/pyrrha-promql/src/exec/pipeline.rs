@@ -167,12 +167,30 @@ impl<'a> Work<'a> {
         if want.histogram_stats_only {
             self.samples.keep_stats_only();
         }
-        let bytes = self.samples.bytes() + self.plans.bytes();
-        if bytes > self.charged {
-            self.charge.grow(bytes - self.charged, 0)?;
-            self.charged = bytes;
-        }
+        self.charge_held()?;
         reads.add(&self.samples, entry.labels.len());
+        Ok(())
+    }
+}
+
+impl Work<'_> {
+    /// Charges what is held from series to series. What the decoder knows of times is worth less than
+    /// the query: it goes where it cannot be afforded.
+    fn charge_held(&mut self) -> Result<(), QueryError> {
+        let needed = self.samples.bytes() + self.plans.bytes();
+        let bytes = needed + self.decoder.bytes();
+        if bytes <= self.charged {
+            return Ok(());
+        }
+        if self.charge.grow(bytes - self.charged, 0).is_ok() {
+            self.charged = bytes;
+            return Ok(());
+        }
+        self.decoder = SeriesDecoder::default();
+        if needed > self.charged {
+            self.charge.grow(needed - self.charged, 0)?;
+            self.charged = needed;
+        }
         Ok(())
     }
 }

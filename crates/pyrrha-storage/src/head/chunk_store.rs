@@ -170,6 +170,13 @@ impl ChunkStore {
         Ok(held.share(at.start + RECORD_HEADER..at.end))
     }
 
+    /// The first byte of a chunk's record, unchecked; 0 where there is none.
+    #[inline]
+    pub(crate) fn first_byte(&self, place: Place) -> u8 {
+        let record = self.segments.get(&place.segment).and_then(|segment| segment.record(place));
+        record.and_then(|(held, at)| held.bytes().get(at.start).copied()).unwrap_or(0)
+    }
+
     /// What files have to take; `all` includes pages that are not full.
     pub(crate) fn unwritten(&mut self, all: bool) -> Vec<Unwritten> {
         let mut found = Vec::new();

@@ -576,6 +576,12 @@ impl HeadData {
         }
     }
 
+    /// The first byte of an open chunk in a slot.
+    #[inline]
+    pub(crate) fn first_open_byte(&self, hot: &Hot) -> u8 {
+        if hot.open == Open::Xor { self.slabs.byte(hot.slot, 0) } else { 0 }
+    }
+
     /// The first `count` samples of a sealed chunk, as a chunk.
     pub(crate) fn sealed_prefix(&self, sealed: &Sealed, count: u16) -> Result<Bytes, Damaged> {
         let whole = self.store.read(sealed.place, sealed.encoding())?;

@@ -26,6 +26,12 @@ use super::exemplars::RingItem;
 use super::late::LateRange;
 use super::sealed::{NONE, Sealed};
 
+/// Series whose memory is looked at before the first of them is read, so that cache misses overlap.
+const AHEAD: usize = 32;
+
+/// Chunks of a series that are looked at ahead.
+const CHUNKS_AHEAD: usize = 8;
+
 /// How many series are looked at between two looks at the cancel flag.
 const CHECK_EVERY: usize = 4096;
 
@@ -164,6 +170,9 @@ impl Head {
             if i % CHECK_EVERY == 0 {
                 ctx.cancel.check()?;
             }
+            if i % AHEAD == 0 {
+                data.look_ahead(sorted[i..].iter().take(AHEAD).copied());
+            }
             let snapshot = data.snapshot(series, range, view);
             let late = data.late_snapshot(series, range, &late_ranges, snapshots.len());
             if late.is_some() || snapshot.is_some() {
@@ -251,6 +260,49 @@ fn shard_of(directory: &Directory, set: &RoaringBitmap, index: u32, count: u32) 
 }
 
 impl HeadData {
+    /// Brings what is known of these series into the cache.
+    fn look_ahead(&self, series: impl Iterator<Item = u32>) {
+        let look = |series| {
+            let hot = self.hot.get(series as usize);
+            hot.map_or(0, |hot| hot.newest.t as u64 ^ u64::from(hot.xor.count()))
+        };
+        std::hint::black_box(series.map(look).fold(0, |all, one| all ^ one));
+    }
+
+    /// Brings the beginnings of the chunks that [`chunks_of`](Self::chunks_of) will read into the cache,
+    /// the newest of all series first: where one lies is known only when the one after it was looked at.
+    fn look_ahead_chunks(&self, snapshots: &[Snapshot], range: TimeRange) {
+        let mut tails = [NONE; AHEAD];
+        let mut looked = 0;
+        for (snapshot, tail) in snapshots.iter().zip(&mut tails) {
+            *tail = snapshot.tail;
+            if snapshot.open > 0
+                && let Some(hot) = self.hot.get(snapshot.series as usize)
+            {
+                looked ^= self.first_open_byte(hot);
+            }
+        }
+        for _ in 0..CHUNKS_AHEAD {
+            let mut any = false;
+            for tail in tails.iter_mut().filter(|tail| **tail != NONE) {
+                let sealed = self.sealed.get(*tail);
+                if sealed.max_time() < range.start {
+                    *tail = NONE;
+                    continue;
+                }
+                if sealed.min_time <= range.end {
+                    looked ^= self.store.first_byte(sealed.place);
+                }
+                *tail = sealed.before;
+                any = true;
+            }
+            if !any {
+                break;
+            }
+        }
+        std::hint::black_box(looked);
+    }
+
     pub(super) fn snapshot(&self, series: u32, range: TimeRange, view: &HeadView) -> Option<Snapshot> {
         let hot = self.hot.get(series as usize)?;
         if hot.newest.t < range.start {
@@ -579,6 +631,13 @@ impl HeadSet {
         let mut newest = NewestChunks::default();
         let snapshots = self.snapshots.iter().enumerate().skip(first);
         for (i, ((place, snapshot), entry)) in snapshots.zip(&mut batch.series).enumerate() {
+            if i % AHEAD == 0 {
+                let ahead = &self.snapshots[place..self.next.min(place + AHEAD)];
+                data.look_ahead(ahead.iter().map(|snapshot| snapshot.series));
+                if !self.labels.hints.newest_only {
+                    data.look_ahead_chunks(ahead, self.range);
+                }
+            }
             let late = self.late.front().is_some_and(|late| late.place == place);
             // Below a deleted sample there may be one that is not.
             if self.labels.hints.newest_only
