@@ -7,6 +7,7 @@
 mod block;
 mod chunks;
 mod deletes;
+mod foreign;
 mod header;
 mod labels;
 mod pages;
@@ -29,6 +30,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use std::collections::HashMap;
 
+pub(crate) use foreign::{ForeignBlock, ForeignReader};
 pub(crate) use header::check as check_header;
 pub use pages::CacheStats;
 pub use queryable::{BucketQueryable, LocalSources};
@@ -120,6 +122,7 @@ impl Gateway {
             hints: SelectHints { windows, ..SelectHints::default() },
             deletes,
             horizon: None,
+            without: Arc::default(),
         };
         Box::new(BucketSet::start(self.runtime.handle(), selection))
     }
@@ -153,22 +156,9 @@ impl Gateway {
         hints: &SelectHints,
         hidden: impl Fn(&BlockEntry) -> bool,
     ) -> Parts {
-        let near = state.overlapping(segments::reach(range));
-        let candidates: Vec<Candidate> = near
-            .into_iter()
-            .map(|entry| Candidate {
-                hidden: hidden(&entry),
-                usable: entry.resolution > 0 && hints.windows.is_some() && is_usable(state, &entry),
-                entry,
-            })
-            .collect();
-        let chosen = segments::choose(&candidates, range, hints);
-        let coarse = chosen.coarse.into_iter();
-        let warnings =
-            coarse.map(|(range, resolution)| segments::warning(range, resolution, hints)).collect();
-        let parts = chosen.parts.into_iter();
+        let (parts, warnings) = choose(state, range, hints, hidden);
         let deletes = state.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
-        let blocks = parts.map(|part| (self.block(tenant, part.entry), part.range)).collect();
+        let blocks = parts.into_iter().map(|(entry, range)| (self.block(tenant, entry), range)).collect();
         Parts { blocks, warnings, deletes }
     }
 
@@ -177,6 +167,29 @@ impl Gateway {
         let new = || Arc::new(BucketBlock::new(self, tenant, entry));
         self.blocks.lock().entry(key).or_insert_with(new).clone()
     }
+}
+
+/// The blocks of a state that answer a query, each with the times that it answers for, and what there is
+/// to say about it. `hidden` names blocks whose data somebody else has.
+pub(crate) fn choose(
+    state: &ManifestState,
+    range: TimeRange,
+    hints: &SelectHints,
+    hidden: impl Fn(&BlockEntry) -> bool,
+) -> (Vec<(Arc<BlockEntry>, TimeRange)>, Vec<String>) {
+    let near = state.overlapping(segments::reach(range));
+    let candidates: Vec<Candidate> = near
+        .into_iter()
+        .map(|entry| Candidate {
+            hidden: hidden(&entry),
+            usable: entry.resolution > 0 && hints.windows.is_some() && is_usable(state, &entry),
+            entry,
+        })
+        .collect();
+    let chosen = segments::choose(&candidates, range, hints);
+    let coarse = chosen.coarse.into_iter();
+    let warnings = coarse.map(|(range, resolution)| segments::warning(range, resolution, hints)).collect();
+    (chosen.parts.into_iter().map(|part| (part.entry, part.range)).collect(), warnings)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! [`Bucket`] is the only door to the store. Everything here but [`BucketRuntime`] is asynchronous
 //! and runs on that runtime's threads; synchronous callers wait outside of them.
 
+pub mod attach;
 mod block_files;
 pub mod config;
 mod deletes;

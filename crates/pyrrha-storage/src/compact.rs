@@ -28,6 +28,7 @@ pub(crate) use merge::SeriesMerge;
 
 pub(crate) use chunks::resolve;
 pub use plan::{CompactionRanges, plan};
+pub use replicas::merge_replicas;
 use sidecars::Sidecars;
 use sources::write_merged;
 pub use sources::{Merged, Source, merge_sources};

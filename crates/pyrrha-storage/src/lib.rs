@@ -23,4 +23,4 @@ pub use db::{BlockCounts, Db, HeadStats, RecoveryPhase, RecoveryStatus};
 pub use error::StorageError;
 pub use head::Cardinality;
 pub use metrics::Metrics;
-pub use query::merge;
+pub use query::{compare_labels, merge};

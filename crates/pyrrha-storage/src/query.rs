@@ -82,7 +82,7 @@ impl SeriesSet for MergedSet {
                 .sources
                 .iter()
                 .filter_map(Source::labels)
-                .min_by(|a, b| compare(&self.ctx.symbols, a, b))
+                .min_by(|a, b| compare_labels(&self.ctx.symbols, a, b))
                 .map(|labels| labels.to_vec());
             let Some(labels) = least else { break };
             self.take(&labels, batch)?;
@@ -150,7 +150,11 @@ fn apply_deleted(entries: &mut [SeriesEntry]) -> Result<(), StoreError> {
 }
 
 /// Prometheus' order of series, of labels as ids of one table.
-fn compare(symbols: &SymbolTable, a: &[(SymbolId, SymbolId)], b: &[(SymbolId, SymbolId)]) -> Ordering {
+pub fn compare_labels(
+    symbols: &SymbolTable,
+    a: &[(SymbolId, SymbolId)],
+    b: &[(SymbolId, SymbolId)],
+) -> Ordering {
     let differing = a.iter().zip(b).find(|(a, b)| a != b);
     let Some((a_pair, b_pair)) = differing else { return a.len().cmp(&b.len()) };
     let (a, b) = if a_pair.0 != b_pair.0 { (a_pair.0, b_pair.0) } else { (a_pair.1, b_pair.1) };

@@ -80,14 +80,39 @@ impl Drop for Reserved {
     }
 }
 
+/// Where a block is, and what reading it shares with others.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) bucket: Bucket,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) cache: Arc<PageCache>,
+    /// Its directory in the bucket.
+    pub(super) key: String,
+    /// Where its header is kept.
+    pub(super) kept: PathBuf,
+}
+
 impl BucketBlock {
     pub(super) fn new(gateway: &Gateway, tenant: &TenantId, entry: Arc<BlockEntry>) -> Self {
         let kept = gateway.config.cache_dir.join(tenant.as_str()).join(format!("{}.header", entry.ulid));
-        Self {
+        let place = Place {
             bucket: gateway.tenants.bucket().clone(),
             disk: gateway.disk.clone(),
             cache: gateway.cache.clone(),
             key: format!("{tenant}/{}", entry.ulid),
+            kept,
+        };
+        Self::at(place, entry)
+    }
+
+    /// A block at a place.
+    pub(super) fn at(place: Place, entry: Arc<BlockEntry>) -> Self {
+        let Place { bucket, disk, cache, key, kept } = place;
+        Self {
+            bucket,
+            disk,
+            cache,
+            key,
             kept,
             files: files(&entry),
             entry,

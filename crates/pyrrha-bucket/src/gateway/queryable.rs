@@ -146,6 +146,7 @@ impl Queryable for BucketQueryable {
                 matchers: matchers.to_vec(),
                 range,
                 hints: hints.clone(),
+                without: Arc::default(),
             };
             sources.push(Box::new(BucketSet::start(self.gateway.runtime.handle(), selection)));
         }
@@ -185,7 +186,7 @@ impl Queryable for BucketQueryable {
 }
 
 /// The series that the query asks for, whatever their time.
-async fn matching(
+pub(super) async fn matching(
     block: &BucketBlock,
     ctx: &QueryContext,
     opened: &Opened,
@@ -198,7 +199,7 @@ async fn matching(
     Ok(found)
 }
 
-async fn names_of(
+pub(super) async fn names_of(
     block: Arc<BucketBlock>,
     ctx: QueryContext,
     query: LabelQuery,
@@ -221,7 +222,7 @@ async fn names_of(
     names.into_iter().map(text).collect()
 }
 
-async fn values_of(
+pub(super) async fn values_of(
     block: Arc<BucketBlock>,
     ctx: QueryContext,
     name: String,
@@ -252,7 +253,7 @@ async fn values_of(
     }
 }
 
-async fn series_of(
+pub(super) async fn series_of(
     block: Arc<BucketBlock>,
     ctx: QueryContext,
     query: LabelQuery,

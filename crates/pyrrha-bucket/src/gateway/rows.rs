@@ -15,13 +15,22 @@ const GUESS: u64 = 1024;
 pub(super) struct Rows<'b> {
     block: &'b BucketBlock,
     opened: &'b Opened,
-    series: <RoaringBitmap as IntoIterator>::IntoIter,
+    series: Box<dyn Iterator<Item = u32> + Send>,
     guess: u64,
 }
 
 impl<'b> Rows<'b> {
     pub(super) fn new(block: &'b BucketBlock, opened: &'b Opened, series: RoaringBitmap) -> Self {
-        Self { block, opened, series: series.into_iter(), guess: GUESS }
+        Self::in_order(block, opened, series.into_iter())
+    }
+
+    /// Reads the entries of series in an order of its own.
+    pub(super) fn in_order(
+        block: &'b BucketBlock,
+        opened: &'b Opened,
+        series: impl Iterator<Item = u32> + Send + 'static,
+    ) -> Self {
+        Self { block, opened, series: Box::new(series), guess: GUESS }
     }
 
     /// The next series with their entries; none at the end.

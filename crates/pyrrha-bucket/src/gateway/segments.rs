@@ -54,6 +54,10 @@ pub(super) fn is_fine_enough(resolution: i64, ours: bool, range: TimeRange, hint
     if resolution > windows.max_resolution_ms || (step == 0 && length == 0) {
         return false;
     }
+    // Others' windows do not say what the last sample was, only what the mean is.
+    if !ours && length == 0 {
+        return false;
+    }
     let aligned = range.end.saturating_add(1).rem_euclid(resolution) <= 1;
     let whole =
         step % resolution == 0 && length % resolution == 0 && (aligned || range.end == Timestamp::MAX);

@@ -12,8 +12,9 @@ use tokio::sync::mpsc::Sender;
 use super::block::{BucketBlock, Opened, Reserved};
 use super::chunks::{self, WantedChunk};
 use super::deletes::{self, Hidden};
+use super::foreign;
 use super::labels::Translation;
-use super::rows::{self, Rows};
+use super::rows;
 use super::windows;
 
 /// Series of a piece.
@@ -32,6 +33,8 @@ pub(super) struct Selection {
     pub(super) deletes: Arc<[Delete]>,
     /// Samples before this moment are past retention.
     pub(super) horizon: Option<Timestamp>,
+    /// Labels that the reader will take away: series come in the order of what is left.
+    pub(super) without: Arc<[String]>,
 }
 
 /// Some series, with the memory that they take of the query's budget.
@@ -62,7 +65,8 @@ impl Selection {
         let series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
         let _reserved = Reserved::new(&self.ctx.budget, series.serialized_size() as u64)?;
         let hidden = self.block.hidden(&self.ctx, opened, &self.deletes).await?;
-        let mut rows = Rows::new(&self.block, opened, series);
+        let (mut rows, _order) =
+            foreign::rows_without(&self.block, opened, &self.ctx, series, &self.without).await?;
         let mut translation = Translation::new(self.hints.projection.clone());
         let mut left = if self.hints.limit == 0 { usize::MAX } else { self.hints.limit };
         let (mut piece, mut bytes) = (Vec::new(), 0u64);

@@ -3,7 +3,7 @@
 
 use pyrrha_encoding::{DecodeError, decode_stored, encode_series, value_precedence};
 use pyrrha_model::contract::{ChunkRef, SeriesEntry, Value};
-use pyrrha_model::{ChunkEncoding, Labels, TimeRange, Timestamp, is_stale_nan};
+use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp, is_stale_nan};
 
 /// Start timestamp or 0, time, value.
 type Sample = (Timestamp, Timestamp, Value);
@@ -17,9 +17,10 @@ struct Taken {
 /// Names of floats that count, by their ends.
 const COUNTERS: [&str; 4] = ["_total", "_count", "_sum", "_bucket"];
 
-/// Appends the merge of several replicas' entries of a series to `out`.
-pub(super) fn merge(
-    labels: &Labels,
+/// Appends the merge of several replicas' entries of a series of this metric to `out`: the fullest is taken,
+/// the others fill what it missed. Of equally full ones the first is taken. Chunks hold samples.
+pub fn merge_replicas(
+    metric: &str,
     entries: &[SeriesEntry],
     out: &mut Vec<ChunkRef>,
 ) -> Result<(), DecodeError> {
@@ -34,7 +35,7 @@ pub(super) fn merge(
     for entry in entries {
         replicas.push(decode_stored(entry, TimeRange::ALL)?);
     }
-    let counts = COUNTERS.iter().any(|end| labels.metric_name().ends_with(end));
+    let counts = COUNTERS.iter().any(|end| metric.ends_with(end));
     out.extend(encode_series(&merge_samples(replicas, counts), starts));
     Ok(())
 }

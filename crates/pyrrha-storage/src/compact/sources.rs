@@ -130,7 +130,7 @@ impl<'a> Replicas<'a> {
         }
         let merged = match entries.as_slice() {
             [only] => chunks::resolve(only, chunks),
-            several => replicas::merge(&labels, several, chunks).map(|()| 0),
+            several => replicas::merge_replicas(labels.metric_name(), several, chunks).map(|()| 0),
         };
         self.conflicts += merged.map_err(|source| {
             let message = format!("chunk cannot be merged: series={labels} output={output}");

@@ -1,0 +1,285 @@
+//! Buckets of Thanos, Mimir and Cortex, read in place: nothing is written there, not even the probe, and
+//! no manifest is kept (decision 17).
+//!
+//! ```text
+//! LIST ─► directories, marks, metas ─► rules of visibility ─► tenants ─► streams, by external labels
+//!         (listing)                     (rules)               (ownership)     │
+//! query ─► matchers on external labels ─► blocks, or windows ─► labels injected ─► replicas as one
+//!          (streams)                       (gateway)             (relabel)          (replicas)
+//! ```
+//!
+//! What a bucket has is looked at again now and then; a query keeps the blocks that it began with.
+
+mod labels;
+mod listing;
+mod mimir_index;
+mod ownership;
+mod queryable;
+mod relabel;
+mod replicas;
+mod rules;
+mod streams;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use pyrrha_env::{Clock, Disk};
+use pyrrha_model::{StoreError, TenantId, Timestamp};
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::BlockEntry;
+
+use crate::block_files;
+use crate::door::Bucket;
+use crate::gateway::{CacheStats, ForeignReader, GatewayConfig};
+use crate::runtime::BucketRuntime;
+use listing::{Found, Listing, Metas};
+
+pub use ownership::{OwnershipError, TenantRule, TenantRules};
+pub use queryable::WithBuckets;
+pub use rules::Why;
+use streams::{ForeignStream, streams_of};
+
+/// How the blocks of a bucket lie in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BucketLayout {
+    /// As the bucket looks: flat if there are blocks at its root.
+    #[default]
+    Auto,
+    /// Thanos' way: `<ULID>/`, told apart by external labels.
+    Flat,
+    /// Mimir's and Cortex' way: `<tenant>/<ULID>/`, with a bucket index and markers.
+    Tenants,
+}
+
+/// How an attached bucket is read.
+#[derive(Debug, Clone)]
+pub struct AttachConfig {
+    /// How its blocks lie in it.
+    pub layout: BucketLayout,
+    /// Whose the blocks of a flat bucket are.
+    pub tenants: TenantRules,
+    /// Labels that tell replicas of one series apart: they are taken away, and replicas are one.
+    pub replica_labels: Vec<String>,
+    /// Blocks that are younger are not seen yet, but for those of a compactor. `None`: 30 minutes in a
+    /// flat bucket, no time in one with tenants.
+    pub consistency_delay: Option<Duration>,
+    /// Blocks that were marked for deletion are seen for so long. `None`: 24 hours in a flat bucket, 1
+    /// hour in one with tenants.
+    pub ignore_deletion_marks_delay: Option<Duration>,
+    /// A bucket index that is older is not believed; the tenant's directory is listed.
+    pub index_max_age: Duration,
+    /// Where headers are kept, and how much of the bucket's data.
+    pub reading: GatewayConfig,
+}
+
+impl AttachConfig {
+    /// Everything as usual.
+    pub fn new(reading: GatewayConfig) -> Self {
+        Self {
+            layout: BucketLayout::Auto,
+            tenants: TenantRules::default(),
+            replica_labels: Vec::new(),
+            consistency_delay: None,
+            ignore_deletion_marks_delay: None,
+            index_max_age: Duration::from_secs(3600),
+            reading,
+        }
+    }
+}
+
+/// A block of an attached bucket that queries do not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HiddenBlock {
+    /// Whose it is, if that is known.
+    pub tenant: Option<TenantId>,
+    /// Its id.
+    pub block: BlockId,
+    /// Why it is not read.
+    pub why: Why,
+}
+
+/// A block of an attached bucket that queries read.
+#[derive(Debug, Clone)]
+pub struct SeenBlock {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its directory in the bucket.
+    pub dir: String,
+    /// What is known of it.
+    pub entry: Arc<BlockEntry>,
+    /// Its external labels, all of them.
+    pub labels: BTreeMap<String, String>,
+    /// Why a mark says that nobody should merge it, if one does.
+    pub no_compact: Option<String>,
+    /// When it was marked for deletion, ms: it will go.
+    pub deletion: Option<Timestamp>,
+}
+
+/// What a look at a bucket found.
+#[derive(Debug, Default)]
+pub struct BucketView {
+    /// When it was looked at, by the wall clock, ms; 0 if it never was.
+    pub looked_at: Timestamp,
+    /// What is read.
+    pub seen: Vec<SeenBlock>,
+    /// What is not.
+    pub hidden: Vec<HiddenBlock>,
+    /// Tenants whose bucket index answered, so that nothing was listed.
+    pub indexed: usize,
+    streams: BTreeMap<TenantId, Vec<ForeignStream>>,
+}
+
+impl BucketView {
+    /// The tenants that have a block.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.streams.keys()
+    }
+}
+
+/// What a look at a bucket changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Blocks that are read from now on.
+    pub added: usize,
+    /// Blocks that are not read any more.
+    pub removed: usize,
+}
+
+/// A bucket that somebody else writes.
+#[derive(Debug)]
+pub struct AttachedBucket {
+    reader: ForeignReader,
+    config: AttachConfig,
+    clock: Arc<dyn Clock>,
+    view: RwLock<Arc<BucketView>>,
+    /// Metas and marks that were read before.
+    metas: Mutex<Metas>,
+    /// What was said of blocks that are not read, so that it is said once.
+    said: Mutex<HashMap<BlockId, Why>>,
+}
+
+impl AttachedBucket {
+    /// Attaches a bucket. Nothing is asked of it before [`look`](Self::look).
+    pub fn new(
+        bucket: Bucket,
+        runtime: Arc<BucketRuntime>,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: AttachConfig,
+    ) -> Self {
+        let reader = ForeignReader::new(bucket, runtime, disk, config.reading.clone());
+        Self {
+            reader,
+            config,
+            clock,
+            view: RwLock::default(),
+            metas: Mutex::default(),
+            said: Mutex::default(),
+        }
+    }
+
+    /// Its name in messages.
+    pub fn name(&self) -> &str {
+        self.reader.bucket().name()
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        self.reader.bucket()
+    }
+
+    /// How it is read.
+    pub fn config(&self) -> &AttachConfig {
+        &self.config
+    }
+
+    /// What the last look found.
+    pub fn view(&self) -> Arc<BucketView> {
+        self.view.read().clone()
+    }
+
+    /// What the cache in memory holds and did.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.reader.cache_stats()
+    }
+
+    /// Looks at the bucket. Waits for requests, so it must not be called on a thread of a runtime. After
+    /// an error everything stays as it was.
+    pub fn look(&self) -> Result<Looked, StoreError> {
+        let known = std::mem::take(&mut *self.metas.lock());
+        let listing = Listing {
+            bucket: self.reader.bucket().clone(),
+            config: self.config.clone(),
+            now: self.clock.now_ms(),
+        };
+        let (metas, found) = self.reader.runtime().wait(async move { Ok(listing.run(known).await) })?;
+        *self.metas.lock() = metas;
+        Ok(self.show(found?))
+    }
+
+    /// Makes what was found what queries read.
+    fn show(&self, found: Found) -> Looked {
+        let now = self.clock.now_ms();
+        let before = self.view();
+        let was: HashMap<(&str, BlockId), &SeenBlock> =
+            before.seen.iter().map(|b| ((b.dir.as_str(), b.entry.ulid), b)).collect();
+        let (mut seen, mut hidden) = (Vec::new(), Vec::new());
+        let rules = rules::Rules::of(&self.config, found.layout, now);
+        for (block, why) in rules.sort_out(found.blocks, &self.config.tenants) {
+            match (why, block.tenant) {
+                (None, Some(tenant)) => {
+                    let no_compact = block.no_compact;
+                    let (dir, labels) = (block.dir, block.labels);
+                    seen.push(SeenBlock {
+                        tenant,
+                        dir,
+                        entry: block.entry,
+                        labels,
+                        no_compact,
+                        deletion: block.deletion,
+                    });
+                }
+                (why, tenant) => {
+                    let why = why.unwrap_or(Why::NoTenant);
+                    hidden.push(HiddenBlock { tenant, block: block.entry.ulid, why });
+                }
+            }
+        }
+        let kept = |b: &&SeenBlock| was.contains_key(&(b.dir.as_str(), b.entry.ulid));
+        let stay = seen.iter().filter(kept).count();
+        let looked = Looked { added: seen.len() - stay, removed: before.seen.len().saturating_sub(stay) };
+        self.complain(&hidden);
+        let streams = {
+            let owner = self.config.tenants.label.as_deref();
+            streams_of(&self.reader, &seen, &before.streams, &self.config.replica_labels, owner)
+        };
+        if looked != Looked::default() {
+            let (bucket, blocks) = (self.name(), seen.len());
+            tracing::info!(%bucket, blocks, added = looked.added, removed = looked.removed, "attached bucket changed");
+        }
+        *self.view.write() =
+            Arc::new(BucketView { looked_at: now, seen, hidden, indexed: found.indexed, streams });
+        looked
+    }
+
+    /// Warns of what cannot be read and was not known to be so.
+    fn complain(&self, hidden: &[HiddenBlock]) {
+        let mut said = self.said.lock();
+        let bad = hidden.iter().filter(|b| matches!(b.why, Why::Damaged(_) | Why::NoTenant));
+        let bad: HashMap<BlockId, Why> = bad.map(|b| (b.block, b.why.clone())).collect();
+        for (block, why) in bad.iter().filter(|(block, why)| said.get(block) != Some(why)) {
+            tracing::warn!(bucket = self.name(), %block, %why, "block of an attached bucket is left out");
+        }
+        *said = bad;
+    }
+}
+
+/// The entry of a block of which only the files are known.
+fn entry_without_meta(block: BlockId) -> BlockEntry {
+    block_files::entry(&pyrrha_storage::block::BlockMeta::of_head(block, 0, 0), Vec::new())
+}
+
+#[cfg(test)]
+mod tests;

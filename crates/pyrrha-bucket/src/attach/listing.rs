@@ -1,0 +1,302 @@
+//! What is in a bucket: directories, files and marks by LIST, metas by one request each, once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::StreamExt;
+use pyrrha_model::{TenantId, Timestamp};
+use pyrrha_storage::block::{BlockId, BlockMeta};
+use pyrrha_storage::manifest::BlockEntry;
+use serde_json::Value;
+
+use super::rules::Candidate;
+use super::{AttachConfig, BucketLayout, entry_without_meta, mimir_index};
+use crate::block_files::{self, BlockFile};
+use crate::door::{Bucket, ObjectInfo};
+use crate::error::BucketError;
+use crate::rebuild::META_MAX;
+
+/// Requests for small objects under way at once.
+const REQUESTS_AT_ONCE: usize = 32;
+/// Largest mark that is read.
+const MARK_MAX: u64 = 1 << 20;
+/// Objects of a mark, in a block's directory; in `markers/` they follow its id and a hyphen.
+const DELETION: &str = "deletion-mark.json";
+const NO_COMPACT: &str = "no-compact-mark.json";
+const TENANT_DELETION: &str = "tenant-deletion-mark.json";
+
+/// Small objects that were read: by key, with length and time of change.
+pub(super) type Metas = HashMap<String, (u64, i64, Result<Small, String>)>;
+
+/// What a small object says.
+#[derive(Debug, Clone)]
+pub(super) enum Small {
+    Meta(Arc<BlockMeta>),
+    /// When a block is to be deleted from, ms.
+    Deletion(Timestamp),
+    /// Why it is not to be merged.
+    NoCompact(String),
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) layout: BucketLayout,
+    pub(super) blocks: Vec<Candidate>,
+    /// Tenants of whom the index was believed.
+    pub(super) indexed: usize,
+}
+
+/// A look at a bucket.
+pub(super) struct Listing {
+    pub(super) bucket: Bucket,
+    pub(super) config: AttachConfig,
+    pub(super) now: Timestamp,
+}
+
+/// A directory with the name of a block.
+#[derive(Debug, Default)]
+struct Directory {
+    files: Vec<BlockFile>,
+    meta: Option<ObjectInfo>,
+    deletion: Option<ObjectInfo>,
+    no_compact: Option<ObjectInfo>,
+}
+
+impl Listing {
+    /// Looks. What is known of small objects is given back with what was learnt, less what is gone.
+    pub(super) async fn run(self, mut known: Metas) -> (Metas, Result<Found, BucketError>) {
+        let mut used = BTreeSet::new();
+        let found = self.find(&mut known, &mut used).await;
+        if found.is_ok() {
+            known.retain(|key, _| used.contains(key));
+        }
+        (known, found)
+    }
+
+    async fn find(&self, known: &mut Metas, used: &mut BTreeSet<String>) -> Result<Found, BucketError> {
+        let mut roots = None;
+        let layout = match self.config.layout {
+            BucketLayout::Auto => {
+                let names = self.bucket.list_dirs("").await?;
+                let flat = names.iter().any(|name| name.parse::<BlockId>().is_ok());
+                let tenants = names.iter().any(|name| tenant_of(name).is_some());
+                roots = Some(names);
+                if tenants && !flat { BucketLayout::Tenants } else { BucketLayout::Flat }
+            }
+            known => known,
+        };
+        let mut found = Found { layout, blocks: Vec::new(), indexed: 0 };
+        if layout == BucketLayout::Flat {
+            let objects = self.bucket.list("").await?;
+            found.blocks = self.blocks("", objects, None, known, used).await?;
+            return Ok(found);
+        }
+        let roots = match roots {
+            Some(names) => names,
+            None => self.bucket.list_dirs("").await?,
+        };
+        for (name, tenant) in roots.iter().filter_map(|name| Some((name, tenant_of(name)?))) {
+            match self.by_index(name, &tenant).await? {
+                Some(blocks) => {
+                    found.indexed += 1;
+                    found.blocks.extend(blocks);
+                }
+                None => {
+                    let objects = self.bucket.list(name).await?;
+                    if objects.iter().any(|o| o.key == format!("{name}/markers/{TENANT_DELETION}")) {
+                        continue;
+                    }
+                    found.blocks.extend(self.blocks(name, objects, Some(&tenant), known, used).await?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The blocks of a tenant by its bucket index, if there is one and it is fresh. Empty if the tenant is
+    /// marked for deletion.
+    async fn by_index(&self, dir: &str, tenant: &TenantId) -> Result<Option<Vec<Candidate>>, BucketError> {
+        let key = format!("{dir}/{}", mimir_index::NAME);
+        let Some(packed) = self.bucket.get(&key, mimir_index::PACKED_MAX).await? else { return Ok(None) };
+        let index = match mimir_index::parse(&packed) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(key, error, "bucket index is not used, the tenant's directory is listed");
+                return Ok(None);
+            }
+        };
+        let oldest = self.config.index_max_age.as_millis().try_into().unwrap_or(i64::MAX);
+        if self.now.saturating_sub(index.updated_at) > oldest {
+            tracing::warn!(
+                key,
+                updated_at = index.updated_at,
+                "bucket index is old, the tenant's directory is listed"
+            );
+            return Ok(None);
+        }
+        for mark in
+            [format!("{dir}/markers/{TENANT_DELETION}"), format!("__markers__/{dir}/{TENANT_DELETION}")]
+        {
+            if self.bucket.head(&mark).await?.is_some() {
+                return Ok(Some(Vec::new()));
+            }
+        }
+        let block = |indexed: mimir_index::Indexed| Candidate {
+            tenant: Some(tenant.clone()),
+            dir: format!("{dir}/{}", indexed.meta.ulid),
+            entry: Arc::new(BlockEntry::of(&indexed.meta, 0)),
+            labels: shard_label(indexed.shard),
+            deletion: indexed.deletion,
+            ..Candidate::default()
+        };
+        Ok(Some(index.blocks.into_iter().map(block).collect()))
+    }
+
+    /// The blocks among the objects under a directory ("" for all of the bucket).
+    async fn blocks(
+        &self,
+        dir: &str,
+        objects: Vec<ObjectInfo>,
+        tenant: Option<&TenantId>,
+        known: &mut Metas,
+        used: &mut BTreeSet<String>,
+    ) -> Result<Vec<Candidate>, BucketError> {
+        let directories = sort_objects(dir, objects);
+        let small = directories.values().flat_map(|d| [&d.meta, &d.deletion, &d.no_compact]).flatten();
+        let small: Vec<ObjectInfo> = small.cloned().collect();
+        self.read(&small, known).await?;
+        used.extend(small.into_iter().map(|object| object.key));
+        let say = |object: &Option<ObjectInfo>| object.as_ref().and_then(|o| known.get(&o.key)).map(|k| &k.2);
+        let mut blocks = Vec::new();
+        for (id, directory) in &directories {
+            let place = if dir.is_empty() { id.to_string() } else { format!("{dir}/{id}") };
+            let mut block = Candidate { tenant: tenant.cloned(), dir: place, ..Candidate::default() };
+            match say(&directory.meta) {
+                Some(Ok(Small::Meta(meta))) => {
+                    block.entry = Arc::new(block_files::entry(meta, directory.files.clone()));
+                    block.labels = meta.thanos.as_ref().and_then(|t| t.labels.clone()).unwrap_or_default();
+                    block.meta = Some(meta.clone());
+                }
+                said => {
+                    block.entry = Arc::new(entry_without_meta(*id));
+                    block.partial = directory.meta.is_none();
+                    block.damaged = match said {
+                        Some(Err(why)) => Some(why.clone()),
+                        _ if directory.meta.is_some() => Some("meta.json went away".to_owned()),
+                        _ => None,
+                    };
+                }
+            }
+            block.deletion = match say(&directory.deletion) {
+                Some(Ok(Small::Deletion(at))) => Some(*at),
+                // A mark that does not read was made when it was written.
+                Some(_) => directory.deletion.as_ref().map(|mark| mark.modified_ms),
+                None => None,
+            };
+            block.no_compact = match say(&directory.no_compact) {
+                Some(Ok(Small::NoCompact(why))) => Some(why.clone()),
+                Some(_) => Some("mark does not read".to_owned()),
+                None => None,
+            };
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
+
+    /// Reads those of the objects that are not known.
+    async fn read(&self, objects: &[ObjectInfo], known: &mut Metas) -> Result<(), BucketError> {
+        let is_new =
+            |o: &&ObjectInfo| known.get(&o.key).is_none_or(|k| (k.0, k.1) != (o.bytes, o.modified_ms));
+        let new: Vec<ObjectInfo> = objects.iter().filter(is_new).cloned().collect();
+        let reads = new.into_iter().map(|object| {
+            let bucket = self.bucket.clone();
+            async move {
+                let limit = if object.key.ends_with("/meta.json") { META_MAX } else { MARK_MAX };
+                (bucket.get(&object.key, limit).await, object)
+            }
+        });
+        let mut answers = futures::stream::iter(reads).buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some((answer, object)) = answers.next().await {
+            let says = match answer {
+                Ok(Some(bytes)) => parse(&object.key, &bytes),
+                // It went while we looked; the next listing will not have it.
+                Ok(None) => continue,
+                Err(error @ BucketError::TooLarge { .. }) => Err(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            known.insert(object.key, (object.bytes, object.modified_ms, says));
+        }
+        Ok(())
+    }
+}
+
+/// External labels of a block of which only the shard is known.
+fn shard_label(shard: Option<String>) -> BTreeMap<String, String> {
+    shard.map(|shard| (super::rules::SHARD_LABEL.to_owned(), shard)).into_iter().collect()
+}
+
+/// The tenant whose directory it is; `None` for names that are none of a tenant.
+fn tenant_of(name: &str) -> Option<TenantId> {
+    let other = name.starts_with("__") || name.parse::<BlockId>().is_ok() || name == "debug";
+    if other { None } else { TenantId::new(name).ok() }
+}
+
+/// Objects under `dir` by block.
+fn sort_objects(dir: &str, objects: Vec<ObjectInfo>) -> BTreeMap<BlockId, Directory> {
+    let mut directories: BTreeMap<BlockId, Directory> = BTreeMap::new();
+    for object in objects {
+        let path = if dir.is_empty() {
+            Some(object.key.as_str())
+        } else {
+            object.key.strip_prefix(dir).and_then(|k| k.strip_prefix('/'))
+        };
+        let Some((first, name)) = path.and_then(|p| p.split_once('/')) else { continue };
+        if first == "markers" {
+            // A copy of a mark, under the block's id.
+            let Some((id, name)) = name.split_once('-') else { continue };
+            let Ok(id) = id.parse::<BlockId>() else { continue };
+            match name {
+                DELETION => directories.entry(id).or_default().deletion = Some(object),
+                NO_COMPACT => directories.entry(id).or_default().no_compact = Some(object),
+                _ => {}
+            }
+            continue;
+        }
+        let Ok(id) = first.parse::<BlockId>() else { continue };
+        let (name, bytes) = (name.to_owned(), object.bytes);
+        let directory = directories.entry(id).or_default();
+        match name.as_str() {
+            "meta.json" => directory.meta = Some(object),
+            // The mark beside the block comes before its copy.
+            DELETION => directory.deletion = Some(object),
+            NO_COMPACT => directory.no_compact = Some(object),
+            _ => {}
+        }
+        directory.files.push(BlockFile { name, bytes, crc32c: None });
+    }
+    // What is left of a block that is gone is nothing of it.
+    directories.retain(|_, d| !d.files.is_empty());
+    directories
+}
+
+/// What a small object says, by its name.
+fn parse(key: &str, bytes: &Bytes) -> Result<Small, String> {
+    let (dir, name) = key.rsplit_once('/').unwrap_or(("", key));
+    if name == "meta.json" {
+        let id = dir.rsplit('/').next().unwrap_or(dir);
+        let meta = BlockMeta::parse(id, bytes).map_err(|e| e.to_string())?;
+        if meta.ulid.to_string() != id {
+            return Err(format!("meta.json is that of block={}", meta.ulid));
+        }
+        return Ok(Small::Meta(Arc::new(meta)));
+    }
+    let json: Value = serde_json::from_slice(bytes).map_err(|e| format!("mark does not read: {e}"))?;
+    if name.ends_with(DELETION) {
+        let at = json.get("deletion_time").and_then(Value::as_i64).ok_or("mark has no deletion_time")?;
+        return Ok(Small::Deletion(at.saturating_mul(1000)));
+    }
+    let reason = json.get("reason").and_then(Value::as_str).unwrap_or("no reason given");
+    Ok(Small::NoCompact(reason.to_owned()))
+}

@@ -1,0 +1,185 @@
+//! A store and attached buckets as one source.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::StreamExt;
+use pyrrha_model::contract::{
+    Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet, WindowHints,
+};
+use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
+
+use super::labels::External;
+use super::replicas::Replicas;
+use super::streams::ByReplica;
+use super::{AttachedBucket, BucketView};
+use crate::gateway::ForeignBlock;
+
+/// Blocks that are asked for labels at once.
+const BLOCKS_AT_ONCE: usize = 16;
+
+/// Reads of a store and of buckets that are attached to it. Where several have a sample of the same time,
+/// one of them is read, as of overlapping blocks.
+pub struct WithBuckets {
+    store: Arc<dyn Queryable>,
+    attached: Vec<Arc<AttachedBucket>>,
+}
+
+/// What a block answers to a question about labels.
+type Answer<T> = BoxFuture<'static, (TimeRange, Result<Vec<T>, StoreError>)>;
+
+impl WithBuckets {
+    /// Puts `attached` beside `store`.
+    pub fn new(store: Arc<dyn Queryable>, attached: Vec<Arc<AttachedBucket>>) -> Self {
+        Self { store, attached }
+    }
+
+    /// What the store answers and what the blocks do, as one.
+    fn union<T: Ord + Send + 'static>(
+        &self,
+        ctx: &QueryContext,
+        query: &LabelQuery,
+        store: Vec<T>,
+        ask: impl Fn(
+            &External,
+            &ForeignBlock,
+            LabelQuery,
+        ) -> Option<BoxFuture<'static, Result<Vec<T>, StoreError>>>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut answers = vec![Ok(store)];
+        for bucket in &self.attached {
+            let questions = questions(&bucket.view(), ctx, query, &ask);
+            if questions.is_empty() {
+                continue;
+            }
+            let answer = async move {
+                let all = futures::stream::iter(questions).buffer_unordered(BLOCKS_AT_ONCE);
+                Ok(all.collect::<Vec<_>>().await)
+            };
+            for (range, answer) in bucket.reader.runtime().wait_while(&ctx.cancel, answer)? {
+                match answer {
+                    Err(error) if ctx.partial_response => ctx.notices.gap(range, error.to_string()),
+                    answer => answers.push(answer),
+                }
+            }
+        }
+        query.union(answers)
+    }
+}
+
+/// The blocks of a view that may have answers, asked.
+fn questions<T: Send + 'static>(
+    view: &BucketView,
+    ctx: &QueryContext,
+    query: &LabelQuery,
+    ask: impl Fn(&External, &ForeignBlock, LabelQuery) -> Option<BoxFuture<'static, Result<Vec<T>, StoreError>>>,
+) -> Vec<Answer<T>> {
+    // Labels are the same in windows, which may be all that is left.
+    let any = SelectHints { windows: Some(WindowHints::default()), ..SelectHints::default() };
+    let mut questions = Vec::new();
+    for stream in view.streams.get(&ctx.tenant).into_iter().flatten() {
+        let Some(left) = stream.external.left_of_query(query) else { continue };
+        for (block, _) in stream.parts(&QueryContext::unlimited(), query.range, &any) {
+            let missing = block.entry().range();
+            let answer = ask(&stream.external, &block, left.clone());
+            questions.extend(
+                answer.map(|answer| -> Answer<T> { Box::pin(async move { (missing, answer.await) }) }),
+            );
+        }
+    }
+    questions
+}
+
+impl Queryable for WithBuckets {
+    fn select(
+        &self,
+        ctx: &QueryContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StoreError> {
+        let views: Vec<(&AttachedBucket, Arc<BucketView>)> =
+            self.attached.iter().map(|bucket| (&**bucket, bucket.view())).collect();
+        if views.iter().all(|(_, view)| !view.streams.contains_key(&ctx.tenant)) {
+            return self.store.select(ctx, matchers, range, hints);
+        }
+        let mut sources = vec![self.store.select(ctx, matchers, range, &hints.with_all_labels())?];
+        for (bucket, view) in views {
+            let from: Arc<str> = format!("attached bucket={}", bucket.name()).into();
+            let mut sets = ByReplica::new();
+            for stream in view.streams.get(&ctx.tenant).into_iter().flatten() {
+                stream.select(ctx, matchers, range, hints, &from, &mut sets)?;
+            }
+            let mut replicas: Vec<Box<dyn SeriesSet>> =
+                sets.into_values().map(|sets| pyrrha_storage::merge(ctx, sets, 0)).collect();
+            match replicas.len() {
+                0 => {}
+                1 => sources.append(&mut replicas),
+                _ => sources.push(Box::new(Replicas::new(ctx, replicas))),
+            }
+        }
+        Ok(pyrrha_storage::merge(ctx, sources, hints.limit))
+    }
+
+    fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        let store = self.store.label_names(ctx, query)?;
+        self.union(ctx, query, store, |external, block, left| {
+            let (block, ctx, external) = (block.clone(), ctx.clone(), external.clone());
+            Some(Box::pin(async move {
+                let mut names = block.label_names(ctx, left).await?;
+                names.retain(|name| external.shows(name));
+                if !names.is_empty() {
+                    names.extend(external.injected().map(|(name, _)| name.to_owned()));
+                }
+                Ok(names)
+            }))
+        })
+    }
+
+    fn label_values(
+        &self,
+        ctx: &QueryContext,
+        name: &str,
+        query: &LabelQuery,
+    ) -> Result<Vec<String>, StoreError> {
+        let store = self.store.label_values(ctx, name, query)?;
+        self.union(ctx, query, store, |external, block, left| {
+            if !external.shows(name) {
+                return None;
+            }
+            let injected = external.injected().find(|(n, _)| *n == name).map(|(_, value)| value.to_owned());
+            let (block, ctx, name) = (block.clone(), ctx.clone(), name.to_owned());
+            Some(Box::pin(async move {
+                match injected {
+                    Some(value) => Ok(if block.any(ctx, left).await? { vec![value] } else { Vec::new() }),
+                    None => block.label_values(ctx, name, left).await,
+                }
+            }))
+        })
+    }
+
+    fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
+        let store = self.store.series(ctx, query)?;
+        self.union(ctx, query, store, |external, block, left| {
+            let (block, ctx, external) = (block.clone(), ctx.clone(), external.clone());
+            Some(Box::pin(async move {
+                let series = block.series(ctx, left).await?;
+                Ok(series.iter().map(|labels| external.of_series(labels)).collect())
+            }))
+        })
+    }
+
+    fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
+        // The standard parts of a block hold none.
+        self.store.exemplars(ctx, query)
+    }
+
+    fn metadata(
+        &self,
+        ctx: &QueryContext,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
+        self.store.metadata(ctx, metric)
+    }
+}

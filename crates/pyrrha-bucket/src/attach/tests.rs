@@ -1,0 +1,469 @@
+//! Buckets as Thanos and Mimir leave them answer as the samples in them do, and are left as they are.
+
+use std::time::Duration;
+
+use object_store::memory::InMemory;
+use proptest::prelude::*;
+use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, WindowHints};
+use pyrrha_model::{Labels, MatchOp, Matcher, TimeRange};
+use pyrrha_storage::{Db, StorageConfig};
+use pyrrha_testkit::foreign_bucket::{
+    ForeignBlock, ForeignBucket, IndexedBlock, bucket_index, deletion_mark, no_compact_mark,
+};
+use pyrrha_testkit::{SimClock, SimDisk};
+
+use super::*;
+use crate::door::Operation;
+use crate::worlds::policy;
+
+/// When tests happen.
+const NOW: i64 = 1_000_000_000_000;
+const HOUR: i64 = 3_600_000;
+
+/// The id of a block that was made so long ago.
+fn ulid(age: i64, n: u128) -> String {
+    BlockId::from_parts((NOW - age) as u64, n).to_string()
+}
+
+struct World {
+    attached: Arc<AttachedBucket>,
+    bucket: Bucket,
+    runtime: Arc<BucketRuntime>,
+    all: WithBuckets,
+    clock: Arc<SimClock>,
+    ctx: QueryContext,
+}
+
+impl World {
+    fn new(foreign: &ForeignBucket, change: impl FnOnce(&mut AttachConfig)) -> Self {
+        let runtime = Arc::new(BucketRuntime::start(2).expect("threads"));
+        let bucket = Bucket::new(Arc::new(InMemory::new()), "foreign", "some/prefix", policy());
+        let world_bucket = bucket.clone();
+        let objects = foreign.objects.clone();
+        let filled = runtime.wait(async move {
+            for (key, bytes) in objects {
+                bucket.put(&key, bytes.into()).await?;
+            }
+            Ok(())
+        });
+        filled.expect("no fault");
+        let mut config =
+            AttachConfig::new(GatewayConfig { cache_dir: "/cache".into(), cache_bytes: 1 << 20 });
+        change(&mut config);
+        let clock = Arc::new(SimClock::new(NOW));
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let attached =
+            AttachedBucket::new(world_bucket.clone(), runtime.clone(), disk.clone(), clock.clone(), config);
+        let attached = Arc::new(attached);
+        attached.look().expect("no fault");
+        let db = Db::open_single_threaded(StorageConfig::new("/data"), disk, clock.clone()).expect("opens");
+        let all = WithBuckets::new(Arc::new(db).queryable(), vec![attached.clone()]);
+        Self { attached, bucket: world_bucket, runtime, all, clock, ctx: QueryContext::unlimited() }
+    }
+
+    fn of(tenant: &str) -> QueryContext {
+        QueryContext { tenant: TenantId::new(tenant).expect("a tenant"), ..QueryContext::unlimited() }
+    }
+
+    fn put(&self, key: &str, bytes: Vec<u8>) {
+        let (bucket, key) = (self.bucket.clone(), key.to_owned());
+        self.runtime.wait(async move { bucket.put(&key, bytes.into()).await }).expect("no fault");
+    }
+
+    fn samples(&self, ctx: &QueryContext, matchers: &[Matcher]) -> Vec<(String, Vec<(i64, f64)>)> {
+        let hints = SelectHints::default();
+        let set = self.all.select(ctx, matchers, TimeRange::ALL, &hints).expect("an answer");
+        read(ctx, set)
+    }
+
+    fn seen(&self) -> Vec<String> {
+        let mut seen: Vec<String> =
+            self.attached.view().seen.iter().map(|b| b.entry.ulid.to_string()).collect();
+        seen.sort();
+        seen
+    }
+
+    fn writes(&self) -> u64 {
+        let counters = self.bucket.counters();
+        [Operation::Put, Operation::Create, Operation::Upload, Operation::Delete]
+            .iter()
+            .map(|o| counters.attempts(*o))
+            .sum()
+    }
+}
+
+fn text(labels: &Labels) -> String {
+    labels.iter().map(|l| format!("{}={}", l.name, l.value)).collect::<Vec<_>>().join(",")
+}
+
+fn read(
+    ctx: &QueryContext,
+    mut set: Box<dyn pyrrha_model::contract::SeriesSet>,
+) -> Vec<(String, Vec<(i64, f64)>)> {
+    let (mut batch, mut all, mut samples) = (SeriesBatch::default(), Vec::new(), SeriesSamples::default());
+    let mut last: Option<Labels> = None;
+    while set.next_batch(7, &mut batch).expect("an answer") {
+        for entry in &batch.series {
+            decode_series(entry, TimeRange::ALL, Want::default(), &mut samples).expect("sound chunks");
+            let labels = batch.resolve(&ctx.symbols, entry);
+            assert!(last.as_ref().is_none_or(|last| *last < labels), "series are sorted and unique");
+            let floats =
+                samples.floats.times.iter().copied().zip(samples.floats.values.iter().copied()).collect();
+            all.push((text(&labels), floats));
+            last = Some(labels);
+        }
+    }
+    all
+}
+
+fn every(step: i64, range: std::ops::Range<i64>, value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
+    range.step_by(step as usize).map(|t| (t, value(t))).collect()
+}
+
+#[test]
+fn a_flat_bucket_answers_with_external_labels() {
+    let samples = every(60_000, 0..2 * HOUR, |t| t as f64);
+    let mut foreign = ForeignBucket::default();
+    for (n, cluster) in [(1, "eu"), (2, "us")] {
+        let block =
+            ForeignBlock::new(&ulid(9 * HOUR, n), 0, 2 * HOUR, &[("cluster", cluster), ("zone", "z")])
+                .with_floats(&[("__name__", "up")], &samples)
+                // Goes on with a name before that of the external label.
+                .with_floats(&[("__name__", "up"), ("a", "1")], &samples[..50])
+                .with_floats(&[("__name__", "up"), ("job", "x")], &samples[50..])
+                // Has it of its own: the external one counts.
+                .with_floats(&[("__name__", "own"), ("cluster", "mine"), ("b", "1")], &samples[..1]);
+        foreign.add("", &block);
+    }
+    let world = World::new(&foreign, |_| {});
+    let before = world.writes();
+    let names: Vec<String> = world.samples(&world.ctx, &[]).into_iter().map(|s| s.0).collect();
+    let expected = [
+        "__name__=own,b=1,cluster=eu,zone=z",
+        "__name__=own,b=1,cluster=us,zone=z",
+        "__name__=up,a=1,cluster=eu,zone=z",
+        "__name__=up,a=1,cluster=us,zone=z",
+        "__name__=up,cluster=eu,job=x,zone=z",
+        "__name__=up,cluster=eu,zone=z",
+        "__name__=up,cluster=us,job=x,zone=z",
+        "__name__=up,cluster=us,zone=z",
+    ];
+    assert_eq!(names, expected);
+    let eu = [Matcher::equal("__name__", "up"), Matcher::equal("cluster", "eu"), Matcher::equal("job", "")];
+    let found = world.samples(&world.ctx, &eu);
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[1], ("__name__=up,cluster=eu,zone=z".to_owned(), samples));
+    // A block whose labels cannot match is not asked.
+    let requests = world.bucket.counters().requests();
+    assert!(world.samples(&world.ctx, &[Matcher::equal("cluster", "asia")]).is_empty());
+    assert!(
+        world
+            .samples(&world.ctx, &[Matcher::new(MatchOp::NotRegex, "zone", "z|y").expect("sound")])
+            .is_empty()
+    );
+    assert_eq!(world.bucket.counters().requests(), requests);
+    // Labels.
+    let all = LabelQuery::all(TimeRange::ALL);
+    assert_eq!(
+        world.all.label_names(&world.ctx, &all).expect("names"),
+        ["__name__", "a", "b", "cluster", "job", "zone"]
+    );
+    assert_eq!(world.all.label_values(&world.ctx, "cluster", &all).expect("values"), ["eu", "us"]);
+    let own = LabelQuery::new(
+        vec![vec![Matcher::equal("a", "1"), Matcher::equal("cluster", "us")]],
+        TimeRange::ALL,
+    );
+    assert_eq!(world.all.label_values(&world.ctx, "cluster", &own).expect("values"), ["us"]);
+    let series = world.all.series(&world.ctx, &own).expect("series");
+    assert_eq!(series.iter().map(text).collect::<Vec<_>>(), ["__name__=up,a=1,cluster=us,zone=z"]);
+    assert_eq!(world.writes(), before, "nothing is written");
+    // Shards are of all labels.
+    let mut sharded = Vec::new();
+    for index in 0..3 {
+        let hints = SelectHints { shard: Some((index, 3)), ..SelectHints::default() };
+        let set = world.all.select(&world.ctx, &[], TimeRange::ALL, &hints).expect("an answer");
+        sharded.extend(read(&world.ctx, set).into_iter().map(|s| s.0));
+    }
+    sharded.sort();
+    let mut sorted = expected.to_vec();
+    sorted.sort();
+    assert_eq!(sharded, sorted);
+}
+
+#[test]
+fn what_thanos_does_not_see_is_not_seen() {
+    let block = |age: i64, n: u128| {
+        ForeignBlock::new(&ulid(age, n), 0, HOUR, &[]).with_floats(&[("__name__", "up")], &[(n as i64, 1.0)])
+    };
+    let (old, young, partial, marked, gone) =
+        (block(9 * HOUR, 1), block(600_000, 2), block(9 * HOUR, 3), block(90 * HOUR, 4), block(90 * HOUR, 5));
+    let fresh = block(600_000, 6).compacted(2, &[&ulid(99 * HOUR, 50), &ulid(99 * HOUR, 51)]);
+    let replaced = {
+        let mut block = block(99 * HOUR, 7);
+        block.sources = vec![ulid(99 * HOUR, 50)];
+        block
+    };
+    let mut foreign = ForeignBucket::default();
+    for block in [&old, &young, &marked, &gone, &fresh, &replaced] {
+        foreign.add("", block);
+    }
+    for (name, bytes) in partial.files().into_iter().filter(|(name, _)| name != "meta.json") {
+        foreign.put(&format!("{}/{name}", partial.ulid), bytes);
+    }
+    let hours = |n: i64| (NOW - n * HOUR) / 1000;
+    foreign.put(&format!("{}/deletion-mark.json", marked.ulid), deletion_mark(&marked.ulid, hours(23)));
+    foreign.put(&format!("{}/deletion-mark.json", gone.ulid), deletion_mark(&gone.ulid, hours(25)));
+    foreign.put(&format!("{}/no-compact-mark.json", old.ulid), no_compact_mark(&old.ulid, hours(1)));
+    let damaged = ulid(9 * HOUR, 8);
+    foreign.put(&format!("{damaged}/meta.json"), b"{".to_vec());
+    foreign.put("debug/metas/x.json", b"{}".to_vec());
+    let world = World::new(&foreign, |_| {});
+    let mut expected = vec![old.ulid.clone(), marked.ulid.clone(), fresh.ulid.clone()];
+    expected.sort();
+    assert_eq!(world.seen(), expected);
+    let view = world.attached.view();
+    let why = |ulid: &str| view.hidden.iter().find(|b| b.block.to_string() == ulid).map(|b| b.why.word());
+    assert_eq!(why(&young.ulid), Some("young"));
+    assert_eq!(why(&partial.ulid), Some("partial"));
+    assert_eq!(why(&gone.ulid), Some("deleted"));
+    assert_eq!(why(&replaced.ulid), Some("superseded"));
+    assert_eq!(why(&damaged), Some("damaged"));
+    let no_compact = view.seen.iter().find_map(|b| b.no_compact.clone());
+    assert_eq!(no_compact.as_deref(), Some("index-size-exceeding"));
+    let times: Vec<i64> = world.samples(&world.ctx, &[])[0].1.iter().map(|s| s.0).collect();
+    assert_eq!(times, [1, 4, 6]);
+    // Later the young one is there, the upload is done, and the marked one is gone. Metas are not read again.
+    world.clock.advance(Duration::from_secs(2 * 3600));
+    let files = partial.files();
+    world.put(&format!("{}/meta.json", partial.ulid), files[2].1.clone());
+    let gets = world.bucket.counters().attempts(Operation::Get);
+    assert_eq!(world.attached.look().expect("no fault"), Looked { added: 2, removed: 1 });
+    assert_eq!(world.bucket.counters().attempts(Operation::Get), gets + 1);
+    let times: Vec<i64> = world.samples(&world.ctx, &[])[0].1.iter().map(|s| s.0).collect();
+    assert_eq!(times, [1, 2, 3, 6]);
+}
+
+#[test]
+fn replicas_are_one_series_without_gaps() {
+    // One replica misses a while, the other another; one block has replicas among its series.
+    let value = |t: i64| t as f64;
+    let a: Vec<_> =
+        every(15_000, 0..HOUR, value).into_iter().filter(|s| !(600_000..900_000).contains(&s.0)).collect();
+    let b: Vec<_> = every(15_000, 4_000..HOUR, value)
+        .into_iter()
+        .filter(|s| !(2_000_000..2_500_000).contains(&s.0))
+        .collect();
+    let outer = |n, replica, samples: &[(i64, f64)]| {
+        ForeignBlock::new(&ulid(9 * HOUR, n), 0, HOUR, &[("cluster", "eu"), ("replica", replica)])
+            .with_floats(&[("__name__", "x"), ("job", "j")], samples)
+    };
+    let inner = ForeignBlock::new(&ulid(9 * HOUR, 3), 0, HOUR, &[("cluster", "us")])
+        .with_floats(&[("__name__", "x"), ("job", "j"), ("replica", "a")], &a)
+        .with_floats(&[("__name__", "x"), ("job", "j"), ("replica", "b")], &b)
+        .with_floats(&[("__name__", "x"), ("replica", "a")], &a)
+        .with_floats(&[("__name__", "x")], &[(7, 7.0)]);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &outer(1, "a", &a)).add("", &outer(2, "b", &b)).add("", &inner);
+    let world = World::new(&foreign, |config| config.replica_labels = vec!["replica".to_owned()]);
+    let found = world.samples(&world.ctx, &[]);
+    let names: Vec<&str> = found.iter().map(|s| s.0.as_str()).collect();
+    assert_eq!(
+        names,
+        ["__name__=x,cluster=eu,job=j", "__name__=x,cluster=us", "__name__=x,cluster=us,job=j"]
+    );
+    for at in [0, 2] {
+        let gaps = found[at].1.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        assert!(gaps.max().expect("samples") <= 23_000, "no gap is longer than an interval and a half");
+        assert!(found[at].1.len() <= 242, "the same scrape counts once");
+    }
+    assert_eq!(found[0].1, found[2].1, "it does not matter where the label is");
+    // Asked for one replica, its samples come alone.
+    for (cluster, own) in [("eu", &a), ("us", &a)] {
+        let one =
+            [Matcher::equal("replica", "a"), Matcher::equal("cluster", cluster), Matcher::equal("job", "j")];
+        assert_eq!(&world.samples(&world.ctx, &one)[0].1, own);
+    }
+    let names = world.all.label_names(&world.ctx, &LabelQuery::all(TimeRange::ALL)).expect("names");
+    assert_eq!(names, ["__name__", "cluster", "job"]);
+    // Without the setting they are different series.
+    assert_eq!(World::new(&foreign, |_| {}).samples(&world.ctx, &[]).len(), 6);
+}
+
+#[test]
+fn blocks_go_to_tenants_by_rule() {
+    let block = |n, labels: &[(&str, &str)]| {
+        ForeignBlock::new(&ulid(9 * HOUR, n), 0, HOUR, labels)
+            .with_floats(&[("__name__", "x")], &[(n as i64, 0.0)])
+    };
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &block(1, &[("cluster", "eu-1")]));
+    foreign.add("", &block(2, &[("tenant_id", "team")]));
+    foreign.add("", &block(3, &[("tenant_id", "not/valid")]));
+    foreign.add("", &block(4, &[]));
+    let rule = TenantRule::new(
+        &BTreeMap::from([("cluster".to_owned(), "eu-.*".to_owned())]),
+        TenantId::new("europe").expect("valid"),
+    );
+    let world = World::new(&foreign, |config| {
+        config.tenants.rules.push(rule.expect("a rule"));
+        config.tenants.label = Some("tenant_id".to_owned());
+    });
+    assert_eq!(world.samples(&World::of("europe"), &[])[0].0, "__name__=x,cluster=eu-1");
+    assert_eq!(world.samples(&World::of("team"), &[])[0].0, "__name__=x");
+    assert_eq!(world.samples(&world.ctx, &[]), [("__name__=x".to_owned(), vec![(4, 0.0)])]);
+    assert_eq!(world.attached.view().hidden[0].why, Why::NoTenant);
+}
+
+#[test]
+fn a_bucket_with_tenants_is_read_by_index_or_by_listing() {
+    let block = |n: u128, shard: &str| {
+        ForeignBlock::new(
+            &ulid(600_000, n),
+            0,
+            HOUR,
+            &[("__compactor_shard_id__", shard), ("__org_id__", "one")],
+        )
+        .with_floats(&[("__name__", "x"), ("n", &n.to_string())], &[(n as i64, 0.0)])
+    };
+    let (a, b, marked) = (block(1, "1_of_2"), block(2, "2_of_2"), block(3, "1_of_2"));
+    let mut foreign = ForeignBucket::default();
+    for dir in ["one", "two"] {
+        for block in [&a, &b, &marked] {
+            foreign.add(dir, block);
+        }
+        let mark = deletion_mark(&marked.ulid, (NOW - 2 * HOUR) / 1000);
+        foreign.put(&format!("{dir}/markers/{}-deletion-mark.json", marked.ulid), mark);
+    }
+    foreign.add("gone", &a);
+    foreign.put("gone/markers/tenant-deletion-mark.json", b"{}".to_vec());
+    foreign.put("__mimir_cluster/seed.json", b"{}".to_vec());
+    let indexed = |block: &ForeignBlock, deleted_at| IndexedBlock {
+        ulid: block.ulid.clone(),
+        min_time: 0,
+        max_time: HOUR,
+        uploaded_at: NOW / 1000 - 600,
+        shard: Some("1_of_2".to_owned()),
+        deleted_at,
+    };
+    let list = [indexed(&a, None), indexed(&marked, Some((NOW - 2 * HOUR) / 1000))];
+    // The index knows less than is there, so that it shows who answered.
+    foreign.put("one/bucket-index.json.gz", bucket_index(&list, NOW / 1000 - 60));
+    foreign.put("two/bucket-index.json.gz", bucket_index(&list, NOW / 1000 - 7200));
+    let world = World::new(&foreign, |_| {});
+    let names = |tenant: &str| -> Vec<String> {
+        world.samples(&World::of(tenant), &[]).into_iter().map(|s| s.0).collect()
+    };
+    assert_eq!(names("one"), ["__name__=x,n=1"], "by its index");
+    assert_eq!(names("two"), ["__name__=x,n=1", "__name__=x,n=2"], "by listing, as its index is old");
+    assert!(names("gone").is_empty());
+    assert_eq!(world.attached.view().indexed, 1);
+    for bad in [&b"no gzip"[..], &bucket_index(&list, 0)[..40]] {
+        world.put("one/bucket-index.json.gz", bad.to_vec());
+        world.attached.look().expect("no fault");
+        assert_eq!(names("one").len(), 2, "a bad index is not used");
+    }
+}
+
+/// `(start, count, sum, min, max)`
+type Window = (i64, u32, f64, f64, f64);
+
+/// The windows of a series.
+fn windows(world: &World, range: TimeRange, length: i64) -> Option<Vec<Window>> {
+    let windows =
+        Some(WindowHints { edges: true, values: true, counter: false, max_resolution_ms: i64::MAX });
+    let hints = SelectHints { step_ms: length, range_ms: length, windows, ..SelectHints::default() };
+    let mut set = world.all.select(&world.ctx, &[], range, &hints).expect("an answer");
+    let (mut batch, mut samples) = (SeriesBatch::default(), SeriesSamples::default());
+    assert!(set.next_batch(9, &mut batch).expect("an answer"));
+    decode_series(&batch.series[0], TimeRange::ALL, Want::default(), &mut samples).expect("sound");
+    let w = samples.windows;
+    let row = |i: usize| (w.starts[i], w.counts[i], w.values.sums[i], w.values.mins[i], w.values.maxs[i]);
+    (!w.is_empty()).then(|| (0..w.len()).map(row).collect())
+}
+
+#[test]
+fn windows_of_others_answer_ranges_twice_as_long() {
+    let samples = every(60_000, 0..48 * HOUR, |t| (t / 60_000 % 100) as f64);
+    let raw = ForeignBlock::new(&ulid(90 * HOUR, 1), 0, 48 * HOUR, &[("cluster", "eu"), ("replica", "a")])
+        .with_floats(&[("__name__", "x")], &samples);
+    let mut hours =
+        ForeignBlock::new(&ulid(80 * HOUR, 2), 0, 48 * HOUR, &[("cluster", "eu"), ("replica", "a")])
+            .compacted(1, &[&raw.ulid]);
+    hours.resolution = HOUR;
+    let hours = hours.with_windows(&[("__name__", "x")], &samples);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &raw).add("", &hours);
+    let world = World::new(&foreign, |_| {});
+    let range = TimeRange::new(0, 48 * HOUR - 1);
+    assert_eq!(windows(&world, range, HOUR), None, "as long as a window is too short");
+    let found = windows(&world, range, 2 * HOUR).expect("windows");
+    let expected: Vec<_> = samples
+        .chunks(60)
+        .map(|w| {
+            let values = || w.iter().map(|s| s.1);
+            (w[0].0, 60, values().sum(), values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max))
+        })
+        .collect();
+    assert_eq!(found, expected, "exactly what the samples say of each window");
+    // Raw samples are gone: windows answer, and the answer says so.
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &hours);
+    let world = World::new(&foreign, |_| {});
+    assert_eq!(windows(&world, range, HOUR).expect("windows"), expected);
+    assert!(
+        world.ctx.notices.warnings()[0].contains("only windows of 1h are kept"),
+        "{:?}",
+        world.ctx.notices
+    );
+    // Of two replicas each window is the fuller one's.
+    let mut other =
+        ForeignBlock::new(&ulid(80 * HOUR, 3), 0, 48 * HOUR, &[("cluster", "eu"), ("replica", "b")])
+            .compacted(1, &[&ulid(80 * HOUR, 3)]);
+    other.resolution = HOUR;
+    let missing = |s: &&(i64, f64)| !(5 * HOUR..6 * HOUR + 1_800_000).contains(&s.0);
+    let few: Vec<_> = samples.iter().filter(missing).copied().collect();
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &hours).add("", &other.with_windows(&[("__name__", "x")], &few));
+    let world = World::new(&foreign, |config| config.replica_labels = vec!["replica".to_owned()]);
+    assert_eq!(windows(&world, range, 2 * HOUR).expect("windows"), expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_block_reads_as_its_samples(
+        series in prop::collection::btree_map(
+            prop::collection::btree_map("[a-e]", "[xyz]", 1..4),
+            prop::collection::btree_map(0i64..7_200_000, -1e9f64..1e9, 1..300), 1..40),
+        external in prop::collection::btree_map("[bdz]", "[uv]", 0..3),
+    ) {
+        let external: Vec<(&str, &str)> = external.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let mut block = ForeignBlock::new(&ulid(9 * HOUR, 1), 0, 2 * HOUR, &external);
+        let mut expected: BTreeMap<Labels, BTreeMap<i64, f64>> = BTreeMap::new();
+        for (labels, samples) in series {
+            let pairs: Vec<(&str, &str)> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            let list: Vec<(i64, f64)> = samples.iter().map(|(t, v)| (*t, *v)).collect();
+            block = block.with_floats(&pairs, &list);
+            let mut seen = labels.clone();
+            seen.extend(external.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+            // Series that only differed in what is overwritten are one.
+            expected.entry(Labels::from_pairs(seen)).or_default().extend(samples);
+        }
+        let mut foreign = ForeignBucket::default();
+        foreign.add("", &block);
+        let world = World::new(&foreign, |_| {});
+        let set = world.all.select(&world.ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("an answer");
+        let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        let (mut set, mut batch, mut samples) = (set, SeriesBatch::default(), SeriesSamples::default());
+        while set.next_batch(5, &mut batch).expect("an answer") {
+            for entry in &batch.series {
+                decode_series(entry, TimeRange::ALL, Want::default(), &mut samples).expect("sound");
+                let labels = text(&batch.resolve(&world.ctx.symbols, entry));
+                prop_assert!(found.insert(labels, samples.floats.times.clone()).is_none(), "each series once");
+            }
+        }
+        let times = expected.iter().map(|(l, s)| (text(l), s.keys().copied().collect())).collect();
+        prop_assert_eq!(found, times);
+    }
+}
