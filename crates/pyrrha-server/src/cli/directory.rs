@@ -31,6 +31,11 @@ pub(super) struct DirectoryArgs {
 }
 
 impl DirectoryArgs {
+    /// The directory `dir`, seen by `tenant`.
+    pub(super) fn new(dir: PathBuf, tenant: String) -> Self {
+        Self { dir, tenant }
+    }
+
     /// Finds out what the directory is.
     pub(super) fn find(&self) -> Result<Directory, CommandError> {
         Ok(Directory::find(Arc::new(OsDisk), &self.dir, &self.tenant()?)?)
@@ -62,6 +67,11 @@ impl Selection {
     pub(super) fn matchers(&self) -> Result<Vec<Vec<Matcher>>, CommandError> {
         let parse = |text: &String| pyrrha_promql::parser::parse_selector(text).map_err(CommandError::new);
         self.matchers.iter().map(parse).collect()
+    }
+
+    /// The selectors as they were written.
+    pub(super) fn selectors(&self) -> &[String] {
+        &self.matchers
     }
 
     pub(super) fn range(&self) -> TimeRange {

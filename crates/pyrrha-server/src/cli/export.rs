@@ -3,8 +3,10 @@
 mod csv;
 mod json;
 mod openmetrics;
+mod remote;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -20,8 +22,15 @@ pub(super) struct Args {
     /// Form of the output.
     #[arg(value_enum)]
     format: Format,
-    #[command(flatten)]
-    directory: DirectoryArgs,
+    /// A data directory of Prometheus or Pyrrha, or a single block.
+    #[arg(value_name = "DIR", required_unless_present = "url", conflicts_with = "url")]
+    dir: Option<PathBuf>,
+    /// A running server, Pyrrha or Prometheus, instead of a directory: http://host:port.
+    #[arg(long)]
+    url: Option<String>,
+    /// Tenant, in a data directory of Pyrrha or on its server.
+    #[arg(long, default_value = "anonymous")]
+    tenant: String,
     #[command(flatten)]
     selection: Selection,
 }
@@ -54,8 +63,22 @@ trait Encode {
     }
 }
 
+fn encoder(format: Format) -> Box<dyn Encode> {
+    match format {
+        Format::Openmetrics => Box::new(openmetrics::Encoder::default()),
+        Format::Json => Box::new(json::Encoder),
+        Format::Csv => Box::new(csv::Encoder::default()),
+    }
+}
+
 pub(super) fn run(args: Args) -> ExitCode {
-    output::run(|out| run_to(out, &args.directory, &args.selection, args.format))
+    output::run(|out| match (args.url, args.dir) {
+        (Some(url), _) => remote::run_to(out, &url, &args.tenant, &args.selection, args.format),
+        (None, dir) => {
+            let directory = DirectoryArgs::new(dir.unwrap_or_default(), args.tenant);
+            run_to(out, &directory, &args.selection, args.format)
+        }
+    })
 }
 
 /// Exports a directory.
@@ -65,11 +88,7 @@ pub(super) fn run_to(
     selection: &Selection,
     format: Format,
 ) -> Result<bool, CommandError> {
-    let mut encoder: Box<dyn Encode> = match format {
-        Format::Openmetrics => Box::new(openmetrics::Encoder::default()),
-        Format::Json => Box::new(json::Encoder),
-        Format::Csv => Box::new(csv::Encoder::default()),
-    };
+    let mut encoder = encoder(format);
     let (sources, matchers) = (Sources::open(directory, selection)?, selection.matchers()?);
     let mut buffer = Vec::new();
     encoder.begin(&mut buffer);

@@ -1,6 +1,6 @@
 //! `pyrrha query …`: asks a running server.
 
-mod client;
+pub(super) mod client;
 mod print;
 
 use std::io::Write;

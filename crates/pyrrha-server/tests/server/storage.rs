@@ -57,3 +57,38 @@ fn samples_past_retention_are_hidden_at_once_and_only_from_their_tenant() {
     }
     assert_eq!(server.get("/api/v1/status/runtimeinfo").json()["data"]["storageRetention"], "1h");
 }
+
+#[test]
+fn a_running_server_is_exported_as_its_directory_is() {
+    let (guard, dir) = directory();
+    let server = Server::start(&dir, &["--self-scrape=false"]);
+    let now = now_ms();
+    let samples: Vec<(i64, f64)> = (0..240).map(|i| (now - (239 - i) * 60_000, i as f64 / 8.0)).collect();
+    let request = body(vec![
+        series(&[("__name__", "m"), ("i", "a\"b")], &samples),
+        series(&[("__name__", "m"), ("i", "a\"b"), ("more", "1")], &samples[..3]),
+        series(&[("__name__", "n")], &samples[7..9]),
+    ]);
+    assert_eq!(server.write("team", &request).unwrap().status, 204);
+    let export = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pyrrha"))
+            .args([&["export"], arguments, &["--tenant=team"]].concat())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let url = format!("--url=http://{}", server.address);
+    let (first, last) = (format!("--min-time={}", samples[1].0), format!("--max-time={}", samples[200].0));
+    let part = ["--match=m", &first, &last];
+    let all = ["json", "csv", "openmetrics"].map(|format| export(&[format, &url]));
+    let some = export(&[&["csv", url.as_str()], &part[..]].concat());
+    drop(server);
+    let dir = dir.to_str().unwrap();
+    for (format, page) in ["json", "csv", "openmetrics"].iter().zip(&all) {
+        assert_eq!(*page, export(&[format, dir]), "{format}");
+    }
+    assert_eq!(some, export(&[&["csv", dir], &part[..]].concat()));
+    assert_eq!(some.lines().count(), 1 + 200 + 2, "{some}");
+    drop(guard);
+}

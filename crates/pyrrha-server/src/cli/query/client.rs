@@ -16,14 +16,14 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// A server's address.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     base: Uri,
     tenant: Option<String>,
 }
 
 impl Client {
     /// A client of the server at `url`.
-    pub(super) fn new(url: &str, tenant: Option<&str>) -> Result<Self, String> {
+    pub(in crate::cli) fn new(url: &str, tenant: Option<&str>) -> Result<Self, String> {
         let base: Uri = url.parse().map_err(|e| format!("bad url: url={url:?}: {e}"))?;
         if base.scheme_str() != Some("http") || base.host().is_none() {
             return Err(format!("bad url: url={url:?}: expected http://host:port"));
@@ -32,7 +32,7 @@ impl Client {
     }
 
     /// Posts a form; the answer is JSON, whatever its status.
-    pub(super) fn post(&self, path: &str, form: &[(&str, String)]) -> Result<Value, String> {
+    pub(in crate::cli) fn post(&self, path: &str, form: &[(&str, String)]) -> Result<Value, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
