@@ -1,5 +1,6 @@
 //! The door to an object store: few operations, each counted, bounded in time, and retried.
 
+mod copy;
 mod counters;
 mod probe;
 mod retry;

@@ -4,6 +4,7 @@
 //! the plain way: the manifest, one listing of a tenant, and the objects that are asked about.
 
 mod fetch;
+mod replicate;
 mod selector;
 mod survey;
 mod usage;
@@ -17,6 +18,7 @@ use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
+pub use replicate::Replicated;
 pub use selector::BlockSelector;
 pub use survey::{FileKind, ObjectClass, Survey, SurveyedObject};
 pub use usage::{Usage, UsageRow};
@@ -148,4 +150,4 @@ pub fn set_aside(entry: &BlockEntry) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -55,6 +55,17 @@ pub(crate) fn note_deletes_applied(entry: &mut BlockEntry, number: u64) {
     }
 }
 
+/// Makes the entry one of another manifest, whose numbers say nothing of the deletes that were applied: all
+/// that come there are newer.
+pub(crate) fn forget_numbers(entry: &mut BlockEntry) {
+    entry.other.remove(APPLIED);
+    if let Some(origin) = Origin::of(entry)
+        && let Ok(value) = serde_json::to_value(Origin { through: 0, ..origin })
+    {
+        entry.other.insert(FIELD.to_owned(), value);
+    }
+}
+
 /// Whether a block of windows says what the live raw blocks of its range say: they hold no source
 /// that it lacks, and no delete came after it.
 pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {

@@ -5,6 +5,7 @@ mod du;
 mod jobs;
 mod ls;
 mod rebuild;
+mod replicate;
 mod select;
 mod verify;
 
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Cleanup(Box<compact::Args>),
     /// Makes the manifest of a tenant anew from the blocks that are there.
     RebuildManifest(Box<rebuild::Args>),
+    /// Copies blocks to another bucket; what is there already is not copied again.
+    Replicate(Box<replicate::Args>),
     /// Looks whether what the manifests name is there and sound; exit code 1 if it is not.
     Verify(Box<verify::Args>),
 }
@@ -83,6 +86,7 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Compact(args) => output::run(|out| compact::run(out, *args, Task::All)),
         Command::Downsample(args) => output::run(|out| compact::run(out, *args, Task::Downsample)),
         Command::Cleanup(args) => output::run(|out| compact::run(out, *args, Task::CleanUp)),
+        Command::Replicate(args) => output::run(|out| replicate::run(out, *args)),
         Command::RebuildManifest(args) => output::run(|out| rebuild::run(out, *args)),
         Command::Jobs(args) => output::run(|out| jobs::run(out, *args)),
         Command::Ls(args) => output::run(|out| ls::run(out, *args, false)),

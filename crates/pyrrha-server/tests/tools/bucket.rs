@@ -190,3 +190,33 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
     assert!(!leaving());
     assert_eq!(fixture.try_run("verify", &["--deep", &scratch]).0, Some(0));
 }
+
+#[test]
+fn a_bucket_is_copied_and_the_copy_goes_on_where_it_stopped() {
+    let fixture = Fixture::new();
+    let (file, bucket) = (fixture.home.path().join("to.yml"), fixture.home.path().join("copy"));
+    let yaml = format!("type: FILESYSTEM\nconfig:\n  directory: {}\nprefix: safe\n", bucket.display());
+    std::fs::write(&file, yaml).unwrap();
+    let to = format!("--objstore-to.config-file={}", file.display());
+    let looked = fixture.json("replicate", &[&to, "--dry-run"]);
+    assert_eq!(looked[0]["blocks"].as_array().unwrap().len(), 3);
+    assert!(!bucket.join("safe").exists());
+    let one = fixture.json("replicate", &[&to, "--max-time=0"]);
+    assert_eq!(one[0]["blocks"][0], id(1).to_string());
+    // As if it had been killed within the second block.
+    let index = format!("safe/team-a/{}/index", id(2));
+    std::fs::create_dir_all(bucket.join(&index).parent().unwrap()).unwrap();
+    std::fs::copy(fixture.tenant().join(id(2).to_string()).join("index"), bucket.join(&index)).unwrap();
+    let rest = fixture.json("replicate", &[&to]);
+    assert_eq!((rest[0]["knownBlocks"].as_u64(), rest[0]["blocks"].as_array().unwrap().len()), (Some(1), 2));
+    assert_eq!(rest[0]["presentBytes"].as_u64(), Some(bucket.join(&index).metadata().unwrap().len()));
+    let copied = one[0]["copiedBytes"].as_u64().unwrap() + rest[0]["copiedBytes"].as_u64().unwrap();
+    assert_eq!(
+        copied + rest[0]["presentBytes"].as_u64().unwrap(),
+        looked[0]["copiedBytes"].as_u64().unwrap()
+    );
+    let flag = format!("--objstore.config-file={}", file.display());
+    let listed = pyrrha_ok(&["bucket", "ls", &flag, "--output=json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&listed).unwrap(), fixture.json("ls", &[]));
+    pyrrha_ok(&["bucket", "verify", &flag, "--checksums", "--strict"]);
+}

@@ -131,7 +131,7 @@ fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -
 }
 
 /// Refuses a store that ignores conditions.
-fn probe(
+pub(super) fn probe(
     runtime: &pyrrha_bucket::BucketRuntime,
     tenants: &pyrrha_bucket::BucketTenants,
     id: BlockId,

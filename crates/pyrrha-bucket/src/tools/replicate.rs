@@ -1,0 +1,240 @@
+//! Copying blocks to another bucket: data, then `meta.json`, then the manifest there.
+//!
+//! What is there already is not copied again, so a copy that was interrupted goes on where it was. A
+//! block is committed one by one; what it replaces there leaves with the same commit.
+
+use std::sync::Arc;
+
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use serde::Serialize;
+
+use super::fetch::{checksum, is_plain};
+use super::{BlockSelector, BucketTools, Progress};
+use crate::block_files::{BlockFile, FILES, files};
+use crate::door::Bucket;
+use crate::downsample::forget_numbers;
+use crate::error::BucketError;
+
+const META: &str = "meta.json";
+
+/// What was copied of a tenant, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replicated {
+    /// The tenant.
+    pub tenant: String,
+    /// Blocks that became live there.
+    pub blocks: Vec<String>,
+    /// Bytes that were copied.
+    pub copied_bytes: u64,
+    /// Bytes that an earlier attempt had brought.
+    pub present_bytes: u64,
+    /// Chosen blocks whose data was live there before.
+    pub known_blocks: u64,
+    /// Live blocks there whose data the copied ones have, and that left.
+    pub replaced: Vec<String>,
+    /// Whether something was committed.
+    pub committed: bool,
+}
+
+impl BucketTools {
+    /// Copies the chosen live blocks of a tenant, the oldest first, and verifies each object by its
+    /// checksum. Deletes that stand are not copied: a tenant that has some is refused. With `dry_run`
+    /// nothing is written.
+    pub fn replicate(
+        &self,
+        target: &Self,
+        tenant: &TenantId,
+        selector: &BlockSelector,
+        dry_run: bool,
+        progress: Progress<'_>,
+    ) -> Result<Replicated, StoreError> {
+        let state = self.state(tenant)?;
+        if !state.deletes.is_empty() {
+            let text = format!(
+                "deletes stand, and the copy would have what they hide: tenant={tenant} deletes={}; purge them \
+                 first",
+                state.deletes.len()
+            );
+            return Err(StoreError::new(ErrorKind::Invalid, text));
+        }
+        let mut chosen: Vec<Arc<BlockEntry>> =
+            state.blocks.values().filter(|b| selector.selects(b)).cloned().collect();
+        chosen.sort_by_key(|b| (b.min_time, b.ulid));
+        let manifest = target.tenants.manifest(tenant)?;
+        let there = manifest.refresh()?;
+        let mut done = Replicated { tenant: tenant.to_string(), ..Replicated::default() };
+        let is_known = |b: &Arc<BlockEntry>| is_held(&there, b);
+        done.known_blocks = chosen.iter().filter(|b| is_known(b)).count() as u64;
+        chosen.retain(|b| !is_known(b));
+        let total = chosen.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
+        for entry in chosen {
+            let named =
+                self.copy_block(target, tenant, &entry, dry_run, &mut done, (total, &mut *progress))?;
+            let mut entry = (*entry).clone();
+            if let Ok(list) = serde_json::to_value(&named) {
+                entry.other.insert(FILES.to_owned(), list);
+            }
+            forget_numbers(&mut entry);
+            let replaced = held_by(&manifest.current(), &entry);
+            if !dry_run {
+                manifest.commit(std::slice::from_ref(&entry), &replaced)?;
+                done.committed = true;
+            }
+            done.replaced.extend(replaced.iter().map(ToString::to_string));
+            done.blocks.push(entry.ulid.to_string());
+        }
+        Ok(done)
+    }
+
+    /// Copies what is missing of a block's objects, `meta.json` last, and gives them with checksums.
+    fn copy_block(
+        &self,
+        target: &Self,
+        tenant: &TenantId,
+        entry: &BlockEntry,
+        dry_run: bool,
+        done: &mut Replicated,
+        (total, progress): (u64, Progress<'_>),
+    ) -> Result<Vec<BlockFile>, StoreError> {
+        let dir = format!("{tenant}/{}", entry.ulid);
+        let mut named = files(entry);
+        if named.is_empty() || !named.iter().all(|file| is_plain(&file.name)) {
+            let text = format!("manifest does not name the files of a block: block={}", entry.ulid);
+            return Err(StoreError::new(ErrorKind::Corrupt, text));
+        }
+        // Whoever looks at the bucket takes a block for whole once this is there.
+        named.sort_by_key(|file| file.name == META);
+        let (bucket, at) = (target.tenants.bucket().clone(), dir.clone());
+        let there = target.runtime.wait(async move { bucket.list(&at).await })?;
+        for file in &mut named {
+            progress("replicate", done.copied_bytes.saturating_add(done.present_bytes), total);
+            let key = format!("{dir}/{}", file.name);
+            let is_there = there.iter().any(|o| o.key == key && o.bytes == file.bytes);
+            let (source, to) = (self.tenants.bucket().clone(), target.tenants.bucket().clone());
+            let (expected, bytes) = (file.crc32c, file.bytes);
+            if dry_run {
+                let sum = if is_there { &mut done.present_bytes } else { &mut done.copied_bytes };
+                *sum = sum.saturating_add(bytes);
+                continue;
+            }
+            let (sum, copied) = self
+                .runtime
+                .wait(async move { copy(&source, &to, &key, bytes, expected, is_there).await })?;
+            file.crc32c = Some(sum);
+            let count = if copied { &mut done.copied_bytes } else { &mut done.present_bytes };
+            *count = count.saturating_add(bytes);
+        }
+        Ok(named)
+    }
+}
+
+/// Copies an object unless it is there with the right checksum. Gives that, and whether it was copied.
+async fn copy(
+    source: &Bucket,
+    target: &Bucket,
+    key: &str,
+    bytes: u64,
+    expected: Option<u32>,
+    is_there: bool,
+) -> Result<(u32, bool), BucketError> {
+    if is_there && let Some(expected) = expected {
+        // An object is whole or absent, but one of that name and length may be another's.
+        if checksum(target, key, bytes).await? == expected {
+            return Ok((expected, false));
+        }
+    }
+    let sum = target.copy_from(key, source, key, bytes, expected).await?;
+    let stored = target.head(key).await?.map(|object| object.bytes);
+    if stored != Some(bytes) {
+        let what = format!("copied bytes={bytes} found={stored:?}");
+        return Err(BucketError::Corrupt { key: key.to_owned(), what });
+    }
+    Ok((sum, true))
+}
+
+/// Whether a live block of the same resolution has all that `entry` has.
+fn is_held(state: &ManifestState, entry: &BlockEntry) -> bool {
+    let has = |b: &BlockEntry| {
+        b.resolution == entry.resolution
+            && !entry.sources.is_empty()
+            && entry.sources.iter().all(|source| b.sources.contains(source))
+    };
+    state.blocks.contains_key(&entry.ulid) || state.blocks.values().any(|b| has(b))
+}
+
+/// Live blocks of the same resolution that hold nothing but what `entry` holds.
+fn held_by(state: &ManifestState, entry: &BlockEntry) -> Vec<BlockId> {
+    let held = |b: &BlockEntry| {
+        b.resolution == entry.resolution
+            && b.ulid != entry.ulid
+            && !b.sources.is_empty()
+            && b.sources.iter().all(|source| entry.sources.contains(source))
+    };
+    state.blocks.values().filter(|b| held(b)).map(|b| b.ulid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::tests::{put, tools};
+    use crate::worlds::{World, block, id};
+
+    fn copy_all(from: &World, to: &World, dry_run: bool) -> Result<Replicated, StoreError> {
+        let all = BlockSelector::default();
+        tools(from).replicate(&tools(to), &World::tenant(), &all, dry_run, &mut |_, _, _| {})
+    }
+
+    fn live(world: &World) -> Vec<BlockId> {
+        let state = tools(world).state(&World::tenant()).expect("no fault");
+        state.blocks.keys().copied().collect()
+    }
+
+    fn two() -> World {
+        let world = World::new();
+        world.ship(&[block(&world.disk, 0, 40), block(&world.disk, 1, 40)]).expect("no fault");
+        world
+    }
+
+    #[test]
+    fn a_copy_is_whole_and_a_second_one_copies_nothing() {
+        let (from, to) = (two(), World::new());
+        let looked = copy_all(&from, &to, true).expect("no fault");
+        assert!(!looked.committed && looked.blocks.len() == 2 && live(&to).is_empty());
+        let done = copy_all(&from, &to, false).expect("no fault");
+        assert_eq!((done.copied_bytes, done.present_bytes), (looked.copied_bytes, 0));
+        assert_eq!(live(&to), live(&from));
+        let again = copy_all(&from, &to, false).expect("no fault");
+        assert_eq!((again.known_blocks, again.copied_bytes, again.committed), (2, 0, false));
+        let options = crate::tools::VerifyOptions {
+            depth: crate::tools::Depth::Deep,
+            scratch_dir: "/scratch".into(),
+            ..Default::default()
+        };
+        let report = tools(&to).verify(&World::tenant(), &options, &mut |_, _, _| {}).expect("no fault");
+        assert!(report.issues.is_empty() && report.blocks == 2, "{:?}", report.issues);
+    }
+
+    #[test]
+    fn an_interrupted_copy_goes_on_and_what_is_damaged_is_not_copied() {
+        let (from, to) = (two(), World::new());
+        let chunks = format!("anonymous/{}/chunks/000001", id(2));
+        let (bucket, key) = (from.bucket.clone(), chunks.clone());
+        let sound = from.runtime.wait(async move { bucket.get(&key, u64::MAX).await });
+        let sound = sound.expect("no fault").expect("it is there").to_vec();
+        let mut damaged = sound.clone();
+        damaged[30] ^= 1;
+        put(&from, &chunks, damaged.clone());
+        let error = copy_all(&from, &to, false).expect_err("a byte is wrong");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(live(&to), [id(1)], "the block before it is there");
+        // Somebody put the damaged one there: name and length agree, the checksum does not.
+        put(&to, &chunks, damaged);
+        put(&from, &chunks, sound);
+        let done = copy_all(&from, &to, false).expect("no fault");
+        assert_eq!((done.known_blocks, done.blocks.len()), (1, 1));
+        assert_eq!(live(&to), live(&from));
+    }
+}

@@ -1,0 +1,66 @@
+//! `pyrrha bucket replicate`: copies blocks to another bucket.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use pyrrha_storage::block::BlockId;
+
+use super::select::{Form, SelectArgs};
+use super::{BucketArgs, compact, tools_of};
+use crate::cli::output::{CommandError, Out, size};
+use crate::cli::progress::Progress;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    bucket: BucketArgs,
+    /// YAML file that names the bucket that is copied to.
+    #[arg(long = "objstore-to.config-file", value_name = "FILE")]
+    to: PathBuf,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Show what would be copied, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Form,
+}
+
+pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
+    let selector = args.select.selector()?;
+    let from = tools_of(args.bucket.open()?);
+    let opened = BucketArgs { config_file: args.to.clone() }.open()?;
+    if !args.dry_run {
+        let id = BlockId::new(&*opened.clock);
+        compact::probe(&opened.runtime, &opened.tenants, id).map_err(CommandError::new)?;
+    }
+    let to = tools_of(opened);
+    let mut progress = Progress::new();
+    let mut all = Vec::new();
+    for tenant in from.tenant_ids(args.select.tenants())? {
+        let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
+        all.push(from.replicate(&to, &tenant, &selector, args.dry_run, &mut show)?);
+    }
+    progress.clear();
+    if args.output == Form::Json {
+        serde_json::to_writer_pretty(&mut *out, &all).map_err(io::Error::from)?;
+        writeln!(out)?;
+        return Ok(true);
+    }
+    for done in &all {
+        done.blocks.iter().try_for_each(|block| writeln!(out, "tenant={} block={block}", done.tenant))?;
+        writeln!(
+            out,
+            "tenant={} blocks={} known={} replaced={} copied={} present={}{}",
+            done.tenant,
+            done.blocks.len(),
+            done.known_blocks,
+            done.replaced.len(),
+            size(done.copied_bytes),
+            size(done.present_bytes),
+            if args.dry_run { " (nothing was written)" } else { "" },
+        )?;
+    }
+    Ok(true)
+}
