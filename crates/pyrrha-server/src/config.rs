@@ -1,6 +1,7 @@
 //! Settings: one table of flags, environment variables, file keys and defaults.
 
 mod attach;
+mod attach_bucket;
 mod bucket;
 mod compactor;
 mod file;
@@ -18,6 +19,7 @@ use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
 pub use attach::AttachSetting;
+pub use attach_bucket::{AttachFlags, AttachedBucketSetting};
 pub use bucket::{BucketFlags, BucketSettings};
 pub use compactor::{CompactorFlags, CompactorSettings};
 pub use limits::TenantLimits;
@@ -115,6 +117,9 @@ pub struct Flags {
         value_delimiter = ','
     )]
     pub attach: Vec<String>,
+    /// Buckets of others.
+    #[command(flatten)]
+    pub attach_buckets: AttachFlags,
     /// How storage looks after itself.
     #[command(flatten)]
     pub storage: StorageFlags,
@@ -220,6 +225,8 @@ pub struct Settings {
     pub storage_path: PathBuf,
     /// Directories of blocks that are read beside it.
     pub attach: Vec<AttachSetting>,
+    /// Buckets of others that are read beside it.
+    pub attach_buckets: Vec<AttachedBucketSetting>,
     /// How storage looks after itself.
     pub storage: StorageSettings,
     /// Where blocks go for good.
@@ -286,6 +293,7 @@ impl Settings {
             file: flags.config_file.zip(text),
             storage_path: flags.storage_path.or(file.storage.path.clone()).unwrap_or_else(|| "./data".into()),
             attach: attach::resolve(flags.attach, file.storage.attach.clone())?,
+            attach_buckets: attach_bucket::resolve(flags.attach_buckets, file.attach)?,
             storage: StorageSettings::resolve(flags.storage, &file.storage)?,
             bucket: BucketSettings::resolve(flags.bucket, file.objstore)?,
             compactor: CompactorSettings::resolve(flags.compactor, flags.compactor_enabled, file.compactor)?,
@@ -386,6 +394,7 @@ impl Settings {
             ("query.tenant-memory-budget", self.query_tenant_memory_budget.to_string()),
             ("query.timeout", span(self.query_timeout)),
             ("self-scrape", self.self_scrape.to_string()),
+            ("attach", self.attach_buckets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
             ("storage.attach", self.attach.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
             ("storage.out-of-order-window", ms(self.out_of_order_window_ms)),
             ("storage.path", self.storage_path.display().to_string()),

@@ -1,6 +1,7 @@
 //! The database as the server's store: contract, housekeeping, metrics.
 
 mod attached;
+mod attached_buckets;
 mod bucket;
 mod bucket_metrics;
 mod metrics;
@@ -11,6 +12,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pyrrha_bucket::attach::WithBuckets;
 use pyrrha_bucket::{BucketDeletes, TenantOverview};
 use pyrrha_env::{Clock, OsDisk};
 use pyrrha_model::contract::{
@@ -25,6 +27,7 @@ use crate::app::{App, ReplayProgress, ReplayState, Store};
 use crate::config::{Settings, TenantLimits};
 use crate::query_pool::waiting_elsewhere;
 use crate::server::OpenStore;
+use attached_buckets::AttachedBuckets;
 use bucket::{Compacting, LongTerm, Shipping};
 use bucket_metrics::BucketCollector;
 
@@ -47,6 +50,7 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     config.tenant_dense = settings.limits.iter().filter_map(|(t, l)| Some((t.clone(), l.dense?))).collect();
     config.start_timestamps = app.features.start_timestamps;
     let attached = attached::open(&settings.attach)?;
+    let attached_buckets = AttachedBuckets::open(settings, &clock)?;
     let long_term = LongTerm::open(settings, clock.clone())?;
     if long_term.is_some() {
         // With a bucket only the bucket compacts, and nothing leaves before it is there.
@@ -68,8 +72,14 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
         }
         shipping = Some(Shipping::start(long_term, db.clone()).map_err(thread)?);
     }
+    if let Some(attached) = &attached_buckets {
+        store.queryable = Arc::new(WithBuckets::new(store.queryable, attached.buckets.clone()));
+    }
     let close = Box::new(move || {
         housekeeper.stop();
+        if let Some(attached) = attached_buckets {
+            attached.stop();
+        }
         if let Some(compacting) = compacting {
             compacting.stop();
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::attach_bucket::AttachFile;
 use super::bucket::BucketFile;
 use super::compactor::CompactorFile;
 use super::limits::LimitsFile;
@@ -17,6 +18,8 @@ use super::{ConfigError, LogFormat, LogLevel};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) storage: Storage,
+    /// Buckets of others.
+    pub(super) attach: Vec<AttachFile>,
     pub(super) objstore: BucketFile,
     pub(super) compactor: CompactorFile,
     pub(super) web: Web,

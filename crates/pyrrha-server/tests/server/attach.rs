@@ -69,6 +69,47 @@ fn queries_span_attached_blocks_and_nothing_is_written_there() {
 }
 
 #[test]
+fn queries_span_an_attached_bucket_and_nothing_is_written_there() {
+    use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket};
+    let (_guard, dir) = directory();
+    let bucket = dir.with_extension("bucket");
+    let hour = 3_600_000;
+    let samples: Vec<(i64, f64)> = (0..120).map(|i| (i * 60_000, i as f64)).collect();
+    let block = |ulid, replica| {
+        ForeignBlock::new(ulid, 0, 2 * hour, &[("cluster", "eu"), ("replica", replica)])
+            .with_floats(&[("__name__", "requests_total"), ("job", "api")], &samples)
+    };
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &block("01BX5ZZKBKACTAV9WEVGEMMVRZ", "a"));
+    foreign.add("", &block("01BX5ZZKBKACTAV9WEVGEMMVS0", "b"));
+    foreign.write_to(&bucket).unwrap();
+    let before = listing(&bucket);
+    let objstore = dir.with_extension("yml");
+    std::fs::write(&objstore, format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display()))
+        .unwrap();
+    let flags = [
+        format!("--attach.bucket={}", objstore.display()),
+        "--attach.replica-label=replica".to_owned(),
+        "--self-scrape=false".to_owned(),
+    ];
+    let server = Server::start(&dir, &flags.each_ref().map(String::as_str));
+    let answer = server.query("anonymous", "increase(requests_total{cluster=\"eu\"}[1h])", 7140.0);
+    assert_eq!(answer[0]["metric"]["cluster"], "eu", "{answer}");
+    assert_eq!(answer[0]["metric"]["replica"], serde_json::Value::Null, "{answer}");
+    assert_eq!(
+        (answer.as_array().map(Vec::len), &answer[0]["value"][1]),
+        (Some(1), &"60".into()),
+        "{answer}"
+    );
+    let values = server.get("/api/v1/label/cluster/values").json();
+    assert_eq!(values["data"][0], "eu", "{values}");
+    let answer = server.query("anonymous", "requests_total{cluster=\"us\"}", 7140.0);
+    assert_eq!(answer.as_array().map(Vec::len), Some(0), "{answer}");
+    assert_eq!(server.stop().code(), Some(0));
+    assert_eq!(listing(&bucket), before);
+}
+
+#[test]
 fn a_directory_that_is_not_there_stops_the_start() {
     let (_guard, dir) = directory();
     let path = format!("--storage.path={}", dir.display());

@@ -1,0 +1,159 @@
+//! Buckets of Thanos, Mimir and Cortex that are read beside the store.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pyrrha_bucket::attach::{AttachConfig, BucketLayout, TenantRule, TenantRules};
+use pyrrha_model::TenantId;
+use serde::Deserialize;
+
+use super::ConfigError;
+use super::value::{setting, span};
+
+const KEY: &str = "attach";
+
+/// Flags of attached buckets, for those that need no more than that.
+#[derive(Debug, Default, Args)]
+pub struct AttachFlags {
+    /// Thanos' objstore.yml of a bucket of Thanos, Mimir or Cortex that queries read in place and nothing
+    /// writes to; may be repeated.
+    #[arg(long = "attach.bucket", env = "PYRRHA_ATTACH_BUCKET", value_name = "FILE", value_delimiter = ',')]
+    pub buckets: Vec<PathBuf>,
+    /// Label that tells replicas of a series apart in these buckets: they become one; may be repeated.
+    #[arg(
+        long = "attach.replica-label",
+        env = "PYRRHA_ATTACH_REPLICA_LABEL",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub replica_labels: Vec<String>,
+    /// External label whose value is the tenant of a block [default: all are those of "anonymous"].
+    #[arg(long = "attach.tenant-label", env = "PYRRHA_ATTACH_TENANT_LABEL", value_name = "NAME")]
+    pub tenant_label: Option<String>,
+}
+
+/// An entry of the file's list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AttachFile {
+    objstore_file: PathBuf,
+    layout: Layout,
+    replica_labels: Vec<String>,
+    tenant: Option<String>,
+    tenant_label: Option<String>,
+    tenants: Vec<RuleFile>,
+    consistency_delay: Option<String>,
+    ignore_deletion_marks_delay: Option<String>,
+    index_max_age: Option<String>,
+    look_every: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Layout {
+    #[default]
+    Auto,
+    Thanos,
+    Mimir,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RuleFile {
+    labels: BTreeMap<String, String>,
+    tenant: String,
+}
+
+/// A bucket of somebody else, and how it is read.
+#[derive(Debug, Clone)]
+pub struct AttachedBucketSetting {
+    /// The file that says where it is.
+    pub objstore_file: PathBuf,
+    /// Time between two looks at it.
+    pub look_every: Duration,
+    layout: BucketLayout,
+    tenants: TenantRules,
+    replica_labels: Vec<String>,
+    consistency_delay: Option<Duration>,
+    ignore_deletion_marks_delay: Option<Duration>,
+    index_max_age: Duration,
+}
+
+impl AttachedBucketSetting {
+    /// The settings for whoever reads it.
+    pub(crate) fn config(&self, reading: pyrrha_bucket::GatewayConfig) -> AttachConfig {
+        AttachConfig {
+            layout: self.layout,
+            tenants: self.tenants.clone(),
+            replica_labels: self.replica_labels.clone(),
+            consistency_delay: self.consistency_delay,
+            ignore_deletion_marks_delay: self.ignore_deletion_marks_delay,
+            index_max_age: self.index_max_age,
+            ..AttachConfig::new(reading)
+        }
+    }
+}
+
+impl std::fmt::Display for AttachedBucketSetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.objstore_file.display().fmt(f)
+    }
+}
+
+/// Reads the settings of the flags, or else of the file.
+pub(super) fn resolve(
+    flags: AttachFlags,
+    file: Vec<AttachFile>,
+) -> Result<Vec<AttachedBucketSetting>, ConfigError> {
+    let entry = |bucket: PathBuf| AttachFile {
+        objstore_file: bucket,
+        replica_labels: flags.replica_labels.clone(),
+        tenant_label: flags.tenant_label.clone(),
+        ..AttachFile::default()
+    };
+    let entries =
+        if flags.buckets.is_empty() { file } else { flags.buckets.iter().cloned().map(entry).collect() };
+    entries.into_iter().map(read).collect()
+}
+
+fn read(entry: AttachFile) -> Result<AttachedBucketSetting, ConfigError> {
+    let fail = |key: &str, value: &str, message: String| ConfigError::Value {
+        key: KEY,
+        value: format!("{key}: {value}"),
+        message,
+    };
+    if entry.objstore_file.as_os_str().is_empty() {
+        return Err(fail("objstore_file", "", "must name a file".to_owned()));
+    }
+    let tenant = |key: &str, id: &str| TenantId::new(id).map_err(|e| fail(key, id, e.to_string()));
+    let time = |text: Option<String>| {
+        text.map(|text| setting(KEY, Some(text), None::<String>, "", span)).transpose()
+    };
+    let rule = |rule: RuleFile| {
+        let owner = tenant("tenants", &rule.tenant)?;
+        TenantRule::new(&rule.labels, owner).map_err(|e| fail("tenants", &rule.tenant, e.to_string()))
+    };
+    Ok(AttachedBucketSetting {
+        objstore_file: entry.objstore_file,
+        look_every: time(entry.look_every)?.unwrap_or(Duration::from_secs(300)).max(Duration::from_secs(1)),
+        layout: match entry.layout {
+            Layout::Auto => BucketLayout::Auto,
+            Layout::Thanos => BucketLayout::Flat,
+            Layout::Mimir => BucketLayout::Tenants,
+        },
+        tenants: TenantRules {
+            rules: entry.tenants.into_iter().map(rule).collect::<Result<_, _>>()?,
+            label: entry.tenant_label,
+            otherwise: match entry.tenant {
+                Some(id) => tenant("tenant", &id)?,
+                None => TenantId::anonymous(),
+            },
+        },
+        replica_labels: entry.replica_labels,
+        consistency_delay: time(entry.consistency_delay)?,
+        ignore_deletion_marks_delay: time(entry.ignore_deletion_marks_delay)?,
+        index_max_age: time(entry.index_max_age)?.unwrap_or(Duration::from_secs(3600)),
+    })
+}
