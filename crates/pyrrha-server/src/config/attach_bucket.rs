@@ -19,10 +19,17 @@ const KEY: &str = "attach";
 pub struct AttachFlags {
     /// Thanos' objstore.yml of a bucket of Thanos, Mimir or Cortex that queries read in place and nothing
     /// writes to; may be repeated.
-    #[arg(long = "attach.bucket", env = "PYRRHA_ATTACH_BUCKET", value_name = "FILE", value_delimiter = ',')]
+    #[arg(
+        id = "attach-buckets",
+        long = "attach.bucket",
+        env = "PYRRHA_ATTACH_BUCKET",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
     pub buckets: Vec<PathBuf>,
     /// Label that tells replicas of a series apart in these buckets: they become one; may be repeated.
     #[arg(
+        id = "attach-replica-labels",
         long = "attach.replica-label",
         env = "PYRRHA_ATTACH_REPLICA_LABEL",
         value_name = "NAME",
@@ -30,7 +37,12 @@ pub struct AttachFlags {
     )]
     pub replica_labels: Vec<String>,
     /// External label whose value is the tenant of a block [default: all are those of "anonymous"].
-    #[arg(long = "attach.tenant-label", env = "PYRRHA_ATTACH_TENANT_LABEL", value_name = "NAME")]
+    #[arg(
+        id = "attach-tenant-label",
+        long = "attach.tenant-label",
+        env = "PYRRHA_ATTACH_TENANT_LABEL",
+        value_name = "NAME"
+    )]
     pub tenant_label: Option<String>,
 }
 
