@@ -52,7 +52,7 @@ fn histogram((_, time, value): &StoredSample) -> Option<(Timestamp, FloatHistogr
 }
 
 /// `,"name":[[time,value],…]`, or nothing where there are none.
-fn list<V>(
+pub(super) fn list<V>(
     out: &mut Vec<u8>,
     name: &str,
     samples: impl Iterator<Item = (Timestamp, V)>,

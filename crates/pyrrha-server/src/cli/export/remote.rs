@@ -135,9 +135,10 @@ fn selector(pairs: &Pairs) -> String {
 fn push_line(out: &mut Vec<u8>, pairs: &Pairs, found: &Found) {
     out.extend_from_slice(format!("{{\"metric\":{}", serde_json::json!(pairs)).as_bytes());
     for (name, points) in [("values", &found.values), ("histograms", &found.histograms)] {
-        if !points.is_empty() {
-            out.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(points)).as_bytes());
-        }
+        let points = points.iter().filter_map(|point| Some((time(point)?, &point[1])));
+        super::json::list(out, name, points, |out, value| {
+            out.extend_from_slice(value.to_string().as_bytes());
+        });
     }
     out.extend_from_slice(b"}\n");
 }
