@@ -45,7 +45,8 @@ impl BucketRuntime {
         self.wait_while(&CancelToken::default(), task)
     }
 
-    /// Waits for a task until `cancel` says stop, which stops the task too.
+    /// Waits for a task until `cancel` says stop, which stops the task too: what it did is done when
+    /// this returns, and it does nothing afterwards.
     pub fn wait_while<T: Send + 'static>(
         &self,
         cancel: &CancelToken,
@@ -63,6 +64,7 @@ impl BucketRuntime {
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(stopped) = cancel.check() {
                         running.abort();
+                        let _ = self.handle.block_on(running);
                         return Err(stopped.into());
                     }
                 }

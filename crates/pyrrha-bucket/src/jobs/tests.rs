@@ -386,7 +386,8 @@ fn raw_blocks_wait_for_their_windows() {
     assert!(of(300_000).any(|b| b.min_time < 8 * RANGE), "windows stay");
 }
 
-/// Workers that fail, sleep and die, on a bucket that fails; then one that does not.
+/// Workers that fail, sleep and die, on a bucket that fails; then one that does not. Only that one
+/// cleans up: no worker sleeps for longer than what ended stays.
 fn storm(workers: u64, seed: u64) {
     let objects = Arc::new(InMemory::new());
     let expected = fill(&objects, |disk| {
@@ -402,7 +403,8 @@ fn storm(workers: u64, seed: u64) {
             scope.spawn(move || {
                 for life in 0..3u64 {
                     let number = (seed * 100 + worker) * 10 + life;
-                    let worker = Worker::new(objects, number, Faults::ROUGH);
+                    let mut worker = Worker::new(objects, number, Faults::ROUGH);
+                    worker.reconfigure(|config| config.delete_delay = Duration::from_secs(3600));
                     if life < 2 {
                         worker.store.dies_after(40 + (number * 37 % 160) as i64);
                     }
