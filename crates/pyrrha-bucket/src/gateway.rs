@@ -5,8 +5,10 @@
 //! per some megabytes of chunks. Rounds ask for many ranges at once, and near ranges as one.
 
 mod block;
+mod budget;
 mod chunks;
 mod deletes;
+mod disk_cache;
 mod foreign;
 mod header;
 mod labels;
@@ -16,6 +18,7 @@ mod ranges;
 mod rows;
 mod segments;
 mod set;
+mod stored_lists;
 mod stream;
 mod windows;
 
@@ -39,7 +42,7 @@ use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
 use block::BucketBlock;
-use pages::PageCache;
+use pages::Caches;
 use segments::Candidate;
 use set::BucketSet;
 use stream::Selection;
@@ -52,6 +55,8 @@ pub struct GatewayConfig {
     pub cache_dir: PathBuf,
     /// Pages of bucket data held in memory, bytes.
     pub cache_bytes: usize,
+    /// Pages of bucket data held on disk, bytes; 0 for none.
+    pub disk_bytes: u64,
 }
 
 /// Reads blocks of the bucket.
@@ -61,7 +66,7 @@ pub struct Gateway {
     pub(crate) runtime: Arc<BucketRuntime>,
     disk: Arc<dyn Disk>,
     config: GatewayConfig,
-    cache: Arc<PageCache>,
+    caches: Arc<Caches>,
     /// Blocks that a query has touched. A header is a map of a local file and some tables.
     blocks: Mutex<HashMap<(TenantId, BlockId), Arc<BucketBlock>>>,
 }
@@ -85,13 +90,18 @@ impl Gateway {
         disk: Arc<dyn Disk>,
         config: GatewayConfig,
     ) -> Self {
-        let cache = Arc::new(PageCache::new(config.cache_bytes));
-        Self { tenants, runtime, disk, config, cache, blocks: Mutex::default() }
+        let caches = Arc::new(Caches::new(disk.clone(), &config));
+        Self { tenants, runtime, disk, config, caches, blocks: Mutex::default() }
     }
 
     /// What the cache in memory holds and did.
     pub fn cache_stats(&self) -> CacheStats {
-        self.cache.stats()
+        self.caches.memory.stats()
+    }
+
+    /// What the cache on disk holds and did.
+    pub fn disk_cache_stats(&self) -> CacheStats {
+        self.caches.disk.as_ref().map(|disk| disk.stats()).unwrap_or_default()
     }
 
     /// Reads what others committed since, and forgets blocks that are gone.
@@ -138,7 +148,7 @@ impl Gateway {
         let (block, inner) = (BucketBlock::new(self, tenant, entry), ctx.clone());
         let look = async move {
             let found = async {
-                let opened = block.open().await?;
+                let opened = block.open(&inner).await?;
                 block.hidden(&inner, opened, &deletes).await
             };
             Ok(found.await)

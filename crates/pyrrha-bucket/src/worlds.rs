@@ -103,7 +103,7 @@ impl World {
         let clock: Arc<dyn Clock> = sim.clone();
         let tenants = Arc::new(BucketTenants::new(bucket.clone(), runtime.clone(), clock.clone()));
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let config = GatewayConfig { cache_dir: "/cache".into(), cache_bytes };
+        let config = GatewayConfig { cache_dir: "/cache".into(), cache_bytes, disk_bytes: 0 };
         let gateway = Arc::new(Gateway::new(tenants.clone(), runtime.clone(), shared.clone(), config));
         let shipper = Shipper::new(tenants.clone(), runtime.clone(), shared.clone());
         let db = Db::open_single_threaded(

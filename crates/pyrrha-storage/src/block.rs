@@ -7,6 +7,7 @@
 //! <ULID>/tombstones         deleted intervals, if any
 //! <ULID>/exemplars          exemplars of the range, if any; ours alone
 //! <ULID>/metadata           metadata of metric families, if any; ours alone
+//! <ULID>/having             series by name of a label that they have, of large blocks; ours alone
 //! <ULID>/windows            first and last samples of downsampled windows; ours alone
 //! <ULID>/windows-values     sums and extremes of the same
 //! <ULID>/deletes            deletes that the block knows, if any; ours alone
@@ -21,6 +22,7 @@ mod deletes;
 mod dense;
 mod error;
 mod exemplars;
+mod having;
 mod id;
 mod inspect;
 mod label_query;
@@ -41,6 +43,7 @@ pub use deletes::BlockDeletes;
 pub use error::BlockError;
 pub use exemplars::{ExemplarFile, ExemplarSeries};
 pub(crate) use exemplars::{same as same_exemplar, tidy as tidy_exemplars};
+pub use having::{HAVING_FILE, HavingTable};
 pub use id::BlockId;
 pub(crate) use inspect::BlockRemains;
 pub use layout::Layout;

@@ -48,8 +48,11 @@ impl World {
             Ok(())
         });
         filled.expect("no fault");
-        let mut config =
-            AttachConfig::new(GatewayConfig { cache_dir: "/cache".into(), cache_bytes: 1 << 20 });
+        let mut config = AttachConfig::new(GatewayConfig {
+            cache_dir: "/cache".into(),
+            cache_bytes: 1 << 20,
+            disk_bytes: 0,
+        });
         change(&mut config);
         let clock = Arc::new(SimClock::new(NOW));
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));

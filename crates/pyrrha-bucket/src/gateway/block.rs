@@ -9,14 +9,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
 use pyrrha_index::{IndexError, IndexHeader, KnownLists, LabelIndex, RoaringBitmap, postings_for_matchers};
-use pyrrha_model::contract::{MemoryBudget, QueryContext};
+use pyrrha_model::contract::QueryContext;
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
-use pyrrha_storage::block::{BlockDeletes, BlockId, Tombstones};
+use pyrrha_storage::block::{BlockDeletes, BlockId, HAVING_FILE, Tombstones};
 use pyrrha_storage::manifest::BlockEntry;
 use tokio::sync::OnceCell;
 
-use super::pages::PageCache;
+use super::budget::Reserved;
+use super::pages::Caches;
 use super::ranges::RangedObject;
+use super::stored_lists::StoredLists;
 use super::windows::WindowFiles;
 use super::{Gateway, header};
 use crate::block_files::{BlockFile, files};
@@ -32,7 +34,7 @@ pub(crate) struct BucketBlock {
     pub(super) entry: Arc<BlockEntry>,
     bucket: Bucket,
     disk: Arc<dyn Disk>,
-    cache: Arc<PageCache>,
+    caches: Arc<Caches>,
     /// `<tenant>/<ULID>`
     key: String,
     kept: PathBuf,
@@ -40,6 +42,7 @@ pub(crate) struct BucketBlock {
     opened: OnceCell<Opened>,
     segments: Mutex<HashMap<u32, Arc<RangedObject>>>,
     windows: OnceCell<Option<WindowFiles>>,
+    having: OnceCell<Option<StoredLists>>,
 }
 
 /// What is known of a block once its header is here.
@@ -51,41 +54,12 @@ pub(super) struct Opened {
     pub(super) deletes: BlockDeletes,
 }
 
-/// Bytes of a query's budget, given back when this drops.
-#[derive(Debug)]
-pub(super) struct Reserved {
-    budget: MemoryBudget,
-    bytes: usize,
-}
-
-impl Reserved {
-    pub(super) fn new(budget: &MemoryBudget, bytes: u64) -> Result<Self, StoreError> {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        budget.reserve(bytes)?;
-        Ok(Self { budget: budget.clone(), bytes })
-    }
-
-    /// Reserves more.
-    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.budget.reserve(bytes)?;
-        self.bytes = self.bytes.saturating_add(bytes);
-        Ok(())
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes);
-    }
-}
-
 /// Where a block is, and what reading it shares with others.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) bucket: Bucket,
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) cache: Arc<PageCache>,
+    pub(super) caches: Arc<Caches>,
     /// Its directory in the bucket.
     pub(super) key: String,
     /// Where its header is kept.
@@ -98,7 +72,7 @@ impl BucketBlock {
         let place = Place {
             bucket: gateway.tenants.bucket().clone(),
             disk: gateway.disk.clone(),
-            cache: gateway.cache.clone(),
+            caches: gateway.caches.clone(),
             key: format!("{tenant}/{}", entry.ulid),
             kept,
         };
@@ -107,11 +81,11 @@ impl BucketBlock {
 
     /// A block at a place.
     pub(super) fn at(place: Place, entry: Arc<BlockEntry>) -> Self {
-        let Place { bucket, disk, cache, key, kept } = place;
+        let Place { bucket, disk, caches, key, kept } = place;
         Self {
             bucket,
             disk,
-            cache,
+            caches,
             key,
             kept,
             files: files(&entry),
@@ -119,6 +93,7 @@ impl BucketBlock {
             opened: OnceCell::new(),
             segments: Mutex::default(),
             windows: OnceCell::new(),
+            having: OnceCell::new(),
         }
     }
 
@@ -150,11 +125,11 @@ impl BucketBlock {
     }
 
     /// The header, from memory, from the local file, or from the bucket.
-    pub(super) async fn open(&self) -> Result<&Opened, StoreError> {
-        self.opened.get_or_try_init(|| self.open_now()).await
+    pub(super) async fn open(&self, ctx: &QueryContext) -> Result<&Opened, StoreError> {
+        self.opened.get_or_try_init(|| self.open_now(ctx)).await
     }
 
-    async fn open_now(&self) -> Result<Opened, StoreError> {
+    async fn open_now(&self, ctx: &QueryContext) -> Result<Opened, StoreError> {
         let key = format!("{}/index", self.key);
         let bytes = match self.file_bytes("index") {
             Some(bytes) => bytes,
@@ -165,16 +140,22 @@ impl BucketBlock {
         };
         let header = match header::load(&*self.disk, &self.kept, bytes) {
             Some(header) => header,
-            None => self.fetch_header(&key, bytes).await?,
+            None => self.fetch_header(ctx, &key, bytes).await?,
         };
         let tombstones = self.fetch_tombstones().await?;
         let deletes = self.fetch_deletes().await?;
-        let index = RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes);
+        let index = RangedObject::new(self.bucket.clone(), key, self.caches.clone(), bytes);
         Ok(Opened { header: Arc::new(header), index, tombstones, deletes })
     }
 
-    async fn fetch_header(&self, key: &str, bytes: u64) -> Result<IndexHeader, StoreError> {
-        let parts = header::fetch(&self.bucket, key, bytes).await?;
+    async fn fetch_header(
+        &self,
+        ctx: &QueryContext,
+        key: &str,
+        bytes: u64,
+    ) -> Result<IndexHeader, StoreError> {
+        let mut reserved = Reserved::new(ctx, 0)?;
+        let parts = header::fetch(&self.bucket, key, bytes, &mut reserved).await?;
         let fetched = IndexHeader::open(&parts, bytes).map_err(|e| self.blame(e))?;
         if let Err(error) = header::keep(&*self.disk, &self.kept, &parts, bytes) {
             tracing::warn!(path = %self.kept.display(), %error, "header cannot be kept and is fetched again at the next start");
@@ -213,7 +194,7 @@ impl BucketBlock {
             let name = format!("chunks/{:06}", u64::from(number) + 1);
             let bytes = self.file_bytes(&name).unwrap_or(u64::MAX);
             let key = format!("{}/{name}", self.key);
-            Arc::new(RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes))
+            Arc::new(RangedObject::new(self.bucket.clone(), key, self.caches.clone(), bytes))
         };
         self.segments.lock().entry(number).or_insert_with(open).clone()
     }
@@ -222,12 +203,17 @@ impl BucketBlock {
     pub(super) fn beside(&self, name: &str) -> Option<(RangedObject, u64)> {
         let bytes = self.file_bytes(name)?;
         let key = format!("{}/{name}", self.key);
-        Some((RangedObject::new(self.bucket.clone(), key, self.cache.clone(), bytes), bytes))
+        Some((RangedObject::new(self.bucket.clone(), key, self.caches.clone(), bytes), bytes))
     }
 
     /// The files of its windows, if it has them.
-    pub(super) async fn windows(&self) -> Result<Option<&WindowFiles>, StoreError> {
-        Ok(self.windows.get_or_try_init(|| WindowFiles::open(self)).await?.as_ref())
+    pub(super) async fn windows(&self, ctx: &QueryContext) -> Result<Option<&WindowFiles>, StoreError> {
+        Ok(self.windows.get_or_try_init(|| WindowFiles::open(self, ctx)).await?.as_ref())
+    }
+
+    /// The lists that are kept beside its index, if it has them.
+    async fn having(&self, ctx: &QueryContext) -> Result<Option<&StoredLists>, StoreError> {
+        Ok(self.having.get_or_try_init(|| StoredLists::open(self, ctx)).await?.as_ref())
     }
 
     /// The series that satisfy all matchers.
@@ -270,35 +256,67 @@ impl BucketBlock {
         prepare: impl Fn(&KnownLists<'_>) -> Result<(), IndexError>,
         ask: impl Fn(&KnownLists<'_>) -> Result<T, IndexError>,
     ) -> Result<T, StoreError> {
-        let mut reserved = Reserved::new(&ctx.budget, 0)?;
+        let mut reserved = Reserved::new(ctx, 0)?;
         let mut fetched: HashMap<u64, (Range<u64>, Bytes)> = HashMap::new();
+        let mut having = self.beside(HAVING_FILE).map(|_| HashMap::new());
+        let (mut first, mut unusable) = (true, false);
         loop {
             ctx.cancel.check()?;
             // Made anew each round: what looks at the lists may not live across a wait.
-            let wanted = {
+            let (wanted, names) = {
                 let mut lists = KnownLists::new(&opened.header);
+                if let Some(having) = having.take() {
+                    lists = lists.with_having(having);
+                }
                 for (range, bytes) in fetched.values() {
                     lists.add(range, bytes).map_err(|e| self.blame(e))?;
                 }
-                let mut wanted = lists.take_wanted();
-                if wanted.is_empty() && fetched.is_empty() {
+                let (mut wanted, mut names) = (lists.take_wanted(), Vec::new());
+                if wanted.is_empty() && first {
                     prepare(&lists).map_err(|e| self.blame(e))?;
-                    wanted = lists.take_wanted();
+                    (wanted, names) = (lists.take_wanted(), lists.take_wanted_names());
                 }
-                if wanted.is_empty() {
+                if wanted.is_empty() && names.is_empty() {
                     let answer = ask(&lists).map_err(|e| self.blame(e))?;
-                    wanted = lists.take_wanted();
-                    if wanted.is_empty() {
+                    (wanted, names) = (lists.take_wanted(), lists.take_wanted_names());
+                    if wanted.is_empty() && names.is_empty() {
                         return Ok(answer);
                     }
                 }
-                wanted
+                having = lists.take_having();
+                (wanted, names)
             };
-            reserved.grow(wanted.iter().map(|r| r.end.saturating_sub(r.start)).sum())?;
-            let bytes = opened.index.read(&wanted).await?;
+            first = false;
+            if let Some(having) = &mut having
+                && !names.is_empty()
+            {
+                let read = match self.having(ctx).await {
+                    Ok(Some(stored)) => stored.read(self, &names, having, &mut reserved).await.map(|()| true),
+                    other => other.map(|_| false),
+                };
+                // The index has the lists, too.
+                if !usable(read)? {
+                    unusable = true;
+                }
+            }
+            if unusable {
+                having = None;
+            }
+            let bytes = opened.index.read(&wanted, &mut reserved).await?;
             for (range, bytes) in wanted.into_iter().zip(bytes) {
                 fetched.insert(range.start, (range, bytes));
             }
         }
+    }
+}
+
+/// Whether lists beside the index were read; damage there is no reason to fail.
+fn usable(read: Result<bool, StoreError>) -> Result<bool, StoreError> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, "lists beside an index cannot be used, its own are read");
+            Ok(false)
+        }
+        read => read,
     }
 }

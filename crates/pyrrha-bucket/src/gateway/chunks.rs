@@ -11,6 +11,7 @@ use pyrrha_model::contract::{ChunkRef, Timestamps};
 use pyrrha_model::{StoreError, TimeRange};
 
 use super::block::BucketBlock;
+use super::budget::Reserved;
 
 /// Bytes that the last of consecutive chunks is assumed to take; what is longer is asked for again.
 const GUESS: u64 = 2048;
@@ -55,7 +56,11 @@ pub(super) fn wanted(row: &SeriesRow, range: TimeRange) -> Vec<WantedChunk> {
 }
 
 /// Fetches and verifies chunks, near ones together. Gives them in the order of `wanted`.
-pub(super) async fn fetch(block: &BucketBlock, wanted: &[WantedChunk]) -> Result<Vec<ChunkRef>, StoreError> {
+pub(super) async fn fetch(
+    block: &BucketBlock,
+    wanted: &[WantedChunk],
+    reserved: &mut Reserved,
+) -> Result<Vec<ChunkRef>, StoreError> {
     let mut found: Vec<Option<ChunkRef>> = wanted.iter().map(|_| None).collect();
     let mut segments: BTreeMap<u32, Vec<(usize, Range<u64>)>> = BTreeMap::new();
     for (i, chunk) in wanted.iter().enumerate() {
@@ -68,7 +73,7 @@ pub(super) async fn fetch(block: &BucketBlock, wanted: &[WantedChunk]) -> Result
         let object = block.segment(segment);
         while !open.is_empty() {
             let ranges: Vec<Range<u64>> = open.iter().map(|(_, range)| range.clone()).collect();
-            let bytes = object.read(&ranges).await?;
+            let bytes = object.read(&ranges, reserved).await?;
             let mut longer = Vec::new();
             for ((i, range), bytes) in open.into_iter().zip(bytes) {
                 match decode(block, &wanted[i], &bytes)? {

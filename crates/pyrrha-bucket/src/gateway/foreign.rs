@@ -11,8 +11,9 @@ use pyrrha_model::{Labels, Matcher, StoreError, TimeRange};
 use pyrrha_storage::manifest::BlockEntry;
 
 use super::GatewayConfig;
-use super::block::{BucketBlock, Opened, Place, Reserved};
-use super::pages::{CacheStats, PageCache};
+use super::block::{BucketBlock, Opened, Place};
+use super::budget::Reserved;
+use super::pages::{CacheStats, Caches};
 use super::queryable::{matching, names_of, series_of, values_of};
 use super::rows::Rows;
 use super::set::BucketSet;
@@ -27,7 +28,7 @@ pub(crate) struct ForeignReader {
     runtime: Arc<BucketRuntime>,
     disk: Arc<dyn Disk>,
     config: GatewayConfig,
-    cache: Arc<PageCache>,
+    caches: Arc<Caches>,
 }
 
 impl ForeignReader {
@@ -37,8 +38,8 @@ impl ForeignReader {
         disk: Arc<dyn Disk>,
         config: GatewayConfig,
     ) -> Self {
-        let cache = Arc::new(PageCache::new(config.cache_bytes));
-        Self { bucket, runtime, disk, config, cache }
+        let caches = Arc::new(Caches::new(disk.clone(), &config));
+        Self { bucket, runtime, disk, config, caches }
     }
 
     pub(crate) fn bucket(&self) -> &Bucket {
@@ -51,7 +52,7 @@ impl ForeignReader {
 
     /// What the cache in memory holds and did.
     pub(crate) fn cache_stats(&self) -> CacheStats {
-        self.cache.stats()
+        self.caches.memory.stats()
     }
 
     /// The block in directory `key` of the bucket. Nothing is fetched yet.
@@ -59,7 +60,7 @@ impl ForeignReader {
         let place = Place {
             bucket: self.bucket.clone(),
             disk: self.disk.clone(),
-            cache: self.cache.clone(),
+            caches: self.caches.clone(),
             key: key.to_owned(),
             kept: self.config.cache_dir.join(format!("{key}.header")),
         };
@@ -111,7 +112,7 @@ impl ForeignBlock {
 
     /// Whether a series satisfies the query.
     pub(crate) async fn any(self, ctx: QueryContext, query: LabelQuery) -> Result<bool, StoreError> {
-        let opened = self.block.open().await?;
+        let opened = self.block.open(&ctx).await?;
         Ok(!matching(&self.block, &ctx, opened, &query).await?.is_empty())
     }
 
@@ -154,7 +155,7 @@ pub(super) async fn rows_without<'b>(
     series: RoaringBitmap,
     without: &[String],
 ) -> Result<(Rows<'b>, Reserved), StoreError> {
-    let mut reserved = Reserved::new(&ctx.budget, 0)?;
+    let mut reserved = Reserved::new(ctx, 0)?;
     let has = |name: &String| opened.header.value_count(name) > 0;
     if !without.iter().any(has) {
         return Ok((Rows::new(block, opened, series), reserved));

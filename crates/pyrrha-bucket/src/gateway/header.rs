@@ -15,7 +15,9 @@ use pyrrha_encoding::varint::{take_u32, take_u64};
 use pyrrha_env::Disk;
 use pyrrha_index::{HeaderLayout, IndexError, IndexHeader};
 use pyrrha_model::StoreError;
+use pyrrha_model::contract::{Fetched, QueryContext};
 
+use super::budget::Reserved;
 use crate::door::Bucket;
 use crate::error::BucketError;
 
@@ -77,29 +79,39 @@ pub(super) fn keep(disk: &dyn Disk, path: &Path, parts: &[u8], index_bytes: u64)
 }
 
 /// Fetches the parts of a header: the end of the index, then what is missing of tail and head.
-pub(super) async fn fetch(bucket: &Bucket, key: &str, index_bytes: u64) -> Result<Bytes, BucketError> {
+pub(super) async fn fetch(
+    bucket: &Bucket,
+    key: &str,
+    index_bytes: u64,
+    reserved: &mut Reserved,
+) -> Result<Bytes, StoreError> {
     let damaged = |e: IndexError| BucketError::Corrupt { key: key.to_owned(), what: e.to_string() };
     let first = index_bytes.saturating_sub(FIRST_FETCH);
-    let end = exactly(bucket, key, first..index_bytes).await?;
+    reserved.grow(index_bytes - first)?;
+    let fetched = reserved.fetched().clone();
+    let exactly = |range| exactly(bucket, key, range, &fetched);
+    let end = exactly(first..index_bytes).await?;
     let toc = end.len().saturating_sub(HeaderLayout::TOC_BYTES as usize);
     let layout = HeaderLayout::read(&end[toc..], index_bytes).map_err(damaged)?;
     let bytes = layout.head.end.saturating_add(layout.tail.end - layout.tail.start);
     if bytes > HEADER_MAX {
-        return Err(BucketError::TooLarge { key: key.to_owned(), bytes, limit: HEADER_MAX });
+        return Err(BucketError::TooLarge { key: key.to_owned(), bytes, limit: HEADER_MAX }.into());
     }
+    // What is fetched, and the parts in one piece.
+    reserved.grow(bytes.saturating_mul(2))?;
     let head = async {
         // A small index is here already.
         if first == 0 {
             Ok(end.slice(..layout.head.end as usize))
         } else {
-            exactly(bucket, key, layout.head.clone()).await
+            exactly(layout.head.clone()).await
         }
     };
     let tail = async {
         if layout.tail.start >= first {
             return Ok(end.slice((layout.tail.start - first) as usize..));
         }
-        let before = exactly(bucket, key, layout.tail.start..first).await?;
+        let before = exactly(layout.tail.start..first).await?;
         let mut tail = BytesMut::from(&before[..]);
         tail.extend_from_slice(&end);
         Ok(tail.freeze())
@@ -113,14 +125,21 @@ pub(super) async fn fetch(bucket: &Bucket, key: &str, index_bytes: u64) -> Resul
 
 /// Reads the tables of an index of that length, and keeps nothing.
 pub(crate) async fn check(bucket: &Bucket, key: &str, index_bytes: u64) -> Result<(), StoreError> {
-    let parts = fetch(bucket, key, index_bytes).await?;
+    let mut reserved = Reserved::new(&QueryContext::unlimited(), 0)?;
+    let parts = fetch(bucket, key, index_bytes, &mut reserved).await?;
     let corrupt = |e: IndexError| StoreError::new(e.kind(), format!("index does not read: {e} key={key}"));
     IndexHeader::open(&parts, index_bytes).map(drop).map_err(corrupt)
 }
 
-async fn exactly(bucket: &Bucket, key: &str, range: std::ops::Range<u64>) -> Result<Bytes, BucketError> {
+async fn exactly(
+    bucket: &Bucket,
+    key: &str,
+    range: std::ops::Range<u64>,
+    fetched: &Fetched,
+) -> Result<Bytes, BucketError> {
     let wanted = range.end - range.start;
     let bytes = bucket.get_range(key, range).await?;
+    fetched.request(bytes.len() as u64);
     if bytes.len() as u64 != wanted {
         return Err(BucketError::Corrupt { key: key.to_owned(), what: "index is cut short".to_owned() });
     }

@@ -1,15 +1,35 @@
-//! A cache of pages of bucket objects in memory, within a hard budget of bytes.
+//! Caches of pages of bucket objects: in memory, within a hard budget of bytes, and behind it on disk.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use pyrrha_env::Disk;
 use std::collections::HashMap;
+
+use super::GatewayConfig;
+use super::disk_cache::{self, DiskCache};
 
 /// Objects are read and kept in pages of so many bytes.
 pub(super) const PAGE: u64 = 32 << 10;
 /// What a page costs beside its bytes, about: keys in the map and in the queue.
 const OVERHEAD: usize = 96;
+
+/// Both caches of a gateway.
+#[derive(Debug)]
+pub(super) struct Caches {
+    pub(super) memory: PageCache,
+    pub(super) disk: Option<Arc<DiskCache>>,
+}
+
+impl Caches {
+    pub(super) fn new(disk: Arc<dyn Disk>, config: &GatewayConfig) -> Self {
+        let dir = disk_cache::dir(&config.cache_dir);
+        let on_disk = (config.disk_bytes > 0).then(|| Arc::new(DiskCache::new(disk, dir, config.disk_bytes)));
+        Self { memory: PageCache::new(config.cache_bytes), disk: on_disk }
+    }
+}
 
 /// A page: number of the object in this process, number of the page in the object.
 type Key = (u64, u64);

@@ -14,7 +14,8 @@ use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange, T
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
 
-use super::block::{BucketBlock, Opened, Reserved};
+use super::block::{BucketBlock, Opened};
+use super::budget::Reserved;
 use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
@@ -204,7 +205,7 @@ pub(super) async fn names_of(
     ctx: QueryContext,
     query: LabelQuery,
 ) -> Result<Vec<String>, StoreError> {
-    let opened = block.open().await?;
+    let opened = block.open(&ctx).await?;
     if query.matcher_sets.is_empty() {
         return Ok(opened.header.label_value_counts().map(|(name, _)| name.to_owned()).collect());
     }
@@ -228,7 +229,7 @@ pub(super) async fn values_of(
     name: String,
     query: LabelQuery,
 ) -> Result<Vec<String>, StoreError> {
-    let opened = block.open().await?;
+    let opened = block.open(&ctx).await?;
     if query.matcher_sets.is_empty() {
         // The table of lists has all values.
         let known = KnownLists::new(&opened.header);
@@ -258,9 +259,9 @@ pub(super) async fn series_of(
     ctx: QueryContext,
     query: LabelQuery,
 ) -> Result<Vec<Labels>, StoreError> {
-    let opened = block.open().await?;
+    let opened = block.open(&ctx).await?;
     let found = matching(&block, &ctx, opened, &query).await?;
-    let mut reserved = Reserved::new(&ctx.budget, found.serialized_size() as u64)?;
+    let mut reserved = Reserved::new(&ctx, found.serialized_size() as u64)?;
     let mut rows = Rows::new(&block, opened, found);
     let mut all = Vec::new();
     while all.len() < query.most() {

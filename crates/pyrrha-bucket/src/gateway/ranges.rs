@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::pages::{PAGE, PageCache};
+use pyrrha_model::StoreError;
+use pyrrha_model::contract::Fetched;
+
+use super::budget::Reserved;
+use super::pages::{Caches, PAGE};
 use crate::door::Bucket;
 use crate::error::BucketError;
 
@@ -26,7 +30,7 @@ const REQUESTS_AT_ONCE: usize = 16;
 pub(super) struct RangedObject {
     bucket: Bucket,
     key: String,
-    cache: Arc<PageCache>,
+    caches: Arc<Caches>,
     /// Its number in the cache.
     number: u64,
     /// Its length; more as long as that is not known.
@@ -41,13 +45,18 @@ struct Run {
 
 impl RangedObject {
     /// An object of `bytes` bytes; `u64::MAX` if that is not known.
-    pub(super) fn new(bucket: Bucket, key: String, cache: Arc<PageCache>, bytes: u64) -> Self {
+    pub(super) fn new(bucket: Bucket, key: String, caches: Arc<Caches>, bytes: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        Self { bucket, key, cache, number: NUMBERS.fetch_add(1, Ordering::Relaxed), bytes: bytes.into() }
+        Self { bucket, key, caches, number: NUMBERS.fetch_add(1, Ordering::Relaxed), bytes: bytes.into() }
     }
 
-    /// The bytes of each range, fewer where the object ends before it.
-    pub(super) async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, BucketError> {
+    /// The bytes of each range, fewer where the object ends before it. `reserved` grows by what they
+    /// hold, and for a while by what has to be fetched for them.
+    pub(super) async fn read(
+        &self,
+        ranges: &[Range<u64>],
+        reserved: &mut Reserved,
+    ) -> Result<Vec<Bytes>, StoreError> {
         let mut pages = BTreeSet::new();
         for range in ranges {
             let range = self.clip(range);
@@ -57,18 +66,74 @@ impl RangedObject {
         }
         let (mut runs, mut missing) = (Vec::new(), Vec::new());
         for page in pages {
-            match self.cache.get((self.number, page)) {
+            match self.caches.memory.get((self.number, page)) {
                 Some(bytes) => runs.push(Run { start: page * PAGE, bytes }),
                 None => missing.push(page),
             }
         }
-        let fetched = futures::stream::iter(merged(&missing).into_iter().map(|run| self.fetch(run)))
+        let mut held: u64 = runs.iter().map(|run| run.bytes.len() as u64).sum();
+        reserved.grow(held)?;
+        reserved.fetched().from_memory(held);
+        if !missing.is_empty() {
+            held += self.from_disk(&mut missing, &mut runs, reserved).await?;
+        }
+        let wanted = merged(&missing);
+        let fetch: u64 =
+            wanted.iter().map(|run| self.clip(&(run.start * PAGE..run.end * PAGE))).map(len).sum();
+        reserved.grow(fetch)?;
+        held += fetch;
+        let fetched = reserved.fetched().clone();
+        let fetched = futures::stream::iter(wanted.into_iter().map(|run| self.fetch(run, &fetched)))
             .buffer_unordered(REQUESTS_AT_ONCE)
             .try_collect::<Vec<Run>>()
             .await?;
         runs.extend(fetched);
         runs.sort_by_key(|run| run.start);
-        Ok(ranges.iter().map(|range| cut(&runs, &self.clip(range))).collect())
+        let mut found: Vec<Bytes> = ranges.iter().map(|range| cut(&runs, &self.clip(range))).collect();
+        let kept: u64 = found.iter().map(|bytes| bytes.len() as u64).sum();
+        if kept.saturating_mul(2) < held {
+            // Slices would keep all that was fetched along.
+            found.iter_mut().for_each(|bytes| *bytes = Bytes::copy_from_slice(bytes));
+            reserved.shrink(held - kept);
+        }
+        Ok(found)
+    }
+
+    /// The bytes of one range.
+    pub(super) async fn one(&self, range: Range<u64>, reserved: &mut Reserved) -> Result<Bytes, StoreError> {
+        Ok(self.read(&[range], reserved).await?.pop().unwrap_or_default())
+    }
+
+    /// Moves pages that the disk has from `missing` to `runs`; gives their bytes.
+    async fn from_disk(
+        &self,
+        missing: &mut Vec<u64>,
+        runs: &mut Vec<Run>,
+        reserved: &mut Reserved,
+    ) -> Result<u64, StoreError> {
+        let Some(disk) = self.caches.disk.clone() else { return Ok(0) };
+        let most = missing.len() as u64 * PAGE;
+        reserved.grow(most)?;
+        let (key, pages) = (self.disk_key(), missing.clone());
+        // A task that was stopped has found nothing.
+        let found = tokio::task::spawn_blocking(move || disk.get(&key, &pages)).await.unwrap_or_default();
+        let mut held = 0;
+        let mut there = Vec::new();
+        for (&page, bytes) in missing.iter().zip(found) {
+            let Some(bytes) = bytes else { continue };
+            self.caches.memory.put((self.number, page), &bytes);
+            held += bytes.len() as u64;
+            there.push(page);
+            runs.push(Run { start: page * PAGE, bytes });
+        }
+        missing.retain(|page| there.binary_search(page).is_err());
+        reserved.fetched().from_disk(held);
+        reserved.shrink(most - held);
+        Ok(held)
+    }
+
+    fn disk_key(&self) -> String {
+        format!("{}/{}", self.bucket.name(), self.key)
     }
 
     fn clip(&self, range: &Range<u64>) -> Range<u64> {
@@ -77,11 +142,12 @@ impl RangedObject {
     }
 
     /// Fetches pages and keeps them.
-    async fn fetch(&self, pages: Range<u64>) -> Result<Run, BucketError> {
+    async fn fetch(&self, pages: Range<u64>, fetched: &Fetched) -> Result<Run, BucketError> {
         let start = pages.start * PAGE;
         let known = self.bytes.load(Ordering::Relaxed);
         let end = pages.end.saturating_mul(PAGE).min(known);
         let bytes = self.bucket.get_range(&self.key, start..end).await?;
+        fetched.request(bytes.len() as u64);
         if (bytes.len() as u64) < end.saturating_sub(start) {
             if known != u64::MAX {
                 let what = format!("object is shorter than bytes={known}");
@@ -90,11 +156,26 @@ impl RangedObject {
             // Where a request ends early the object does.
             self.bytes.fetch_min(start + bytes.len() as u64, Ordering::Relaxed);
         }
-        for (page, content) in pages.zip(bytes.chunks(PAGE as usize)) {
-            self.cache.put((self.number, page), content);
+        for (page, content) in pages.clone().zip(bytes.chunks(PAGE as usize)) {
+            self.caches.memory.put((self.number, page), content);
+        }
+        if let Some(disk) = self.caches.disk.clone() {
+            let (key, bytes) = (self.disk_key(), bytes.clone());
+            let kept: Vec<(u64, Bytes)> = (0..bytes.len())
+                .step_by(PAGE as usize)
+                .map(|at| bytes.slice(at..bytes.len().min(at + PAGE as usize)))
+                .zip(pages)
+                .map(|(content, page)| (page, content))
+                .collect();
+            // The answer does not depend on it.
+            let _ = tokio::task::spawn_blocking(move || disk.put(&key, &kept)).await;
         }
         Ok(Run { start, bytes })
     }
+}
+
+fn len(range: Range<u64>) -> u64 {
+    range.end - range.start
 }
 
 /// Ascending pages as ranges, near ones together.
@@ -141,8 +222,13 @@ mod tests {
 
     use object_store::memory::InMemory;
     use proptest::prelude::*;
+    use pyrrha_model::contract::{MemoryBudget, QueryContext};
+    use pyrrha_testkit::SimDisk;
+
+    use pyrrha_model::contract::FetchedCounts;
 
     use super::*;
+    use crate::GatewayConfig;
     use crate::door::{Operation, RetryPolicy};
 
     const LEN: u64 = 70 * PAGE + 1234;
@@ -151,12 +237,14 @@ mod tests {
         (0..LEN).map(|i| (i ^ (i >> 8) ^ (i >> 15)) as u8).collect()
     }
 
-    fn object(cache: usize, bytes: u64) -> (tokio::runtime::Runtime, RangedObject) {
+    fn object(cache: usize, disk_bytes: u64, bytes: u64) -> (tokio::runtime::Runtime, RangedObject) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let policy = RetryPolicy { timeout: Duration::from_secs(9), ..RetryPolicy::default() };
         let bucket = Bucket::new(Arc::new(InMemory::new()), "memory", "", policy);
         runtime.block_on(bucket.put("k", content())).expect("no fault");
-        (runtime, RangedObject::new(bucket, "k".to_owned(), Arc::new(PageCache::new(cache)), bytes))
+        let config = GatewayConfig { cache_dir: "/c".into(), cache_bytes: cache, disk_bytes };
+        let caches = Arc::new(Caches::new(Arc::new(SimDisk::new(1)), &config));
+        (runtime, RangedObject::new(bucket, "k".to_owned(), caches, bytes))
     }
 
     proptest! {
@@ -166,12 +254,17 @@ mod tests {
             rounds in prop::collection::vec(prop::collection::vec((0..LEN, 0u64..200_000), 0..20), 1..5),
             cache in prop_oneof![Just(0usize), Just(300_000), Just(usize::MAX)],
             known in any::<bool>(),
+            disk in prop_oneof![Just(0u64), Just(20 * PAGE), Just(1 << 30)],
         ) {
-            let (runtime, object) = object(cache, if known { LEN } else { u64::MAX });
+            let (runtime, object) = object(cache, disk, if known { LEN } else { u64::MAX });
             let content = content();
             for round in rounds {
                 let ranges: Vec<_> = round.iter().map(|&(start, len)| start..start + len).collect();
-                let found = runtime.block_on(object.read(&ranges)).expect("no fault");
+                let ctx = QueryContext { budget: MemoryBudget::new("query", 100 << 20, None), ..QueryContext::unlimited() };
+                let mut reserved = Reserved::new(&ctx, 0).expect("fits");
+                let found = runtime.block_on(object.read(&ranges, &mut reserved)).expect("no fault");
+                drop(reserved);
+                prop_assert_eq!(ctx.budget.used(), 0);
                 for (range, found) in ranges.iter().zip(found) {
                     prop_assert!(found == content[range.start as usize..range.end.min(LEN) as usize]);
                 }
@@ -181,11 +274,17 @@ mod tests {
 
     #[test]
     fn near_ranges_are_one_request_and_known_ones_none() {
-        let (runtime, object) = object(usize::MAX, LEN);
+        let (runtime, object) = object(usize::MAX, 0, LEN);
         let ranges = [0..10, 3 * PAGE..3 * PAGE + 5, 40 * PAGE..41 * PAGE];
         for _ in 0..3 {
-            runtime.block_on(object.read(&ranges)).expect("no fault");
+            let ctx = QueryContext::unlimited();
+            let mut reserved = Reserved::new(&ctx, 0).expect("fits");
+            runtime.block_on(object.read(&ranges, &mut reserved)).expect("no fault");
             assert_eq!(object.bucket.counters().attempts(Operation::GetRange), 2);
+            let counts = ctx.fetched.counts();
+            let cold = FetchedCounts { requests: 2, bytes: 5 * PAGE, ..FetchedCounts::default() };
+            let warm = FetchedCounts { memory_bytes: 3 * PAGE, ..FetchedCounts::default() };
+            assert!([cold, warm].contains(&counts), "{counts:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use pyrrha_model::contract::QueryContext;
 use pyrrha_model::{Label, Labels, StoreError};
 
 use super::block::{BucketBlock, Opened};
+use super::budget::Reserved;
 
 /// Series entries asked for at once.
 const AT_ONCE: usize = 256;
@@ -47,7 +48,8 @@ impl<'b> Rows<'b> {
             for &(i, len) in &open {
                 ranges.push(header.series_range(found[i].0, len).map_err(blame)?);
             }
-            let entries = self.opened.index.read(&ranges).await?;
+            let mut reserved = Reserved::new(ctx, 0)?;
+            let entries = self.opened.index.read(&ranges, &mut reserved).await?;
             let mut longer = Vec::new();
             for ((i, len), bytes) in open.into_iter().zip(entries) {
                 let (series, row) = &mut found[i];

@@ -9,7 +9,8 @@ use pyrrha_model::{Matcher, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::block::WindowsEntry;
 use tokio::sync::mpsc::Sender;
 
-use super::block::{BucketBlock, Opened, Reserved};
+use super::block::{BucketBlock, Opened};
+use super::budget::Reserved;
 use super::chunks::{self, WantedChunk};
 use super::deletes::{self, Hidden};
 use super::foreign;
@@ -61,9 +62,9 @@ impl Selection {
     }
 
     async fn stream(&self, send: &Sender<Result<Piece, StoreError>>) -> Result<(), StoreError> {
-        let opened = self.block.open().await?;
+        let opened = self.block.open(&self.ctx).await?;
         let series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
-        let _reserved = Reserved::new(&self.ctx.budget, series.serialized_size() as u64)?;
+        let _reserved = Reserved::new(&self.ctx, series.serialized_size() as u64)?;
         let hidden = self.block.hidden(&self.ctx, opened, &self.deletes).await?;
         let (mut rows, _order) =
             foreign::rows_without(&self.block, opened, &self.ctx, series, &self.without).await?;
@@ -75,7 +76,7 @@ impl Selection {
             if group.is_empty() {
                 break;
             }
-            let _rows = Reserved::new(&self.ctx.budget, group.iter().map(|(_, row)| row_bytes(row)).sum())?;
+            let _rows = Reserved::new(&self.ctx, group.iter().map(|(_, row)| row_bytes(row)).sum())?;
             for (series, row) in group {
                 let chunks = chunks::wanted(&row, self.range);
                 if chunks.is_empty() || left == 0 || !self.in_shard(opened, &row)? {
@@ -86,7 +87,7 @@ impl Selection {
                 piece.push(Found { series, row, chunks });
                 if piece.len() == PIECE_SERIES || bytes >= PIECE_BYTES {
                     let found = std::mem::take(&mut piece);
-                    let ready = self.fetch(opened, &hidden, found, bytes, &mut translation).await?;
+                    let ready = self.fetch(opened, &hidden, found, &mut translation).await?;
                     if send.send(Ok(ready)).await.is_err() {
                         return Ok(());
                     }
@@ -95,7 +96,7 @@ impl Selection {
             }
         }
         if !piece.is_empty() {
-            let ready = self.fetch(opened, &hidden, piece, bytes, &mut translation).await?;
+            let ready = self.fetch(opened, &hidden, piece, &mut translation).await?;
             let _ = send.send(Ok(ready)).await;
         }
         Ok(())
@@ -113,15 +114,13 @@ impl Selection {
         opened: &Opened,
         hidden: &[Hidden],
         piece: Vec<Found>,
-        bytes: u64,
         translation: &mut Translation,
     ) -> Result<Piece, StoreError> {
         self.ctx.cancel.check()?;
-        let reserved = Reserved::new(&self.ctx.budget, bytes)?;
         if let Some(hints) = self.hints.windows
             && self.block.entry.resolution > 0
         {
-            return self.fetch_windows(opened, piece, bytes, translation, hints).await;
+            return self.fetch_windows(opened, piece, translation, hints).await;
         }
         let mut counts = Vec::with_capacity(piece.len());
         let mut wanted = Vec::new();
@@ -139,7 +138,8 @@ impl Selection {
             }
             batch.series.push(entry);
         }
-        let mut chunks = chunks::fetch(&self.block, &wanted).await?.into_iter();
+        let mut reserved = Reserved::new(&self.ctx, 0)?;
+        let mut chunks = chunks::fetch(&self.block, &wanted, &mut reserved).await?.into_iter();
         for (entry, count) in batch.series.iter_mut().zip(counts) {
             entry.chunks.extend(chunks.by_ref().take(count));
         }
@@ -169,7 +169,6 @@ impl Selection {
         &self,
         opened: &Opened,
         piece: Vec<Found>,
-        bytes: u64,
         translation: &mut Translation,
         hints: WindowHints,
     ) -> Result<Piece, StoreError> {
@@ -180,26 +179,22 @@ impl Selection {
         }
         // Counts are in both parts.
         let edges = hints.edges || !hints.values;
-        let Some(files) = self.block.windows().await? else {
-            let reserved = Reserved::new(&self.ctx.budget, bytes)?;
+        let Some(files) = self.block.windows(&self.ctx).await? else {
+            let mut reserved = Reserved::new(&self.ctx, 0)?;
             for (entry, found) in batch.series.iter_mut().zip(&piece) {
-                let chunks = chunks::fetch(&self.block, &found.chunks).await?;
+                let chunks = chunks::fetch(&self.block, &found.chunks, &mut reserved).await?;
                 let hints = WindowHints { edges, ..hints };
                 entry.chunks.extend(windows::of_aggregates(&self.block, &chunks, hints, self.range)?);
             }
             return Ok(Piece { batch, _reserved: reserved });
         };
         let keys: Vec<u64> = piece.iter().map(|f| f.row.chunks.first().map_or(0, |c| c.reference)).collect();
-        let found = files.find(&self.block, &keys).await?;
-        let length = |r: &std::ops::Range<u64>| r.end.saturating_sub(r.start);
+        let mut reserved = Reserved::new(&self.ctx, 0)?;
+        let found = files.find(&self.block, &self.ctx, &keys).await?;
         let parts = [(edges, WindowPart::Edges), (hints.values, WindowPart::Values)];
-        let size = |e: &WindowsEntry| {
-            u64::from(edges) * length(&e.edges) + u64::from(hints.values) * length(&e.values)
-        };
-        let mut reserved = Reserved::new(&self.ctx.budget, found.iter().flatten().map(size).sum())?;
         let known: Vec<WindowsEntry> = found.iter().flatten().cloned().collect();
         for (_, part) in parts.into_iter().filter(|(wanted, _)| *wanted) {
-            let chunks = files.chunks(&self.block, &known, part, self.range).await?;
+            let chunks = files.chunks(&self.block, &known, part, self.range, &mut reserved).await?;
             let with_windows = batch.series.iter_mut().zip(&found).filter(|(_, found)| found.is_some());
             for ((entry, _), chunk) in with_windows.zip(chunks) {
                 entry.chunks.push(chunk);
@@ -208,8 +203,7 @@ impl Selection {
         // Series without windows are as they were.
         let others = batch.series.iter_mut().zip(&piece).zip(&found).filter(|(_, found)| found.is_none());
         for ((entry, series), _) in others {
-            reserved.grow(series.chunks.iter().map(WantedChunk::bytes).sum())?;
-            entry.chunks.extend(chunks::fetch(&self.block, &series.chunks).await?);
+            entry.chunks.extend(chunks::fetch(&self.block, &series.chunks, &mut reserved).await?);
         }
         Ok(Piece { batch, _reserved: reserved })
     }

@@ -6,11 +6,12 @@ use std::ops::Range;
 use bytes::Bytes;
 use pyrrha_encoding::windows::{ForeignEdges, WindowPart, Windows, encode_windows, from_aggregates};
 use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, crc};
-use pyrrha_model::contract::{ChunkRef, Timestamps, WindowHints};
+use pyrrha_model::contract::{ChunkRef, QueryContext, Timestamps, WindowHints};
 use pyrrha_model::{ChunkEncoding, StoreError, TimeRange};
 use pyrrha_storage::block::{WINDOWS_FILE, WINDOWS_VALUES_FILE, WindowsEntry, WindowsTable};
 
 use super::block::BucketBlock;
+use super::budget::Reserved;
 use super::ranges::RangedObject;
 
 /// Largest list of first keys: a series in 256 has eight bytes.
@@ -28,19 +29,20 @@ pub(super) struct WindowFiles {
 
 impl WindowFiles {
     /// Opens the files of a block; `None` if it has none.
-    pub(super) async fn open(block: &BucketBlock) -> Result<Option<Self>, StoreError> {
+    pub(super) async fn open(block: &BucketBlock, ctx: &QueryContext) -> Result<Option<Self>, StoreError> {
         let open = |name| block.beside(name);
         let (Some((edges, bytes)), Some((values, _))) = (open(WINDOWS_FILE), open(WINDOWS_VALUES_FILE))
         else {
             return Ok(None);
         };
-        let trailer = one(&edges, WindowsTable::trailer_range(bytes)).await?;
+        let mut reserved = Reserved::new(ctx, 0)?;
+        let trailer = edges.one(WindowsTable::trailer_range(bytes), &mut reserved).await?;
         let (mut table, keys) =
             WindowsTable::trailer(&trailer, bytes).map_err(|e| damaged(block, WINDOWS_FILE, &e))?;
         if keys.end.saturating_sub(keys.start) > KEYS_MAX {
             return Err(block.corrupt(format!("table is too large file={WINDOWS_FILE}")));
         }
-        let keys = one(&edges, keys).await?;
+        let keys = edges.one(keys, &mut reserved).await?;
         table.set_keys(&keys, &trailer).map_err(|e| damaged(block, WINDOWS_FILE, &e))?;
         Ok(Some(Self { edges, values, table }))
     }
@@ -49,6 +51,7 @@ impl WindowFiles {
     pub(super) async fn find(
         &self,
         block: &BucketBlock,
+        ctx: &QueryContext,
         keys: &[u64],
     ) -> Result<Vec<Option<WindowsEntry>>, StoreError> {
         let blame = |e: DecodeError| damaged(block, WINDOWS_FILE, &e);
@@ -58,7 +61,8 @@ impl WindowFiles {
         }
         let pages: Vec<Range<u64>> = pages.into_values().collect();
         let mut entries = HashMap::new();
-        for bytes in self.edges.read(&pages).await? {
+        let mut reserved = Reserved::new(ctx, 0)?;
+        for bytes in self.edges.read(&pages, &mut reserved).await? {
             let page = WindowsTable::entries(&bytes).map_err(blame)?;
             entries.extend(page.into_iter().map(|entry| (entry.key, entry)));
         }
@@ -72,6 +76,7 @@ impl WindowFiles {
         entries: &[WindowsEntry],
         part: WindowPart,
         stands_for: TimeRange,
+        reserved: &mut Reserved,
     ) -> Result<Vec<ChunkRef>, StoreError> {
         let (object, name) = match part {
             WindowPart::Edges => (&self.edges, WINDOWS_FILE),
@@ -88,12 +93,8 @@ impl WindowFiles {
             let (encoding, data) = crc::take_chunk(&mut &bytes[..]).map_err(|e| damaged(block, name, &e))?;
             Ok(ChunkRef { encoding, bytes: bytes.slice_ref(data), ..empty(stands_for) })
         };
-        object.read(&ranges).await?.into_iter().map(chunk).collect()
+        object.read(&ranges, reserved).await?.into_iter().map(chunk).collect()
     }
-}
-
-async fn one(object: &RangedObject, range: Range<u64>) -> Result<Bytes, StoreError> {
-    Ok(object.read(&[range]).await?.pop().unwrap_or_default())
 }
 
 fn empty(stands_for: TimeRange) -> ChunkRef {

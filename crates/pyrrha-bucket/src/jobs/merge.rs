@@ -167,7 +167,11 @@ impl Work<'_> {
     }
 
     fn reader(&self) -> Gateway {
-        let config = GatewayConfig { cache_dir: self.scratch.join("headers"), cache_bytes: PAGES_BYTES };
+        let config = GatewayConfig {
+            cache_dir: self.scratch.join("headers"),
+            cache_bytes: PAGES_BYTES,
+            disk_bytes: 0,
+        };
         Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
     }
 

@@ -94,6 +94,11 @@ impl IndexHeader {
         self.version
     }
 
+    /// Memory of its own, bytes, about: what it was opened from is not counted.
+    pub fn table_bytes(&self) -> usize {
+        self.symbols.table_bytes() + self.offsets.table_bytes()
+    }
+
     /// Number of symbols.
     pub fn symbol_count(&self) -> u32 {
         self.symbols.len()

@@ -2,7 +2,7 @@
 //! missing is noted, fetched by whoever can wait, and the matching is done again.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use super::IndexHeader;
 use super::reader::ascends;
 use crate::error::corrupt;
+use crate::postings::union;
 use crate::{IndexError, LabelIndex, Postings, postings_for_matchers};
 
 /// Bytes that are asked for where a list's length cannot be told from the table.
@@ -29,12 +30,39 @@ pub struct KnownLists<'h> {
     lists: HashMap<u64, Bytes>,
     wanted: RefCell<BTreeMap<u64, u64>>,
     ignore_all: Cell<bool>,
+    /// Series by name of a label that they have, if such lists are kept beside the index.
+    having: Option<HashMap<String, RoaringBitmap>>,
+    wanted_names: RefCell<BTreeSet<String>>,
 }
 
 impl<'h> KnownLists<'h> {
     /// No list is at hand yet.
     pub fn new(header: &'h IndexHeader) -> Self {
-        Self { header, lists: HashMap::new(), wanted: RefCell::default(), ignore_all: Cell::new(false) }
+        Self {
+            header,
+            lists: HashMap::new(),
+            wanted: RefCell::default(),
+            ignore_all: Cell::new(false),
+            having: None,
+            wanted_names: RefCell::default(),
+        }
+    }
+
+    /// Says that beside the index are lists of the series that have a label at all. Those that are
+    /// missing in `having` are noted as names, in place of the lists of all values.
+    pub fn with_having(mut self, having: HashMap<String, RoaringBitmap>) -> Self {
+        self.having = Some(having);
+        self
+    }
+
+    /// Gives back what [`with_having`](Self::with_having) took.
+    pub fn take_having(&mut self) -> Option<HashMap<String, RoaringBitmap>> {
+        self.having.take()
+    }
+
+    /// Names of labels whose lists of series were missing, sorted.
+    pub fn take_wanted_names(&self) -> Vec<String> {
+        std::mem::take(&mut *self.wanted_names.borrow_mut()).into_iter().collect()
     }
 
     /// Notes the lists of all matchers at once, where matching itself would stop at the first that
@@ -110,6 +138,20 @@ impl LabelIndex for KnownLists<'_> {
         let Some(entries) = self.header.offsets.name(name) else { return Ok(Postings::EMPTY) };
         let found = self.header.offsets.ranges_from(entries, value, self.header.lists_end).next();
         Ok(found.filter(|(v, _)| *v == value).map_or(Postings::EMPTY, |(_, range)| self.list(range)))
+    }
+
+    fn having(&self, name: &str) -> Result<Postings<'_>, IndexError> {
+        // The list of a single value is as good.
+        if let Some(having) = self.having.as_ref().filter(|_| self.header.value_count(name) > 1) {
+            if let Some(series) = having.get(name) {
+                return Ok(Postings::Owned(series.clone()));
+            }
+            self.wanted_names.borrow_mut().insert(name.to_owned());
+            return Ok(Postings::EMPTY);
+        }
+        let mut lists = Vec::new();
+        self.postings_where(name, "", &mut |_| Ok(true), &mut lists)?;
+        Ok(Postings::Owned(union(&lists)))
     }
 
     fn postings_where<'s>(

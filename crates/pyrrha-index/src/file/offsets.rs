@@ -95,6 +95,12 @@ impl Offsets {
         Ok(Self { table, names, all })
     }
 
+    /// Bytes of what is known of the names.
+    pub(super) fn table_bytes(&self) -> usize {
+        let of = |n: &NameEntries| size_of::<NameEntries>() + n.name.len() + size_of_val(&n.samples[..]);
+        self.names.iter().map(of).sum()
+    }
+
     /// Offset of the list of all series.
     pub(super) fn all(&self) -> Option<u64> {
         self.all

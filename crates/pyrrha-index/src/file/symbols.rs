@@ -55,6 +55,11 @@ impl FileSymbols {
         self.end + 4
     }
 
+    /// Bytes of the sampled offsets.
+    pub(super) fn table_bytes(&self) -> usize {
+        size_of_val(&self.samples[..])
+    }
+
     /// Number of symbols.
     pub(super) fn len(&self) -> u32 {
         self.count

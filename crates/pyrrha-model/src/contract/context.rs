@@ -1,10 +1,11 @@
-//! What travels with a read: tenant, budget, cancellation, symbols, notices.
+//! What travels with a read: tenant, budget, cancellation, symbols, notices, counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::Fetched;
 use crate::{ErrorKind, StoreError, SymbolTable, TenantId, TimeRange};
 
 /// Why a query was stopped.
@@ -125,6 +126,12 @@ impl MemoryBudget {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that could be reserved now, by the limits of the whole chain.
+    pub fn available(&self) -> usize {
+        let own = self.0.limit.saturating_sub(self.used());
+        self.0.parent.as_ref().map_or(own, |parent| own.min(parent.available()))
+    }
+
     /// Most bytes ever in use at once.
     pub fn peak(&self) -> usize {
         self.0.peak.load(Ordering::Relaxed)
@@ -177,6 +184,8 @@ pub struct QueryContext {
     pub symbols: Arc<SymbolTable>,
     /// Warnings and gaps of the answer.
     pub notices: Arc<Notices>,
+    /// What was fetched from an object store.
+    pub fetched: Arc<Fetched>,
     /// Whether an answer with gaps is wanted instead of an error.
     pub partial_response: bool,
 }
@@ -190,6 +199,7 @@ impl QueryContext {
             cancel,
             symbols: Arc::new(SymbolTable::new()),
             notices: Arc::default(),
+            fetched: Arc::default(),
             partial_response: false,
         }
     }
@@ -213,6 +223,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Limit);
         assert!(error.to_string().starts_with("process memory budget exceeded"), "{error}");
         assert_eq!((query.used(), process.used()), (60, 60));
+        assert_eq!(query.available(), 40);
         query.release(60);
         assert_eq!((query.used(), process.used(), query.peak()), (0, 0, 60));
     }

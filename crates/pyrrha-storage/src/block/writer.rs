@@ -13,6 +13,7 @@ use pyrrha_model::{Labels, Metadata, TimeRange};
 use super::dense::ChunkWriter;
 use super::error::{Blame, BlockError, name_of};
 use super::exemplars::ExemplarWriter;
+use super::having::HavingWriter;
 use super::segments::{SEGMENT_BYTES, SegmentWriter};
 use super::spool::Spool;
 use super::windows::WindowsWriter;
@@ -232,6 +233,7 @@ impl BlockWriter {
         let (mut first, mut last) = (i64::MAX, i64::MIN);
         let mut references = Vec::new();
         let wants_references = !self.hidden.is_empty();
+        let mut having = HavingWriter::default();
         let mut add = |row: &mut SeriesRow| {
             for (name, value) in &mut row.labels {
                 let ordinal = |id| index.symbols().ordinal(id).ok_or_else(|| blame.refused("unknown symbol"));
@@ -241,6 +243,7 @@ impl BlockWriter {
                 (first, last) = (first.min(chunk.min_time), last.max(chunk.max_time));
             }
             let reference = index.add_series(&row.labels, &row.chunks).map_err(|e| blame.index(e))?;
+            having.add(reference, row.labels.iter().map(|(name, _)| *name));
             if wants_references {
                 references.push(reference);
             }
@@ -249,6 +252,7 @@ impl BlockWriter {
         if let Some(spool) = self.spool.take() {
             spool.drain(&*self.disk, &mut add).map_err(blame.io("series.spool"))??;
         }
+        having.write(&*self.disk, &self.unfinished, blame, index.symbols())?;
         index.finish().map_err(|e| blame.index(e))?;
         let mut deletes = BlockDeletes { through: self.through, hidden: BTreeMap::new() };
         for (delete, list) in std::mem::take(&mut self.hidden) {
