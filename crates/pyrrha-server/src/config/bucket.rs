@@ -13,6 +13,7 @@ use super::value::{bytes_or_none, setting, span};
 
 const CONFIG_FILE: &str = "objstore.config-file";
 const CACHE_MEMORY: &str = "objstore.cache-memory";
+const CACHE_DISK: &str = "objstore.cache-disk";
 const LOCAL_RETENTION: &str = "objstore.local-retention";
 
 /// Flags of the bucket.
@@ -25,6 +26,9 @@ pub struct BucketFlags {
     /// Memory for data of the bucket that was read before [default: 256MiB].
     #[arg(long = "objstore.cache-memory", env = "PYRRHA_OBJSTORE_CACHE_MEMORY", value_name = "BYTES")]
     pub objstore_cache_memory: Option<String>,
+    /// Disk for data of the bucket that was read before, in the data directory; 0 for none [default: 1GiB].
+    #[arg(long = "objstore.cache-disk", env = "PYRRHA_OBJSTORE_CACHE_DISK", value_name = "BYTES")]
+    pub objstore_cache_disk: Option<String>,
     /// Blocks in the bucket stay in the data directory until they are so old [default: 24h].
     #[arg(
         long = "objstore.local-retention",
@@ -40,6 +44,7 @@ pub struct BucketFlags {
 pub(super) struct BucketFile {
     config_file: Option<PathBuf>,
     cache_memory: Option<YamlBytes>,
+    cache_disk: Option<YamlBytes>,
     local_retention: Option<String>,
 }
 
@@ -50,6 +55,8 @@ pub struct BucketSettings {
     pub config_file: Option<PathBuf>,
     /// Memory of the cache, bytes.
     pub cache_bytes: usize,
+    /// Disk of the cache, bytes.
+    pub disk_cache_bytes: usize,
     /// How long shipped blocks stay here.
     pub local_retention: Duration,
 }
@@ -60,16 +67,24 @@ impl BucketSettings {
         Ok(Self {
             config_file: flags.objstore_config_file.or(file.config_file),
             cache_bytes: setting(CACHE_MEMORY, cache, file.cache_memory, "256MiB", bytes_or_none)?,
+            disk_cache_bytes: setting(
+                CACHE_DISK,
+                flags.objstore_cache_disk,
+                file.cache_disk,
+                "1GiB",
+                bytes_or_none,
+            )?,
             local_retention: setting(LOCAL_RETENTION, local, file.local_retention, "24h", span)?,
         })
     }
 
     /// The settings as flags.
-    pub(super) fn as_flags(&self) -> [(&'static str, String); 3] {
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 4] {
         let local = i64::try_from(self.local_retention.as_millis()).unwrap_or(i64::MAX);
         [
             (CONFIG_FILE, self.config_file.as_ref().map(|p| p.display().to_string()).unwrap_or_default()),
             (CACHE_MEMORY, self.cache_bytes.to_string()),
+            (CACHE_DISK, self.disk_cache_bytes.to_string()),
             (LOCAL_RETENTION, DurationDisplay(local).to_string()),
         ]
     }

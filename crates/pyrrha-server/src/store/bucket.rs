@@ -59,6 +59,7 @@ impl LongTerm {
         let reading = GatewayConfig {
             cache_dir: settings.storage_path.join("bucket-cache"),
             cache_bytes: settings.bucket.cache_bytes,
+            disk_bytes: settings.bucket.disk_cache_bytes as u64,
         };
         let mut work = settings.compactor.config(settings.storage_path.join("compactor"));
         let own = settings.limits.iter();
