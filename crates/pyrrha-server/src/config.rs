@@ -276,6 +276,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Buckets that share the caches, at least one.
+    pub fn buckets_read(&self) -> usize {
+        (self.attach_buckets.len() + usize::from(self.bucket.config_file.is_some())).max(1)
+    }
+
     /// Merges flags (and environment), file and defaults, and checks every value.
     pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
         let (file, text) = file::load(flags.config_file.as_deref())?;

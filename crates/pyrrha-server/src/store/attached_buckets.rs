@@ -37,7 +37,8 @@ impl AttachedBuckets {
                 .map_err(|e| format!("cannot attach bucket: {e} file={}", setting.objstore_file.display()))?;
             let reading = GatewayConfig {
                 cache_dir: settings.storage_path.join("attach-cache").join(i.to_string()),
-                cache_bytes: settings.bucket.cache_bytes,
+                cache_bytes: settings.bucket.cache_bytes / settings.buckets_read(),
+                disk_bytes: settings.bucket.disk_cache_bytes as u64 / settings.buckets_read() as u64,
             };
             let attached = AttachedBucket::new(
                 bucket,

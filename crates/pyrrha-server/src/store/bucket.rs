@@ -58,8 +58,8 @@ impl LongTerm {
         let tenants = Arc::new(BucketTenants::new(bucket.clone(), runtime.clone(), clock.clone()));
         let reading = GatewayConfig {
             cache_dir: settings.storage_path.join("bucket-cache"),
-            cache_bytes: settings.bucket.cache_bytes,
-            disk_bytes: settings.bucket.disk_cache_bytes as u64,
+            cache_bytes: settings.bucket.cache_bytes / settings.buckets_read(),
+            disk_bytes: settings.bucket.disk_cache_bytes as u64 / settings.buckets_read() as u64,
         };
         let mut work = settings.compactor.config(settings.storage_path.join("compactor"));
         let own = settings.limits.iter();

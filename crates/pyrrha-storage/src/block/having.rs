@@ -1,5 +1,5 @@
 //! Lists of the series that have a label at all, kept beside the index of a large block, so that
-//! `pod!=""` reads one short list where the index has one per value. Format: docs/format/sidecars.md.
+//! `pod!=""` reads one short list where the index has one per value. Format: docs/format/having.md.
 //!
 //! ```text
 //! "PYRHAVE1" | { section(roaring bitmap) }* | section({ name | offset | length }*) | offset of the last section u64 | "PYRHAVE1"
