@@ -75,7 +75,7 @@ impl RangedObject {
         reserved.grow(held)?;
         reserved.fetched().from_memory(held);
         if !missing.is_empty() {
-            held += self.from_disk(&mut missing, &mut runs, reserved).await?;
+            held += self.look_on_disk(&mut missing, &mut runs, reserved).await?;
         }
         let wanted = merged(&missing);
         let fetch: u64 =
@@ -105,7 +105,7 @@ impl RangedObject {
     }
 
     /// Moves pages that the disk has from `missing` to `runs`; gives their bytes.
-    async fn from_disk(
+    async fn look_on_disk(
         &self,
         missing: &mut Vec<u64>,
         runs: &mut Vec<Run>,
