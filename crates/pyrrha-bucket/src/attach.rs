@@ -35,6 +35,7 @@ use crate::door::Bucket;
 use crate::gateway::{CacheStats, ForeignReader, GatewayConfig};
 use crate::runtime::BucketRuntime;
 use listing::{Found, Listing, Metas};
+use rules::Candidate;
 
 pub use ownership::{OwnershipError, TenantRule, TenantRules};
 pub use queryable::WithBuckets;
@@ -68,8 +69,8 @@ pub struct AttachConfig {
     /// Blocks that were marked for deletion are seen for so long. `None`: 24 hours in a flat bucket, 1
     /// hour in one with tenants.
     pub ignore_deletion_marks_delay: Option<Duration>,
-    /// A bucket index that is older is not believed; the tenant's directory is listed.
-    pub index_max_age: Duration,
+    /// A bucket index that is older is not believed; the tenant's directory is listed. `None`: 1 hour.
+    pub index_max_age: Option<Duration>,
     /// Where headers are kept, and how much of the bucket's data.
     pub reading: GatewayConfig,
 }
@@ -83,7 +84,7 @@ impl AttachConfig {
             replica_labels: Vec::new(),
             consistency_delay: None,
             ignore_deletion_marks_delay: None,
-            index_max_age: Duration::from_secs(3600),
+            index_max_age: None,
             reading,
         }
     }
@@ -94,6 +95,8 @@ impl AttachConfig {
 pub struct HiddenBlock {
     /// Whose it is, if that is known.
     pub tenant: Option<TenantId>,
+    /// Its directory in the bucket.
+    pub dir: String,
     /// Its id.
     pub block: BlockId,
     /// Why it is not read.
@@ -156,8 +159,6 @@ pub struct AttachedBucket {
     view: RwLock<Arc<BucketView>>,
     /// Metas and marks that were read before.
     metas: Mutex<Metas>,
-    /// What was said of blocks that are not read, so that it is said once.
-    said: Mutex<HashMap<BlockId, Why>>,
 }
 
 impl AttachedBucket {
@@ -170,14 +171,7 @@ impl AttachedBucket {
         config: AttachConfig,
     ) -> Self {
         let reader = ForeignReader::new(bucket, runtime, disk, config.reading.clone());
-        Self {
-            reader,
-            config,
-            clock,
-            view: RwLock::default(),
-            metas: Mutex::default(),
-            said: Mutex::default(),
-        }
+        Self { reader, config, clock, view: RwLock::default(), metas: Mutex::default() }
     }
 
     /// Its name in messages.
@@ -228,29 +222,21 @@ impl AttachedBucket {
         let (mut seen, mut hidden) = (Vec::new(), Vec::new());
         let rules = rules::Rules::of(&self.config, found.layout, now);
         for (block, why) in rules.sort_out(found.blocks, &self.config.tenants) {
-            match (why, block.tenant) {
+            let Candidate { tenant, dir, entry, labels, deletion, no_compact, .. } = block;
+            match (why, tenant) {
                 (None, Some(tenant)) => {
-                    let no_compact = block.no_compact;
-                    let (dir, labels) = (block.dir, block.labels);
-                    seen.push(SeenBlock {
-                        tenant,
-                        dir,
-                        entry: block.entry,
-                        labels,
-                        no_compact,
-                        deletion: block.deletion,
-                    });
+                    seen.push(SeenBlock { tenant, dir, entry, labels, no_compact, deletion });
                 }
                 (why, tenant) => {
                     let why = why.unwrap_or(Why::NoTenant);
-                    hidden.push(HiddenBlock { tenant, block: block.entry.ulid, why });
+                    hidden.push(HiddenBlock { tenant, dir, block: entry.ulid, why });
                 }
             }
         }
         let kept = |b: &&SeenBlock| was.contains_key(&(b.dir.as_str(), b.entry.ulid));
         let stay = seen.iter().filter(kept).count();
         let looked = Looked { added: seen.len() - stay, removed: before.seen.len().saturating_sub(stay) };
-        self.complain(&hidden);
+        self.complain(&before.hidden, &hidden);
         let streams = {
             let owner = self.config.tenants.label.as_deref();
             streams_of(&self.reader, &seen, &before.streams, &self.config.replica_labels, owner)
@@ -264,15 +250,13 @@ impl AttachedBucket {
         looked
     }
 
-    /// Warns of what cannot be read and was not known to be so.
-    fn complain(&self, hidden: &[HiddenBlock]) {
-        let mut said = self.said.lock();
+    /// Warns of what cannot be read and was not hidden for that before.
+    fn complain(&self, before: &[HiddenBlock], hidden: &[HiddenBlock]) {
+        let said: HashMap<&str, &Why> = before.iter().map(|b| (b.dir.as_str(), &b.why)).collect();
         let bad = hidden.iter().filter(|b| matches!(b.why, Why::Damaged(_) | Why::NoTenant));
-        let bad: HashMap<BlockId, Why> = bad.map(|b| (b.block, b.why.clone())).collect();
-        for (block, why) in bad.iter().filter(|(block, why)| said.get(block) != Some(why)) {
-            tracing::warn!(bucket = self.name(), %block, %why, "block of an attached bucket is left out");
+        for HiddenBlock { dir, why, .. } in bad.filter(|b| said.get(b.dir.as_str()) != Some(&&b.why)) {
+            tracing::warn!(bucket = self.name(), %dir, %why, "block of an attached bucket is left out");
         }
-        *said = bad;
     }
 }
 

@@ -17,6 +17,7 @@ pub mod histogram;
 pub mod labels;
 mod matcher;
 mod metadata;
+pub mod rfc3339;
 mod sample;
 mod symbols;
 mod tenant;

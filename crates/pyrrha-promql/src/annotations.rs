@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use pyrrha_model::Timestamp;
 use pyrrha_model::go_fmt::{General, quote};
+use pyrrha_model::{Timestamp, rfc3339};
 
 use crate::ast::{AggregateOp, BinaryOp, Pos};
 
@@ -352,8 +352,8 @@ impl Entry {
                 General(m.max_bucket),
                 General(m.max_diff),
                 m.samples,
-                rfc3339(m.min_time),
-                rfc3339(m.max_time)
+                rfc3339::format_seconds(m.min_time),
+                rfc3339::format_seconds(m.max_time)
             ),
             _ => String::new(),
         }
@@ -366,22 +366,6 @@ pub fn line_and_column(query: &str, offset: u32) -> String {
     let line = before.iter().filter(|b| **b == b'\n').count() + 1;
     let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
     format!("{line}:{column}")
-}
-
-/// `2006-01-02T15:04:05Z`, UTC, whole seconds (Go's RFC3339 drops the fraction).
-fn rfc3339(t: Timestamp) -> String {
-    let seconds = t.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Civil date from days since 1970-01-01, in eras of 400 years that begin on 1 March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 #[cfg(test)]

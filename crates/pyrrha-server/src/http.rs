@@ -13,7 +13,6 @@ mod metrics;
 pub(crate) mod params;
 mod query;
 mod request;
-pub(crate) mod rfc3339;
 mod status;
 mod syntax;
 mod tenant;

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyrrha_env::Clock;
-use pyrrha_model::Timestamp;
+use pyrrha_model::{Timestamp, rfc3339};
 use pyrrha_promql::QueryTimes;
 use serde_json::json;
 
 use crate::active::ActiveQuery;
-use crate::http::rfc3339;
 
 /// How a query ended.
 #[derive(Debug, Clone, Default)]

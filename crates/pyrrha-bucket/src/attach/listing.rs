@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::StreamExt;
@@ -19,6 +20,8 @@ use crate::rebuild::META_MAX;
 
 /// Requests for small objects under way at once.
 const REQUESTS_AT_ONCE: usize = 32;
+/// Age up to which a bucket index is believed unless something else is said. Mimir writes it every 15 minutes.
+const INDEX_MAX_AGE: Duration = Duration::from_secs(3600);
 /// Largest mark that is read.
 const MARK_MAX: u64 = 1 << 20;
 /// Objects of a mark, in a block's directory; in `markers/` they follow its id and a hyphen.
@@ -127,7 +130,8 @@ impl Listing {
                 return Ok(None);
             }
         };
-        let oldest = self.config.index_max_age.as_millis().try_into().unwrap_or(i64::MAX);
+        let oldest =
+            self.config.index_max_age.unwrap_or(INDEX_MAX_AGE).as_millis().try_into().unwrap_or(i64::MAX);
         if self.now.saturating_sub(index.updated_at) > oldest {
             tracing::warn!(
                 key,

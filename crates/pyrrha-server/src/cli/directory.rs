@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use pyrrha_env::{OsDisk, SystemClock};
 use pyrrha_model::contract::{QueryContext, Queryable};
-use pyrrha_model::{Matcher, TenantId, TimeRange, Timestamp};
+use pyrrha_model::{Matcher, TenantId, TimeRange, Timestamp, rfc3339};
 use pyrrha_storage::backfill::{Backfill, BackfillConfig};
 use pyrrha_storage::block::Block;
 use pyrrha_storage::prometheus::load_head;
@@ -14,7 +14,6 @@ use pyrrha_storage::tsdb::{Directory, DirectoryKind, FoundBlock, Standing};
 use pyrrha_storage::{Db, StorageConfig, StorageError};
 
 use super::output::{CommandError, warn};
-use crate::http::rfc3339;
 
 /// Hint of blocks that overlap others by design.
 pub(super) const LATE: &str = "from-out-of-order";

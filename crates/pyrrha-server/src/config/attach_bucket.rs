@@ -90,7 +90,7 @@ pub struct AttachedBucketSetting {
     replica_labels: Vec<String>,
     consistency_delay: Option<Duration>,
     ignore_deletion_marks_delay: Option<Duration>,
-    index_max_age: Duration,
+    index_max_age: Option<Duration>,
 }
 
 impl AttachedBucketSetting {
@@ -166,6 +166,6 @@ fn read(entry: AttachFile) -> Result<AttachedBucketSetting, ConfigError> {
         replica_labels: entry.replica_labels,
         consistency_delay: time(entry.consistency_delay)?,
         ignore_deletion_marks_delay: time(entry.ignore_deletion_marks_delay)?,
-        index_max_age: time(entry.index_max_age)?.unwrap_or(Duration::from_secs(3600)),
+        index_max_age: time(entry.index_max_age)?,
     })
 }

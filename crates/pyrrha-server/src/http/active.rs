@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use pyrrha_model::{ErrorKind, TenantId};
+use pyrrha_model::{ErrorKind, TenantId, rfc3339};
 use serde::Serialize;
 
 use super::envelope::{ApiError, NoticeLists, success};
-use super::{rfc3339, tenant};
+use super::tenant;
 use crate::app::App;
 
 #[derive(Serialize)]

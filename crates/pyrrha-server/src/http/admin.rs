@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use pyrrha_model::ErrorKind;
+use pyrrha_model::{ErrorKind, rfc3339};
 use serde_json::json;
 
 use super::envelope::{ApiError, NoticeLists, success};
 use super::request::ApiRequest;
-use super::rfc3339;
 use crate::app::App;
 
 /// `POST /api/v1/admin/tsdb/snapshot`: of all tenants; `skip_head` leaves out what is in no block.

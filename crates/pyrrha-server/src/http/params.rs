@@ -128,7 +128,7 @@ pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     match text {
         MIN_TIME_TEXT => Ok(MIN_TIME),
         MAX_TIME_TEXT => Ok(MAX_TIME),
-        _ => super::rfc3339::parse(text).ok_or_else(bad),
+        _ => pyrrha_model::rfc3339::parse(text).ok_or_else(bad),
     }
 }
 

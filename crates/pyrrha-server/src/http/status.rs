@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable};
-use pyrrha_model::{METRIC_NAME, Matcher, StoreError, TimeRange};
+use pyrrha_model::{METRIC_NAME, Matcher, StoreError, TimeRange, rfc3339};
 use pyrrha_storage::Cardinality;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::envelope::{ApiError, NoticeLists, success};
 use super::query::{context, deadline};
 use super::request::{ApiRequest, on_thread};
-use super::rfc3339;
 use crate::app::App;
 
 /// The API level that clients may rely on: Grafana chooses its requests by this version.

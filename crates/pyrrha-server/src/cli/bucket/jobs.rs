@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use pyrrha_bucket::{Compactor, JobPhase, TenantOverview};
 use pyrrha_env::OsDisk;
+use pyrrha_model::rfc3339;
 
 use super::{BucketArgs, Opened};
 use crate::cli::output::{CommandError, Out, go_duration, size, table};
 use crate::config::{CompactorFlags, CompactorSettings};
-use crate::http::rfc3339;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::select::{Form, SelectArgs, resolution};
 use super::{BucketArgs, tools_of};
 use crate::cli::output::{CommandError, Out, go_duration, size, table};
-use crate::http::rfc3339;
+use pyrrha_model::rfc3339;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {

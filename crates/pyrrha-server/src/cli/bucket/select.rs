@@ -3,11 +3,10 @@
 use pyrrha_bucket::tools::BlockSelector;
 use pyrrha_env::{Clock, SystemClock};
 use pyrrha_model::time::parse_duration;
-use pyrrha_model::{TenantId, TimeRange, Timestamp};
+use pyrrha_model::{TenantId, TimeRange, Timestamp, rfc3339};
 use pyrrha_storage::block::BlockId;
 
 use crate::cli::output::CommandError;
-use crate::http::rfc3339;
 
 /// Form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

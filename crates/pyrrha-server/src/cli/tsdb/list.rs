@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::DirectoryArgs;
 use crate::cli::output::{CommandError, Out, go_duration, size, table};
-use crate::http::rfc3339;
+use pyrrha_model::rfc3339;
 
 const COLUMNS: [&str; 8] =
     ["BLOCK ULID", "MIN TIME", "MAX TIME", "DURATION", "NUM SAMPLES", "NUM CHUNKS", "NUM SERIES", "SIZE"];

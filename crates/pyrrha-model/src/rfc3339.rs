@@ -1,9 +1,9 @@
 //! RFC 3339 times, read and written. Source: RFC 3339 §5.6; calendar by days-from-civil.
 
-use pyrrha_model::Timestamp;
+use crate::Timestamp;
 
 /// Reads `2006-01-02T15:04:05.999999999Z` or with an offset; what is finer than ms is cut off.
-pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+pub fn parse(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let digits = text.get(range)?;
@@ -48,12 +48,20 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 }
 
 /// Writes a time of the years 0 to 9999 as UTC, with ms.
-pub(crate) fn format(ms: Timestamp) -> String {
+pub fn format(ms: Timestamp) -> String {
+    format!("{}.{:03}Z", to_seconds(ms), ms.rem_euclid(1000))
+}
+
+/// Writes a time as UTC, in whole seconds; what is finer is cut off.
+pub fn format_seconds(ms: Timestamp) -> String {
+    format!("{}Z", to_seconds(ms))
+}
+
+fn to_seconds(ms: Timestamp) -> String {
     let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     let (year, month, day) = civil_from_days(days);
-    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (second, milli) = (of_day / 1000 % 60, of_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 fn is_leap(year: i64) -> bool {
@@ -101,5 +109,23 @@ mod tests {
             assert_eq!(parse(&format(ms)), Some(ms), "{}", format(ms));
         }
         assert_eq!(format(1_435_781_451_781), "2015-07-01T20:10:51.781Z");
+    }
+
+    #[test]
+    fn offsets_and_fractions_are_read() {
+        assert_eq!(parse("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(parse("2024-02-29T12:30:15.25Z"), Some(1_709_209_815_250));
+        assert_eq!(parse("2024-02-29T12:30:15.123456789+02:30"), Some(1_709_200_815_123));
+        assert_eq!(parse("2001-01-01T00:00:00-01:00"), Some(978_310_800_000));
+        for bad in ["", "now", "2024-02-29", "2024-13-01T00:00:00Z", "2024-01-01T00:00Z", "é-1-1T1:1:1Z"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_seconds_are_cut_towards_the_past() {
+        assert_eq!(format_seconds(951_782_400_000), "2000-02-29T00:00:00Z");
+        assert_eq!(format_seconds(-1000), "1969-12-31T23:59:59Z");
+        assert_eq!(format_seconds(-1), "1969-12-31T23:59:59Z");
     }
 }
