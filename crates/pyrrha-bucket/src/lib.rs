@@ -26,6 +26,7 @@ mod manifest_store;
 mod rebuild;
 mod runtime;
 mod shipper;
+mod sources;
 mod tenants;
 pub mod tools;
 mod upload_block;

@@ -1,6 +1,6 @@
 //! A manifest from nothing but the blocks that are in the bucket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pyrrha_env::Clock;
@@ -13,6 +13,7 @@ use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::manifest_store::BucketManifestStore;
 use crate::runtime::BucketRuntime;
+use crate::sources::{Holders, holders_first};
 
 /// Largest `meta.json` that is read.
 pub(crate) const META_MAX: u64 = 64 << 20;
@@ -43,7 +44,7 @@ pub async fn find_blocks(bucket: &Bucket, tenant: &TenantId) -> Result<FoundBloc
         directories.entry(block).or_default().push(file);
     }
     let mut found = FoundBlocks::default();
-    let mut metas = Vec::new();
+    let mut entries = Vec::new();
     for (block, files) in directories {
         let has = |name: &str| files.iter().any(|f| f.name == name);
         if has("deletion-mark.json") {
@@ -52,12 +53,12 @@ pub async fn find_blocks(bucket: &Bucket, tenant: &TenantId) -> Result<FoundBloc
             found.partial.push(block);
         } else {
             match read_meta(bucket, tenant, block).await? {
-                Ok(meta) => metas.push((meta, files)),
+                Ok(meta) => entries.push(block_files::entry(&meta, files)),
                 Err(why) => found.damaged.push((block, why)),
             }
         }
     }
-    sort_out(metas, &mut found);
+    sort_out(entries, &mut found);
     Ok(found)
 }
 
@@ -79,25 +80,17 @@ async fn read_meta(
 }
 
 /// Decides which blocks are live: all but those whose sources another of the same resolution has
-/// all of. Of two with the same sources the one of the higher level stays, then the newer.
-fn sort_out(mut metas: Vec<(BlockMeta, Vec<BlockFile>)>, found: &mut FoundBlocks) {
-    metas.sort_by_key(|(meta, _)| {
-        std::cmp::Reverse((meta.compaction.sources.len(), meta.compaction.level, meta.ulid))
-    });
-    let mut kept: Vec<(i64, BTreeSet<BlockId>, BlockId)> = Vec::new();
-    for (meta, files) in metas {
-        let resolution = meta.thanos.as_ref().map_or(0, |t| t.downsample.resolution);
-        let mut sources: BTreeSet<BlockId> = meta.compaction.sources.iter().copied().collect();
-        if sources.is_empty() {
-            sources.insert(meta.ulid);
-        }
-        let by = kept.iter().find(|(r, s, _)| *r == resolution && s.is_superset(&sources));
-        if let Some((_, _, by)) = by {
-            found.replaced.push((meta.ulid, *by));
+/// all of.
+fn sort_out(mut entries: Vec<BlockEntry>, found: &mut FoundBlocks) {
+    entries.sort_by_key(holders_first);
+    let mut holders = Holders::default();
+    for entry in entries {
+        if let Some(&by) = holders.of(&entry.resolution, &entry).first() {
+            found.replaced.push((entry.ulid, found.live[by].ulid));
             continue;
         }
-        found.live.push(block_files::entry(&meta, files));
-        kept.push((resolution, sources, meta.ulid));
+        holders.add(&entry.resolution, &entry, found.live.len());
+        found.live.push(entry);
     }
     found.live.sort_by_key(|entry| entry.ulid);
 }

@@ -13,10 +13,11 @@ use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::{Block, BlockId, Layout, UNFINISHED};
 use pyrrha_storage::compact::to_standard;
-use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use pyrrha_storage::manifest::ManifestState;
 
 use crate::block_files;
 use crate::runtime::BucketRuntime;
+use crate::sources::held_by;
 use crate::tenants::BucketTenants;
 use crate::upload_block::{Upload, local};
 
@@ -137,7 +138,7 @@ impl Shipper {
         let entry = block_files::entry_of(block, files);
         let manifest = self.tenants.manifest(tenant)?;
         // What it was made from leaves with the same commit.
-        let replaced = replaced_by(&manifest.current(), &entry);
+        let replaced = held_by(&manifest.current(), &entry);
         manifest.commit(&[entry], &replaced)?;
         tracing::info!(%tenant, block = %block.meta().ulid, bytes = block.bytes(), "block shipped");
         Ok(())
@@ -152,17 +153,6 @@ fn is_covered(state: &ManifestState, block: &Block) -> bool {
     }
     let sources = &meta.compaction.sources;
     !sources.is_empty() && sources.iter().all(|&source| state.covers(source))
-}
-
-/// Live blocks of the same resolution that hold nothing but what `entry` holds.
-fn replaced_by(state: &ManifestState, entry: &BlockEntry) -> Vec<BlockId> {
-    let held = |b: &BlockEntry| {
-        b.resolution == entry.resolution
-            && b.ulid != entry.ulid
-            && !b.sources.is_empty()
-            && b.sources.iter().all(|source| entry.sources.contains(source))
-    };
-    state.blocks.values().filter(|b| held(b)).map(|b| b.ulid).collect()
 }
 
 #[cfg(test)]

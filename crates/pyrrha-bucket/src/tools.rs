@@ -34,6 +34,9 @@ use crate::tenants::BucketTenants;
 /// Requests for small objects under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
 
+/// Directories beside the tenants' that others or we keep for themselves.
+const SERVICE: [&str; 3] = ["pyrrha-probe", "__markers__", "debug"];
+
 /// Told how far long work has come: what is done, so many of so many bytes (0: not known).
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
 
@@ -107,9 +110,7 @@ impl BucketTools {
             futures::stream::iter(reads).buffered(REQUESTS_AT_ONCE).try_collect().await
         })?)
     }
-}
 
-impl BucketTools {
     /// Commits a manifest made of nothing but the blocks that are there, and gives what was found; with
     /// `dry_run` only looks. Refuses, unless it is `forced`, where the newest manifest reads: blocks that
     /// were replaced or let go and are not removed yet would be live again.
@@ -135,9 +136,6 @@ impl BucketTools {
         Ok(rebuild_manifest(&bucket, &self.runtime, tenant, self.clock.clone())?.1)
     }
 }
-
-/// Directories beside the tenants' that others or we keep for themselves.
-const SERVICE: [&str; 3] = ["pyrrha-probe", "__markers__", "debug"];
 
 /// The external labels of a live block.
 pub fn external_labels(entry: &BlockEntry) -> std::collections::BTreeMap<String, String> {

@@ -5,7 +5,7 @@
 //! sources are a subset of another's. Mimir: no delay for young blocks; of a block that was split, all
 //! shards must be there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pyrrha_model::{TenantId, Timestamp, rfc3339};
@@ -14,6 +14,7 @@ use pyrrha_storage::manifest::BlockEntry;
 
 use super::ownership::TenantRules;
 use super::{AttachConfig, BucketLayout, entry_without_meta};
+use crate::sources::{Holders, holders_first};
 
 /// The external label with the shard of a block, `i_of_N`.
 pub(super) const SHARD_LABEL: &str = "__compactor_shard_id__";
@@ -178,25 +179,16 @@ fn shard(labels: &BTreeMap<String, String>) -> Option<(u32, u32)> {
     (1..=n).contains(&i).then_some((i, n)).filter(|_| n <= SHARDS_MAX)
 }
 
-/// Hides blocks whose data others have. Of two with the same sources the one of the higher level stays,
-/// then the newer.
+/// Hides blocks whose data others have.
 fn supersede(blocks: &mut [(Candidate, Option<Why>)]) {
-    let mut order: Vec<usize> = (0..blocks.len())
-        .filter(|&i| blocks[i].1.is_none() && !blocks[i].0.entry.sources.is_empty())
-        .collect();
-    order.sort_by_key(|&i| {
-        let entry = &blocks[i].0.entry;
-        std::cmp::Reverse((entry.sources.len(), entry.level, entry.ulid))
-    });
-    // By one of their sources, those that stay.
-    let mut kept: HashMap<(Option<TenantId>, i64, BlockId), Vec<usize>> = HashMap::new();
-    let mut sets: HashMap<usize, BTreeSet<BlockId>> = HashMap::new();
+    let mut order: Vec<usize> = (0..blocks.len()).filter(|&i| blocks[i].1.is_none()).collect();
+    order.sort_by_key(|&i| holders_first(&blocks[i].0.entry));
+    // Those that stay.
+    let mut kept = Holders::default();
     for i in order {
         let block = &blocks[i].0;
-        let sources: BTreeSet<BlockId> = block.entry.sources.iter().copied().collect();
-        let key = |source: &BlockId| (block.tenant.clone(), block.entry.resolution, *source);
-        let near = sources.first().and_then(|s| kept.get(&key(s))).map_or(&[][..], Vec::as_slice);
-        let holders = near.iter().copied().filter(|k| sets[k].is_superset(&sources));
+        let group = (block.tenant.clone(), block.entry.resolution);
+        let holders = kept.of(&group, &block.entry).into_iter();
         let holders: Vec<(usize, Option<(u32, u32)>)> =
             holders.map(|k| (k, shard(&blocks[k].0.labels))).collect();
         match by(&holders, shard(&block.labels)) {
@@ -204,12 +196,7 @@ fn supersede(blocks: &mut [(Candidate, Option<Why>)]) {
                 let by = blocks[holder].0.entry.ulid;
                 blocks[i].1 = Some(Why::Superseded(by));
             }
-            None => {
-                for source in &sources {
-                    kept.entry(key(source)).or_default().push(i);
-                }
-                sets.insert(i, sources);
-            }
+            None => kept.add(&group, &block.entry, i),
         }
     }
 }

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
-use pyrrha_storage::block::BlockId;
-use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use pyrrha_storage::manifest::BlockEntry;
 use serde::Serialize;
 
 use super::fetch::{checksum, is_plain};
@@ -16,6 +15,7 @@ use crate::block_files::{BlockFile, FILES, files};
 use crate::door::Bucket;
 use crate::downsample::forget_numbers;
 use crate::error::BucketError;
+use crate::sources::{held_by, is_held};
 
 const META: &str = "meta.json";
 
@@ -155,29 +155,10 @@ async fn copy(
     Ok((sum, true))
 }
 
-/// Whether a live block of the same resolution has all that `entry` has.
-fn is_held(state: &ManifestState, entry: &BlockEntry) -> bool {
-    let has = |b: &BlockEntry| {
-        b.resolution == entry.resolution
-            && !entry.sources.is_empty()
-            && entry.sources.iter().all(|source| b.sources.contains(source))
-    };
-    state.blocks.contains_key(&entry.ulid) || state.blocks.values().any(|b| has(b))
-}
-
-/// Live blocks of the same resolution that hold nothing but what `entry` holds.
-fn held_by(state: &ManifestState, entry: &BlockEntry) -> Vec<BlockId> {
-    let held = |b: &BlockEntry| {
-        b.resolution == entry.resolution
-            && b.ulid != entry.ulid
-            && !b.sources.is_empty()
-            && b.sources.iter().all(|source| entry.sources.contains(source))
-    };
-    state.blocks.values().filter(|b| held(b)).map(|b| b.ulid).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use pyrrha_storage::block::BlockId;
+
     use super::*;
     use crate::tools::tests::{put, tools};
     use crate::worlds::{World, block, id};

@@ -2,7 +2,6 @@
 
 mod block;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use serde::Serialize;
 use super::survey::{ObjectClass, Survey};
 use super::{BlockSelector, BucketTools, Progress};
 use crate::block_files::{external_labels, set_aside};
+use crate::sources::{Holders, holders_first};
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -225,23 +225,15 @@ fn between(blocks: &[Arc<BlockEntry>], issues: &mut Vec<Issue>) {
 
 /// Blocks whose sources another has all of.
 fn duplicates<'a>(group: impl Iterator<Item = &'a Arc<BlockEntry>>, issues: &mut Vec<Issue>) {
-    let mut all: Vec<(BTreeSet<BlockId>, &BlockEntry)> = group
-        .filter(|b| !b.sources.is_empty())
-        .map(|b| (b.sources.iter().copied().collect(), b.as_ref()))
-        .collect();
-    all.sort_by_key(|(sources, block)| std::cmp::Reverse((sources.len(), block.level, block.ulid)));
-    let mut holders: std::collections::HashMap<BlockId, Vec<usize>> = std::collections::HashMap::new();
-    for (i, (sources, block)) in all.iter().enumerate() {
-        // Whoever has all has the first.
-        let first = sources.first();
-        let candidates = first.and_then(|first| holders.get(first)).into_iter().flatten();
-        if let Some(&by) = candidates.into_iter().find(|&&j| all[j].0.is_superset(sources)) {
-            let what = format!("block={} has all of its data", all[by].1.ulid);
+    let mut all: Vec<&Arc<BlockEntry>> = group.collect();
+    all.sort_by_key(|block| holders_first(block));
+    let mut holders = Holders::default();
+    for (i, block) in all.iter().enumerate() {
+        if let Some(&by) = holders.of(&(), block).first() {
+            let what = format!("block={} has all of its data", all[by].ulid);
             issues.push(Issue::warning(IssueKind::Duplicate, what).of_block(block.ulid));
         }
-        for &source in sources {
-            holders.entry(source).or_default().push(i);
-        }
+        holders.add(&(), block, i);
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use pyrrha_bucket::tools::{FileKind, ObjectClass, Usage, UsageRow};
 
-use super::select::{Form, SelectArgs, resolution};
+use super::select::{FormArgs, SelectArgs, resolution, word};
 use super::{BucketArgs, tools_of};
 use crate::cli::output::{CommandError, Out, size, table};
 
@@ -14,9 +14,8 @@ pub(in crate::cli) struct Args {
     bucket: BucketArgs,
     #[command(flatten)]
     select: SelectArgs,
-    /// Form of the output.
-    #[arg(long, short, value_enum, default_value = "table")]
-    output: Form,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
@@ -25,18 +24,18 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let tenants = tools.tenant_ids(args.select.tenants())?;
     let all: Vec<Usage> =
         tenants.iter().map(|tenant| tools.usage(tenant, &selector)).collect::<Result<_, _>>()?;
-    if args.output == Form::Json {
-        serde_json::to_writer_pretty(&mut *out, &all).map_err(io::Error::from)?;
-        writeln!(out)?;
-        return Ok(true);
-    }
+    args.form.print(out, &all, |out| print(out, &all))?;
+    Ok(true)
+}
+
+fn print(out: &mut Out, all: &[Usage]) -> io::Result<()> {
     let head = ["TENANT", "CLASS", "RESOLUTION", "LEVEL", "KIND", "OBJECTS", "BYTES", "SIZE"];
     let mut cells = vec![head.map(str::to_owned).to_vec()];
-    for usage in &all {
+    for usage in all {
         cells.extend(usage.rows.iter().map(|row| cells_of(&usage.tenant, row)));
     }
     table(out, &cells)?;
-    for usage in &all {
+    for usage in all {
         let per_sample = usage.bytes_of(ObjectClass::Live) as f64 / usage.samples.max(1) as f64;
         writeln!(
             out,
@@ -51,35 +50,16 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
             size(usage.bytes()),
         )?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn cells_of(tenant: &str, row: &UsageRow) -> Vec<String> {
-    let class = match row.class {
-        ObjectClass::Live => "live",
-        ObjectClass::Unreferenced => "unreferenced",
-        ObjectClass::Working => "working",
-        ObjectClass::Leaving => "leaving",
-        ObjectClass::Orphaned => "orphaned",
-        ObjectClass::Manifest => "manifest",
-        ObjectClass::Jobs => "jobs",
-        ObjectClass::Other => "other",
-    };
-    let kind = match row.kind {
-        FileKind::Chunks => "chunks",
-        FileKind::Index => "index",
-        FileKind::Windows => "windows",
-        FileKind::Meta => "meta",
-        FileKind::Mark => "mark",
-        FileKind::Sidecar => "sidecar",
-        FileKind::None => "-",
-    };
     vec![
         tenant.to_owned(),
-        class.to_owned(),
+        word(row.class),
         row.resolution.map_or("-".to_owned(), resolution),
         row.level.map_or("-".to_owned(), |level| level.to_string()),
-        kind.to_owned(),
+        if row.kind == FileKind::None { "-".to_owned() } else { word(row.kind) },
         row.objects.to_string(),
         row.bytes.to_string(),
         size(row.bytes),

@@ -9,7 +9,7 @@ use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::manifest::BlockEntry;
 use serde::Serialize;
 
-use super::select::{Form, SelectArgs, resolution};
+use super::select::{FormArgs, SelectArgs, resolution};
 use super::{BucketArgs, tools_of};
 use crate::cli::output::{CommandError, Out, go_duration, size, table};
 use pyrrha_model::rfc3339;
@@ -26,9 +26,8 @@ pub(in crate::cli) struct Args {
     /// Sort in the other direction.
     #[arg(long)]
     reverse: bool,
-    /// Form of the output.
-    #[arg(long, short, value_enum, default_value = "table")]
-    output: Form,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 /// What blocks are sorted by.
@@ -166,7 +165,13 @@ pub(super) fn run(out: &mut Out, args: Args, inspect: bool) -> Result<bool, Comm
         rows.append(&mut found);
     }
     sort(&mut rows, &args.sort, args.reverse);
-    print(out, &rows, args.output, inspect)?;
+    let total = Total {
+        blocks: rows.len() as u64,
+        samples: rows.iter().map(|row| row.samples).fold(0, u64::saturating_add),
+        bytes: rows.iter().map(|row| row.bytes).fold(0, u64::saturating_add),
+    };
+    let listing = Listing { blocks: &rows, total };
+    args.form.print(out, &listing, |out| print(out, &listing, inspect))?;
     Ok(rows.iter().all(|row| row.error.is_none()))
 }
 
@@ -192,16 +197,7 @@ fn sort(rows: &mut [Row], by: &[Column], reverse: bool) {
     }
 }
 
-fn print(out: &mut Out, rows: &[Row], form: Form, inspect: bool) -> io::Result<()> {
-    let total = Total {
-        blocks: rows.len() as u64,
-        samples: rows.iter().map(|row| row.samples).fold(0, u64::saturating_add),
-        bytes: rows.iter().map(|row| row.bytes).fold(0, u64::saturating_add),
-    };
-    if form == Form::Json {
-        serde_json::to_writer_pretty(&mut *out, &Listing { blocks: rows, total }).map_err(io::Error::from)?;
-        return writeln!(out);
-    }
+fn print(out: &mut Out, Listing { blocks: rows, total }: &Listing<'_>, inspect: bool) -> io::Result<()> {
     let mut head = vec![
         "TENANT",
         "ULID",

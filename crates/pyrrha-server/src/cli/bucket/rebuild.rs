@@ -7,7 +7,7 @@ use pyrrha_model::TenantId;
 use pyrrha_storage::block::BlockId;
 use serde::Serialize;
 
-use super::select::{Form, parse_tenant};
+use super::select::{FormArgs, parse_tenant};
 use super::{BucketArgs, tools_of};
 use crate::cli::output::{CommandError, Out};
 
@@ -25,9 +25,8 @@ pub(in crate::cli) struct Args {
     /// be live again.
     #[arg(long)]
     force: bool,
-    /// Form of the output.
-    #[arg(long, short, value_enum, default_value = "table")]
-    output: Form,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 #[derive(Serialize)]
@@ -56,12 +55,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
         partial: texts(&partial),
         damaged: damaged.iter().map(|(block, why)| (block.to_string(), why.clone())).collect(),
     };
-    if args.output == Form::Json {
-        serde_json::to_writer_pretty(&mut *out, &found).map_err(io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        print(out, &found)?;
-    }
+    args.form.print(out, &found, |out| print(out, &found))?;
     Ok(found.damaged.is_empty())
 }
 

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use pyrrha_bucket::tools::Replicated;
 use pyrrha_storage::block::BlockId;
 
-use super::select::{Form, SelectArgs};
+use super::select::{FormArgs, SelectArgs};
 use super::{BucketArgs, compact, tools_of};
 use crate::cli::output::{CommandError, Out, size};
 use crate::cli::progress::Progress;
@@ -22,9 +23,8 @@ pub(in crate::cli) struct Args {
     /// Show what would be copied, and write nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Form of the output.
-    #[arg(long, short, value_enum, default_value = "table")]
-    output: Form,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
@@ -43,12 +43,12 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
         all.push(from.replicate(&to, &tenant, &selector, args.dry_run, &mut show)?);
     }
     progress.clear();
-    if args.output == Form::Json {
-        serde_json::to_writer_pretty(&mut *out, &all).map_err(io::Error::from)?;
-        writeln!(out)?;
-        return Ok(true);
-    }
-    for done in &all {
+    args.form.print(out, &all, |out| print(out, &all, args.dry_run))?;
+    Ok(true)
+}
+
+fn print(out: &mut Out, all: &[Replicated], dry_run: bool) -> io::Result<()> {
+    for done in all {
         done.blocks.iter().try_for_each(|block| writeln!(out, "tenant={} block={block}", done.tenant))?;
         writeln!(
             out,
@@ -59,8 +59,8 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
             done.replaced.len(),
             size(done.copied_bytes),
             size(done.present_bytes),
-            if args.dry_run { " (nothing was written)" } else { "" },
+            if dry_run { " (nothing was written)" } else { "" },
         )?;
     }
-    Ok(true)
+    Ok(())
 }

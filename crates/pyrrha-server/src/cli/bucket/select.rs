@@ -1,20 +1,53 @@
 //! Which blocks, and in which form they are shown.
 
+use std::io::{self, Write};
+
 use pyrrha_bucket::tools::BlockSelector;
 use pyrrha_env::{Clock, SystemClock};
 use pyrrha_model::time::parse_duration;
 use pyrrha_model::{TenantId, TimeRange, Timestamp, rfc3339};
 use pyrrha_storage::block::BlockId;
+use serde::Serialize;
 
-use crate::cli::output::CommandError;
+use crate::cli::output::{CommandError, Out};
 
 /// Form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Form {
-    /// Columns.
+enum Form {
+    /// Columns, or lines.
     Table,
     /// One JSON document.
     Json,
+}
+
+/// In which form something is shown.
+#[derive(Debug, clap::Args)]
+pub(super) struct FormArgs {
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Form,
+}
+
+impl FormArgs {
+    /// Prints what was found as JSON, or as `table` writes it.
+    pub(super) fn print<T: Serialize + ?Sized>(
+        &self,
+        out: &mut Out,
+        found: &T,
+        table: impl FnOnce(&mut Out) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.output == Form::Table {
+            return table(out);
+        }
+        serde_json::to_writer_pretty(&mut *out, found)?;
+        writeln!(out)
+    }
+}
+
+/// The word that JSON has for a value of an enum.
+pub(super) fn word(value: impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// Which blocks of which tenants; all that is given must hold.

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use pyrrha_bucket::tools::{Depth, Severity, VerifyOptions, VerifyReport};
+use pyrrha_bucket::tools::{Depth, VerifyOptions, VerifyReport};
 
-use super::select::{Form, SelectArgs};
+use super::select::{FormArgs, SelectArgs, word};
 use super::{BucketArgs, tools_of};
 use crate::cli::output::{CommandError, Out, size};
 use crate::cli::progress::Progress;
@@ -28,9 +28,8 @@ pub(in crate::cli) struct Args {
     /// End with exit code 1 for warnings, too.
     #[arg(long)]
     strict: bool,
-    /// Form of the output.
-    #[arg(long, short, value_enum, default_value = "table")]
-    output: Form,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
@@ -53,28 +52,22 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
         if args.strict { report.issues.is_empty() } else { report.is_sound() }
     };
     let good = reports.iter().all(sound);
-    if args.output == Form::Json {
-        serde_json::to_writer_pretty(&mut *out, &reports).map_err(io::Error::from)?;
-        writeln!(out)?;
-        return Ok(good);
-    }
-    reports.iter().try_for_each(|report| print(out, report))?;
+    args.form.print(out, &reports, |out| reports.iter().try_for_each(|report| print(out, report)))?;
     Ok(good)
 }
 
 fn print(out: &mut Out, report: &VerifyReport) -> io::Result<()> {
-    let word = if report.is_sound() { "sound" } else { "DAMAGED" };
+    let sound = if report.is_sound() { "sound" } else { "DAMAGED" };
     let VerifyReport { tenant, manifest, blocks, objects, samples, .. } = report;
     writeln!(
         out,
-        "{tenant}: {word} manifest={manifest} blocks={blocks} objects={objects} bytes={} read={} samples={samples} issues={}",
+        "{tenant}: {sound} manifest={manifest} blocks={blocks} objects={objects} bytes={} read={} samples={samples} issues={}",
         size(report.bytes),
         size(report.read_bytes),
         report.issues.len(),
     )?;
     for issue in &report.issues {
-        let severity = if issue.severity == Severity::Error { "error" } else { "warning" };
-        write!(out, "  {severity}")?;
+        write!(out, "  {}", word(issue.severity))?;
         if let Some(block) = issue.block {
             write!(out, " block={block}")?;
         }
