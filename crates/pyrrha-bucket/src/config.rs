@@ -27,6 +27,8 @@ use pyrrha_model::ErrorKind;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use http::use_ring;
+
 use crate::door::{Bucket, RetryPolicy};
 
 /// Why a bucket's configuration was refused.

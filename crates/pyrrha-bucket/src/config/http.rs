@@ -116,8 +116,9 @@ pub(super) fn retries() -> RetryConfig {
     }
 }
 
-/// TLS is done by ring; a program has to say so once, and where it has chosen another that stays.
-fn use_ring() {
+/// TLS is done by ring; a program has to say so once, before its first client, and where it has chosen
+/// another that stays.
+pub fn use_ring() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -117,7 +117,7 @@ fn ask(command: Command) -> Result<String, String> {
     parameters.push(("query", expr));
     parameters.extend(server.timeout.map(|t| ("timeout", t)));
     let client = Client::new(&server.url, server.tenant.as_deref())?;
-    let answer = client.post(&format!("/api/v1/{path}"), &parameters)?;
+    let answer = client.post(&format!("api/v1/{path}"), &parameters)?;
     tell(&answer, explain, server.output)
 }
 

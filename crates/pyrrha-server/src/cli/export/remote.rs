@@ -67,7 +67,7 @@ fn series(client: &Client, selectors: &[String], range: TimeRange) -> Result<Vec
     if selectors.is_empty() {
         form.push(("match[]", "{__name__!=\"\"}".to_owned()));
     }
-    let mut answer = ask(client, "/api/v1/series", &form)?;
+    let mut answer = ask(client, "api/v1/series", &form)?;
     let mut series: Vec<Pairs> = serde_json::from_value(answer["data"].take()).map_err(strange)?;
     series.sort_unstable();
     series.dedup();
@@ -96,7 +96,7 @@ fn samples(client: &Client, pairs: &Pairs, range: TimeRange) -> Result<Option<Fo
     // A range of PromQL is open on the left.
     let length = range.end.saturating_sub(range.start).saturating_add(1).max(1);
     let form = [("query", format!("{}[{length}ms]", selector(pairs))), ("time", seconds(range.end))];
-    let mut answer = ask(client, "/api/v1/query", &form)?;
+    let mut answer = ask(client, "api/v1/query", &form)?;
     // Series with more labels match too.
     let same =
         |found: &Json| serde_json::from_value::<Pairs>(found["metric"].clone()).is_ok_and(|p| p == *pairs);
