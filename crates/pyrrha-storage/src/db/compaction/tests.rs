@@ -163,6 +163,43 @@ fn a_query_that_meets_damage_says_so_and_has_the_block_set_aside() {
 }
 
 #[test]
+fn a_query_of_labels_that_meets_damage_does_so_too() {
+    for partial in [false, true] {
+        let disk = SimDisk::new(1);
+        let db = open(&disk, config(false));
+        for hour in 0..8 {
+            append(&db, &TenantId::anonymous(), &[(0, hour * HOUR, hour as f64)]);
+            db.maintain().expect("maintains");
+        }
+        let block = db.open_blocks(&TenantId::anonymous()).remove(0);
+        let (index, id) = (block.dir().join("index"), block.meta().ulid);
+        drop((block, db));
+        // The table of contents ends the file: where the series begin is its second number.
+        let bytes = disk.map(&index).expect("maps").to_vec();
+        let number = &bytes[bytes.len() - 44..bytes.len() - 36];
+        let series = u64::from_be_bytes(number.try_into().expect("eight bytes")).next_multiple_of(16);
+        disk.flip_bit(&index, series + 2, 3).expect("the file is longer");
+        let db = open(&disk, config(false));
+        let ctx = QueryContext { partial_response: partial, ..QueryContext::unlimited() };
+        match db.queryable().series(&ctx, &LabelQuery::all(TimeRange::ALL)) {
+            Err(error) => {
+                let text = error.to_string();
+                let place = format!("block={id} file=index");
+                assert!(text.contains(&place) && text.contains("offset="), "{text}");
+                assert!(!partial && error.kind() == ErrorKind::Corrupt);
+            }
+            Ok(found) => {
+                let gaps = ctx.notices.gaps();
+                assert!(partial && gaps.len() == 1 && gaps[0].1.contains(&id.to_string()), "{gaps:?}");
+                assert_eq!(found.len(), 1, "the other blocks have it");
+            }
+        }
+        db.maintain().expect("maintains");
+        assert_eq!((db.metrics().blocks_verified.get(), db.metrics().blocks_quarantined.get()), (1, 1));
+    }
+}
+
+#[test]
 fn damage_is_found_before_anyone_asks() {
     let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
     let config = StorageConfig { verify_every: Duration::from_secs(3600), ..config(false) };
