@@ -120,6 +120,9 @@ pub struct KernelNotes<'a> {
     symbols: &'a SymbolTable,
     args: &'a [Pos],
     cancel: Option<&'a CancelToken>,
+    /// How often the kernel asked whether it should go on.
+    #[cfg(test)]
+    pub(crate) asked: std::cell::Cell<usize>,
     labels: Option<LabelIds>,
     seen: Vec<(usize, Note)>,
     found: Vec<Annotation>,
@@ -130,7 +133,17 @@ impl<'a> KernelNotes<'a> {
     /// Notes for a call whose arguments stand at `args`.
     pub fn new(symbols: &'a SymbolTable, args: &'a [Pos]) -> Self {
         let (seen, found) = (Vec::new(), Vec::new());
-        Self { symbols, args, cancel: None, labels: None, seen, found, failure: None }
+        Self {
+            symbols,
+            args,
+            cancel: None,
+            #[cfg(test)]
+            asked: std::cell::Cell::default(),
+            labels: None,
+            seen,
+            found,
+            failure: None,
+        }
     }
 
     /// Notes for a kernel that stops when the query is cancelled.
@@ -141,6 +154,8 @@ impl<'a> KernelNotes<'a> {
     /// Whether the query is cancelled: what the kernel gives does not matter any more.
     #[inline]
     pub fn stopped(&self) -> bool {
+        #[cfg(test)]
+        self.asked.set(self.asked.get() + 1);
         self.cancel.is_some_and(|cancel| cancel.reason().is_some())
     }
 

@@ -5,9 +5,9 @@ use pyrrha_model::Timestamp;
 use pyrrha_promql::ast::{At, Expr};
 use pyrrha_promql::function::FunctionId;
 
-/// `expr` with `@ t` on every selector and subquery that has no time, nor a bound of the query, which is `t` in
-/// an instant query; `None` if a function in it
-/// looks at the evaluation time. A subquery is not changed inside.
+/// `expr` with `@ t` on every selector and subquery, unless it has a time of its own; `start()` and `end()`
+/// become `t`, which they are in an instant query. `None` if a function in it looks at the evaluation time. A
+/// subquery is not changed inside.
 pub(crate) fn pinned(expr: &Expr, t: Timestamp) -> Option<Expr> {
     let mut pinned = expr.clone();
     pin(&mut pinned, At::Time(t), false).then_some(pinned)

@@ -239,7 +239,7 @@ pub(super) fn ts_of_max_over_time(
     _: &KernelArgs<'_>,
     notes: &mut KernelNotes<'_>,
 ) -> Option<Sample> {
-    extreme_time(floats(w, 1, notes)?, |new, best| new >= best)
+    extreme_time(floats(w, 1, notes)?, notes, |new, best| new >= best)
 }
 
 /// `ts_of_min_over_time(m)`: time of the latest of the least floats.
@@ -248,16 +248,22 @@ pub(super) fn ts_of_min_over_time(
     _: &KernelArgs<'_>,
     notes: &mut KernelNotes<'_>,
 ) -> Option<Sample> {
-    extreme_time(floats(w, 1, notes)?, |new, best| new <= best)
+    extreme_time(floats(w, 1, notes)?, notes, |new, best| new <= best)
 }
 
-fn extreme_time(floats: FloatSlice<'_>, better: impl Fn(f64, f64) -> bool) -> Option<Sample> {
+fn extreme_time(
+    floats: FloatSlice<'_>,
+    notes: &KernelNotes<'_>,
+    better: impl Fn(f64, f64) -> bool,
+) -> Option<Sample> {
     let (mut time, mut best) = (*floats.times.first()?, *floats.values.first()?);
-    for (&t, &v) in floats.times.iter().zip(floats.values) {
+    let mut times = floats.times.iter();
+    notes.each_float(floats.values, |v| {
+        let Some(&t) = times.next() else { return };
         if better(v, best) || best.is_nan() {
             (time, best) = (t, v);
         }
-    }
+    });
     Some(seconds(time))
 }
 
