@@ -103,6 +103,23 @@ pub(crate) fn with_set_aside(entry: &BlockEntry, why: &str) -> BlockEntry {
     entry
 }
 
+/// The entry, of a block that takes part again.
+pub(crate) fn without_set_aside(entry: &BlockEntry) -> BlockEntry {
+    let mut entry = entry.clone();
+    entry.other.remove(SET_ASIDE);
+    entry
+}
+
+/// The entry, of a block with these files.
+pub(crate) fn with_files(entry: &BlockEntry, files: &[BlockFile]) -> BlockEntry {
+    let mut entry = entry.clone();
+    // Only a map with keys that are not strings can fail.
+    if let Ok(list) = serde_json::to_value(files) {
+        entry.other.insert(FILES.to_owned(), list);
+    }
+    entry
+}
+
 /// The files that an entry names; none if it names none, or what it says does not read.
 pub(crate) fn files(entry: &BlockEntry) -> Vec<BlockFile> {
     let list = entry.other.get(FILES).cloned();

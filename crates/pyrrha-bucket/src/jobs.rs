@@ -14,6 +14,7 @@
 mod cleanup;
 mod directory;
 mod lease;
+mod marked;
 mod merge;
 mod overview;
 mod plan;

@@ -12,6 +12,7 @@
 //! and runs on that runtime's threads; synchronous callers wait outside of them.
 
 pub mod attach;
+pub mod backup;
 mod block_files;
 pub mod config;
 mod deletes;
@@ -23,6 +24,7 @@ mod faulty;
 mod gateway;
 mod jobs;
 mod manifest_store;
+mod marks;
 mod rebuild;
 mod runtime;
 mod shipper;
@@ -42,6 +44,7 @@ pub use jobs::{
     Round, SetAside, TenantOverview,
 };
 pub use manifest_store::BucketManifestStore;
+pub use marks::{Mark, MarkKind, marks};
 pub use rebuild::{FoundBlocks, find_blocks, rebuild_manifest};
 pub use runtime::BucketRuntime;
 pub use shipper::{Shipper, ShipperMetrics};

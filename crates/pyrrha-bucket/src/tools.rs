@@ -3,7 +3,9 @@
 //! Commands print; what they print is found here. Nothing of this runs beside queries, so it takes
 //! the plain way: the manifest, one listing of a tenant, and the objects that are asked about.
 
-mod fetch;
+pub(crate) mod copy;
+pub(crate) mod fetch;
+mod mark;
 mod replicate;
 mod selector;
 mod survey;
@@ -18,6 +20,7 @@ use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
+pub use mark::{Marked, Unmark};
 pub use replicate::Replicated;
 pub use selector::BlockSelector;
 pub use survey::{FileKind, ObjectClass, Survey, SurveyedObject};

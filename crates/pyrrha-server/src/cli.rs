@@ -1,5 +1,6 @@
 //! The command line: `pyrrha <noun> <verb>`.
 
+mod backup;
 mod bucket;
 mod directory;
 mod export;
@@ -47,6 +48,11 @@ enum Command {
         #[command(subcommand)]
         command: bucket::Command,
     },
+    /// Makes, verifies and restores backups of the blocks in an object store.
+    Backup {
+        #[command(subcommand)]
+        command: backup::Command,
+    },
     /// Writes series and samples of a data directory for other tools.
     Export(export::Args),
     /// Brings data of other systems into a data directory.
@@ -64,6 +70,7 @@ pub fn run() -> ExitCode {
         Command::Query { command } => query::run(command),
         Command::Tsdb { command } => tsdb::run(command),
         Command::Bucket { command } => bucket::run(command),
+        Command::Backup { command } => backup::run(command),
         Command::Export(args) => export::run(args),
         Command::Import { command } => import::run(command),
     }

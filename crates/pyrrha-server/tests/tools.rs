@@ -3,11 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "tools/backup.rs"]
+mod backup;
 #[path = "tools/bucket.rs"]
 mod bucket;
 #[path = "tools/import.rs"]
 mod import;
 #[path = "tools/look.rs"]
 mod look;
+#[path = "tools/marks.rs"]
+mod marks;
 #[path = "tools/run.rs"]
 mod run;

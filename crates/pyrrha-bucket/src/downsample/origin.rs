@@ -66,6 +66,22 @@ pub(crate) fn forget_numbers(entry: &mut BlockEntry) {
     }
 }
 
+/// Makes the entry one of another manifest, where all deletes that stood, the newest of them numbered
+/// `newest`, have one `number`: what knew the newest knew all of them.
+pub(crate) fn renumber(entry: &mut BlockEntry, newest: u64, number: u64) {
+    let knows = |applied: u64| newest > 0 && applied >= newest;
+    let (applied, origin) = (deletes_applied(entry), Origin::of(entry));
+    forget_numbers(entry);
+    if knows(applied) {
+        note_deletes_applied(entry, number);
+    }
+    if let Some(origin) = origin.filter(|origin| knows(origin.through))
+        && let Ok(value) = serde_json::to_value(Origin { through: number, ..origin })
+    {
+        entry.other.insert(FIELD.to_owned(), value);
+    }
+}
+
 /// Whether a block of windows says what the live raw blocks of its range say: they hold no source
 /// that it lacks, and no delete came after it.
 pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {

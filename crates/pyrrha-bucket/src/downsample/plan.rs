@@ -12,6 +12,7 @@ use super::origin::{Origin, deletes_applied};
 use super::{FIVE_MINUTES, HOUR};
 use crate::block_files::set_aside;
 use crate::jobs::{JobKind, JobSpec};
+use crate::marks::{MarkKind, is_marked};
 
 /// One block of windows to be built.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +70,11 @@ pub(crate) fn plan(state: &ManifestState) -> Vec<DownsampleTask> {
 fn of_resolution(state: &ManifestState, from: i64, to: i64) -> Vec<DownsampleTask> {
     let of = |resolution| state.blocks.values().filter(move |b| b.resolution == resolution);
     // Windows that others made have no first and last samples to go on with.
-    let ours = |b: &&Arc<BlockEntry>| set_aside(b).is_none() && (from == 0 || Origin::of(b).is_some());
+    let left_alone =
+        |b: &BlockEntry| is_marked(b, MarkKind::NoDownsample) || is_marked(b, MarkKind::Deletion);
+    let ours = |b: &&Arc<BlockEntry>| {
+        set_aside(b).is_none() && !left_alone(b) && (from == 0 || Origin::of(b).is_some())
+    };
     let mut inputs: Vec<Arc<BlockEntry>> = of(from).filter(ours).cloned().collect();
     inputs.sort_by_key(|b| (b.min_time, b.max_time, b.ulid));
     let mut tasks = Vec::new();

@@ -14,10 +14,12 @@ use super::record::JobState;
 use super::runner::{BoardJob, Compactor};
 use crate::door::Bucket;
 use crate::error::BucketError;
+use crate::marks::{self, MarkFiles};
 
 const META: &str = "meta.json";
 
-/// Removes the files of a block: `meta.json` first, so that nobody takes the rest for a block.
+/// Removes the files of a block: `meta.json` first, so that nobody takes the rest for a block, and marks
+/// last, so that all know why it is not whole.
 pub(crate) async fn remove_block(
     bucket: &Bucket,
     tenant: &TenantId,
@@ -30,8 +32,14 @@ pub(crate) async fn remove_block(
     if there.iter().any(|o| o.key == meta) {
         bucket.delete(&meta).await?;
     }
-    for object in there.iter().filter(|o| o.key != meta) {
+    let is_mark = |key: &str| key.ends_with(marks::SUFFIX);
+    let (last, first): (Vec<_>, Vec<_>) =
+        there.iter().filter(|o| o.key != meta).partition(|o| is_mark(&o.key));
+    for object in first.iter().chain(&last) {
         bucket.delete(&object.key).await?;
+    }
+    if !last.is_empty() {
+        MarkFiles::new(bucket.clone(), tenant).forget(block).await?;
     }
     Ok(removed)
 }

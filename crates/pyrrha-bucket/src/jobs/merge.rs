@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::stream::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
@@ -19,6 +18,7 @@ use crate::door::Bucket;
 use crate::downsample::{DownsampleTask, build, deletes_applied, note_deletes_applied};
 use crate::error::BucketError;
 use crate::gateway::{Gateway, GatewayConfig};
+use crate::marks::{MarkFiles, carry_over};
 use crate::rebuild::META_MAX;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
@@ -28,8 +28,6 @@ use crate::upload_block::Upload;
 const PAGES_BYTES: usize = 16 << 20;
 /// A file is fetched in pieces of so many bytes.
 const PIECE: u64 = 8 << 20;
-/// Requests for small objects under way at once.
-const REQUESTS_AT_ONCE: usize = 16;
 /// Largest file of deletes that is read.
 const DELETES_MAX: u64 = 256 << 20;
 
@@ -76,24 +74,6 @@ struct Beside {
 impl Work<'_> {
     fn bucket(&self) -> &Bucket {
         self.tenants.bucket()
-    }
-
-    /// Inputs that somebody marked to be left alone, with what to say of it.
-    pub(super) fn marked(&self) -> Result<Vec<(BlockId, String)>, StoreError> {
-        let keys: Vec<(BlockId, String)> = self
-            .inputs
-            .iter()
-            .map(|b| (b.ulid, format!("{}/{}/no-compact-mark.json", self.tenant, b.ulid)))
-            .collect();
-        let bucket = self.bucket().clone();
-        let found = self.runtime.wait(async move {
-            let looks = keys.into_iter().map(|(block, key)| {
-                let bucket = bucket.clone();
-                async move { Ok::<_, BucketError>(bucket.head(&key).await?.map(|_| block)) }
-            });
-            futures::stream::iter(looks).buffered(REQUESTS_AT_ONCE).try_collect::<Vec<_>>().await
-        })?;
-        Ok(found.into_iter().flatten().map(|block| (block, "marked no-compact".to_owned())).collect())
     }
 
     /// Merges the inputs into one block in the scratch directory. `None` if nothing is left.
@@ -202,6 +182,11 @@ impl Work<'_> {
         let mut entry = block_files::entry_of(&block, sent);
         self.note_deletes(&mut entry);
         entry.imported = self.inputs.iter().any(|input| input.imported);
+        if self.inputs.iter().all(|input| input.resolution == entry.resolution) {
+            carry_over(&self.inputs, &mut entry);
+            let (files, made) = (MarkFiles::new(self.bucket().clone(), self.tenant), [entry.clone()]);
+            self.runtime.wait_while(&self.ctx.cancel, async move { files.write(&made).await })?;
+        }
         Ok(entry)
     }
 

@@ -15,6 +15,7 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use super::{JobKind, JobSpec};
 use crate::block_files::{deletes_through, external_labels, lists_deletes, set_aside};
 use crate::deletes::needs;
+use crate::marks::{MarkKind, is_marked};
 
 /// Most blocks of one merge: each is open while it runs.
 const INPUTS_MAX: usize = 64;
@@ -46,8 +47,8 @@ impl Ladder {
 }
 
 /// What blocks that are merged have in common: how many of the deletes that may be taken back they know,
-/// and their external labels.
-type Group = (usize, BTreeMap<String, String>);
+/// whether no windows are to be made of them, and their external labels.
+type Group = (usize, bool, BTreeMap<String, String>);
 
 /// All merges that may be done side by side now: none reads a block that another reads, or that is
 /// `busy`, and none makes a window that a smaller merge is about to change. The order is that in
@@ -65,11 +66,15 @@ pub(crate) fn plan(
         state.deletes.iter().filter(|d| !d.is_final).filter_map(|d| d.id.parse().ok()).collect();
     let waits = |b: &BlockEntry| !undoable.is_empty() && lists_deletes(b);
     let mut groups: BTreeMap<Group, Vec<Arc<BlockEntry>>> = BTreeMap::new();
-    for block in state.blocks.values().filter(|b| takes_part(b) && !waits(b)) {
+    let merges = |b: &BlockEntry| takes_part(b) && !waits(b) && !is_marked(b, MarkKind::NoCompact);
+    for block in state.blocks.values().filter(|b| merges(b)) {
         let mut labels = external_labels(block);
         labels.retain(|name, _| !replica_labels.contains(name));
         let known = undoable.iter().filter(|&&id| id <= deletes_through(block)).count();
-        groups.entry((known, labels)).or_default().push(block.clone());
+        groups
+            .entry((known, is_marked(block, MarkKind::NoDownsample), labels))
+            .or_default()
+            .push(block.clone());
     }
     let mut jobs = Vec::new();
     for mut blocks in groups.into_values() {
@@ -83,7 +88,7 @@ pub(crate) fn plan(
 }
 
 fn takes_part(block: &BlockEntry) -> bool {
-    block.resolution == 0 && set_aside(block).is_none()
+    block.resolution == 0 && set_aside(block).is_none() && !is_marked(block, MarkKind::Deletion)
 }
 
 /// Blocks of which a final delete may hide something, and that no merge writes anew.

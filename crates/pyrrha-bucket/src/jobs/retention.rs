@@ -2,6 +2,7 @@
 //! (decision 22).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -92,6 +93,20 @@ impl Compactor {
         Ok(self.looks().trusted(self.clock().monotonic(), self.clock().now_ms(), store))
     }
 
+    /// The wall clock's time, if the store's clock agrees with it.
+    pub(super) fn agreed_time(&self, tenant: &TenantId) -> Result<Option<Timestamp>, StoreError> {
+        let now = self.clock().now_ms();
+        if self.config().trust_own_clock {
+            return Ok(Some(now));
+        }
+        let store = self.directory(tenant).store_now_ms()?;
+        let agreed = now.abs_diff(store) <= TOLERANCE_MS;
+        if !agreed {
+            tracing::warn!(now, store, "this clock and the store's disagree, nothing is removed by time");
+        }
+        Ok(agreed.then_some(now))
+    }
+
     /// The removal of a tenant's blocks that are past retention as of `now`.
     pub(super) fn expired(
         &self,
@@ -110,18 +125,22 @@ impl Compactor {
             let horizon = self.config().retention.horizon(tenant, block.resolution, now);
             horizon.is_some_and(|horizon| block.max_time <= horizon)
         };
-        let old: Vec<_> = state.blocks.values().filter(|b| past(b)).collect();
-        let replaces: Vec<BlockId> = old.iter().map(|b| b.ulid).collect();
-        (!old.is_empty()).then(|| JobSpec {
-            kind: JobKind::Retain,
-            inputs: Vec::new(),
-            replaces,
-            outputs: 0,
-            min_time: old.iter().map(|b| b.min_time).min().unwrap_or(0),
-            max_time: old.iter().map(|b| b.max_time).max().unwrap_or(0),
-            bytes: 0,
-        })
+        removal_of(state.blocks.values().filter(|b| past(b)))
     }
+}
+
+/// The job that removes these, if there are any.
+pub(super) fn removal_of<'a>(blocks: impl Iterator<Item = &'a Arc<BlockEntry>>) -> Option<JobSpec> {
+    let old: Vec<_> = blocks.collect();
+    (!old.is_empty()).then(|| JobSpec {
+        kind: JobKind::Retain,
+        inputs: Vec::new(),
+        replaces: old.iter().map(|b| b.ulid).collect(),
+        outputs: 0,
+        min_time: old.iter().map(|b| b.min_time).min().unwrap_or(0),
+        max_time: old.iter().map(|b| b.max_time).max().unwrap_or(0),
+        bytes: 0,
+    })
 }
 
 #[cfg(test)]

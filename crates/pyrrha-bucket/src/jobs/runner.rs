@@ -24,6 +24,7 @@ use crate::block_files::with_set_aside;
 use crate::deletes::due;
 use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
 use crate::error::BucketError;
+use crate::marks::change_entries;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
 
@@ -326,8 +327,12 @@ impl Compactor {
         let busy = self.busy(&board);
         // What is past retention first: merging it would be in vain.
         let retain_at = retain_at.filter(|_| !self.config.leaves.contains(&JobKind::Retain));
+        let marked = self.marked_for_deletion(tenant, &state)?;
         let expired = retain_at.and_then(|now| self.expired(tenant, &state, now));
-        for spec in expired.into_iter().chain(self.planned(&state, &busy)) {
+        for spec in marked.into_iter().chain(expired).chain(self.planned(&state, &busy)) {
+            if self.take_in_marks(tenant, &manifest, &state, &spec)? {
+                return self.step(tenant, retain_at, cancel);
+            }
             let id = spec.id();
             let before = board.get(&id);
             let outputs: Vec<BlockId> = (0..spec.outputs).map(|_| BlockId::new(&*self.clock)).collect();
@@ -499,10 +504,6 @@ impl Compactor {
             JobKind::FiveMinutes => Ok(vec![work.upload(work.downsample(state, FIVE_MINUTES)?)?]),
             JobKind::Hour => Ok(vec![work.upload(work.downsample(state, HOUR)?)?]),
             JobKind::Compact => {
-                if let Some((block, why)) = work.marked()?.into_iter().next() {
-                    let error = StoreError::new(ErrorKind::Invalid, format!("block is {why}: block={block}"));
-                    return Err(WorkError { error, damaged: Some(block) });
-                }
                 let made = work.merge()?;
                 Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
             }
@@ -535,6 +536,13 @@ impl Compactor {
             removed: spec.replaces.clone(),
             requires: spec.inputs.iter().filter(|b| !spec.replaces.contains(b)).copied().collect(),
             unless_revoked: work.outputs.to_vec(),
+            // Somebody may have marked one meanwhile.
+            expects: spec
+                .inputs
+                .iter()
+                .chain(&spec.replaces)
+                .filter_map(|b| state.blocks.get(b).cloned())
+                .collect(),
             based_on: Some(state.number),
             gone,
             ..Change::default()
@@ -551,11 +559,8 @@ impl Compactor {
 
     /// Keeps a block out of later jobs: the others go on without it.
     fn set_aside(&self, tenant: &TenantId, manifest: &Manifest, block: BlockId, why: &str) -> bool {
-        let live = manifest.current();
-        let Some(entry) = live.blocks.get(&block) else { return false };
-        let change =
-            Change { added: vec![with_set_aside(entry, why)], removed: vec![block], ..Change::default() };
-        match manifest.commit_change(&change) {
+        match change_entries(manifest, &[block], |entry| Some(with_set_aside(entry, why))) {
+            Ok(changed) if changed.is_empty() => false,
             Ok(_) => {
                 self.metrics.blocks_set_aside.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%tenant, %block, why, "block takes no part in compaction any more");

@@ -17,6 +17,8 @@ use pyrrha_storage::block::Block;
 use pyrrha_storage::manifest::{Change, DeleteEntry, ManifestState};
 use pyrrha_testkit::{SimClock, SimDisk};
 
+mod marked;
+
 use super::*;
 use crate::door::{Bucket, RetryPolicy};
 use crate::faulty::{Faults, FaultyStore};

@@ -9,15 +9,12 @@ use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::manifest::BlockEntry;
 use serde::Serialize;
 
-use super::fetch::{checksum, is_plain};
+use super::copy::{BlockCopy, Copied};
 use super::{BlockSelector, BucketTools, Progress};
-use crate::block_files::{BlockFile, FILES, files};
-use crate::door::Bucket;
+use crate::block_files::with_files;
 use crate::downsample::forget_numbers;
-use crate::error::BucketError;
+use crate::marks::MarkFiles;
 use crate::sources::{held_by, is_held};
-
-const META: &str = "meta.json";
 
 /// What was copied of a tenant, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -70,89 +67,27 @@ impl BucketTools {
         done.known_blocks = chosen.iter().filter(|b| is_known(b)).count() as u64;
         chosen.retain(|b| !is_known(b));
         let total = chosen.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
+        let dir = tenant.as_str();
+        let copy = BlockCopy { from: self, to: target, dirs: (dir, dir), word: "replicate", dry_run, total };
+        let mut copied = Copied::default();
         for entry in chosen {
-            let named =
-                self.copy_block(target, tenant, &entry, dry_run, &mut done, (total, &mut *progress))?;
-            let mut entry = (*entry).clone();
-            if let Ok(list) = serde_json::to_value(&named) {
-                entry.other.insert(FILES.to_owned(), list);
-            }
+            let named = copy.block(&entry, &mut copied, &mut *progress)?;
+            Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;
+            let mut entry = with_files(&entry, &named);
             forget_numbers(&mut entry);
             let replaced = held_by(&manifest.current(), &entry);
             if !dry_run {
                 manifest.commit(std::slice::from_ref(&entry), &replaced)?;
                 done.committed = true;
+                let (files, marked) =
+                    (MarkFiles::new(target.tenants.bucket().clone(), tenant), [entry.clone()]);
+                target.runtime.wait(async move { files.write(&marked).await })?;
             }
             done.replaced.extend(replaced.iter().map(ToString::to_string));
             done.blocks.push(entry.ulid.to_string());
         }
         Ok(done)
     }
-
-    /// Copies what is missing of a block's objects, `meta.json` last, and gives them with checksums.
-    fn copy_block(
-        &self,
-        target: &Self,
-        tenant: &TenantId,
-        entry: &BlockEntry,
-        dry_run: bool,
-        done: &mut Replicated,
-        (total, progress): (u64, Progress<'_>),
-    ) -> Result<Vec<BlockFile>, StoreError> {
-        let dir = format!("{tenant}/{}", entry.ulid);
-        let mut named = files(entry);
-        if named.is_empty() || !named.iter().all(|file| is_plain(&file.name)) {
-            let text = format!("manifest does not name the files of a block: block={}", entry.ulid);
-            return Err(StoreError::new(ErrorKind::Corrupt, text));
-        }
-        // Whoever looks at the bucket takes a block for whole once this is there.
-        named.sort_by_key(|file| file.name == META);
-        let (bucket, at) = (target.tenants.bucket().clone(), dir.clone());
-        let there = target.runtime.wait(async move { bucket.list(&at).await })?;
-        for file in &mut named {
-            progress("replicate", done.copied_bytes.saturating_add(done.present_bytes), total);
-            let key = format!("{dir}/{}", file.name);
-            let is_there = there.iter().any(|o| o.key == key && o.bytes == file.bytes);
-            let (source, to) = (self.tenants.bucket().clone(), target.tenants.bucket().clone());
-            let (expected, bytes) = (file.crc32c, file.bytes);
-            if dry_run {
-                let sum = if is_there { &mut done.present_bytes } else { &mut done.copied_bytes };
-                *sum = sum.saturating_add(bytes);
-                continue;
-            }
-            let (sum, copied) = self
-                .runtime
-                .wait(async move { copy(&source, &to, &key, bytes, expected, is_there).await })?;
-            file.crc32c = Some(sum);
-            let count = if copied { &mut done.copied_bytes } else { &mut done.present_bytes };
-            *count = count.saturating_add(bytes);
-        }
-        Ok(named)
-    }
-}
-
-/// Copies an object unless it is there with the right checksum. Gives that, and whether it was copied.
-async fn copy(
-    source: &Bucket,
-    target: &Bucket,
-    key: &str,
-    bytes: u64,
-    expected: Option<u32>,
-    is_there: bool,
-) -> Result<(u32, bool), BucketError> {
-    if is_there && let Some(expected) = expected {
-        // An object is whole or absent, but one of that name and length may be another's.
-        if checksum(target, key, bytes).await? == expected {
-            return Ok((expected, false));
-        }
-    }
-    let sum = target.copy_from(key, source, key, bytes, expected).await?;
-    let stored = target.head(key).await?.map(|object| object.bytes);
-    if stored != Some(bytes) {
-        let what = format!("copied bytes={bytes} found={stored:?}");
-        return Err(BucketError::Corrupt { key: key.to_owned(), what });
-    }
-    Ok((sum, true))
 }
 
 #[cfg(test)]

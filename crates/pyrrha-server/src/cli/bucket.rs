@@ -4,19 +4,21 @@ mod compact;
 mod du;
 mod jobs;
 mod ls;
+mod mark;
 mod rebuild;
 mod replicate;
-mod select;
+pub(super) mod select;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use pyrrha_bucket::tools::BucketTools;
-use pyrrha_bucket::{BucketRuntime, BucketTenants, config};
+use pyrrha_bucket::{Bucket, BucketRuntime, BucketTenants, config};
 use pyrrha_env::{Clock, OsDisk, SystemClock};
+use pyrrha_storage::block::BlockId;
 
 use super::output::{self, CommandError};
 use compact::Task;
@@ -40,6 +42,10 @@ pub(super) enum Command {
     Cleanup(Box<compact::Args>),
     /// Makes the manifest of a tenant anew from the blocks that are there.
     RebuildManifest(Box<rebuild::Args>),
+    /// Marks blocks: for deletion, to be merged with no other, or to get no windows.
+    Mark(Box<mark::MarkArgs>),
+    /// Takes marks back, whoever made them.
+    Unmark(Box<mark::UnmarkArgs>),
     /// Copies blocks to another bucket; what is there already is not copied again.
     Replicate(Box<replicate::Args>),
     /// Looks whether what the manifests name is there and sound; exit code 1 if it is not.
@@ -62,21 +68,42 @@ pub(super) struct Opened {
 }
 
 impl BucketArgs {
+    /// The bucket that a file names.
+    pub(super) fn of_file(config_file: PathBuf) -> Self {
+        Self { config_file }
+    }
+
     pub(super) fn open(&self) -> Result<Opened, CommandError> {
         let file = &self.config_file;
-        let bucket =
-            config::open_file(file).map_err(|e| CommandError::new(format!("{e} file={}", file.display())))?;
+        Opened::new(config::open_file(file), file)
+    }
+}
+
+impl Opened {
+    /// A bucket in a directory.
+    pub(super) fn directory(dir: &Path) -> Result<Self, CommandError> {
+        Self::new(config::open_directory(dir), dir)
+    }
+
+    fn new(bucket: Result<Bucket, config::ConfigError>, at: &Path) -> Result<Self, CommandError> {
+        let bucket = bucket.map_err(|e| CommandError::new(format!("{e} file={}", at.display())))?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let runtime = BucketRuntime::start(threads)
             .map_err(|e| CommandError::new(format!("cannot start threads: {e}")))?;
         let (runtime, clock) = (Arc::new(runtime), Arc::new(SystemClock::new()));
         let tenants = Arc::new(BucketTenants::new(bucket, runtime.clone(), clock.clone()));
-        Ok(Opened { runtime, tenants, clock })
+        Ok(Self { runtime, tenants, clock })
+    }
+
+    /// Refuses a store that ignores conditions.
+    pub(super) fn probe(&self) -> Result<(), CommandError> {
+        let (bucket, id) = (self.tenants.bucket().clone(), BlockId::new(&*self.clock));
+        self.runtime.wait(async move { bucket.probe(id).await }).map_err(CommandError::new)
     }
 }
 
 /// The tools over an open bucket.
-fn tools_of(opened: Opened) -> BucketTools {
+pub(super) fn tools_of(opened: Opened) -> BucketTools {
     let Opened { runtime, tenants, clock } = opened;
     BucketTools::new(tenants, runtime, Arc::new(OsDisk), clock)
 }
@@ -86,6 +113,8 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Compact(args) => output::run(|out| compact::run(out, *args, Task::All)),
         Command::Downsample(args) => output::run(|out| compact::run(out, *args, Task::Downsample)),
         Command::Cleanup(args) => output::run(|out| compact::run(out, *args, Task::CleanUp)),
+        Command::Mark(args) => output::run(|out| mark::mark(out, *args)),
+        Command::Unmark(args) => output::run(|out| mark::unmark(out, *args)),
         Command::Replicate(args) => output::run(|out| replicate::run(out, *args)),
         Command::RebuildManifest(args) => output::run(|out| rebuild::run(out, *args)),
         Command::Jobs(args) => output::run(|out| jobs::run(out, *args)),

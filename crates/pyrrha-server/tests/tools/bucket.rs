@@ -16,17 +16,17 @@ const RANGE: i64 = 7_200_000;
 const BLOCKS: u64 = 3;
 
 /// A bucket in a directory with three blocks of five series.
-struct Fixture {
-    home: tempfile::TempDir,
-    flag: String,
+pub(crate) struct Fixture {
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) flag: String,
 }
 
-fn id(n: u64) -> BlockId {
+pub(crate) fn id(n: u64) -> BlockId {
     BlockId::from_parts(n, 7)
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("objstore.yml");
         let bucket = home.path().join("bucket");
@@ -44,20 +44,20 @@ impl Fixture {
         Self { home, flag }
     }
 
-    fn tenant(&self) -> PathBuf {
+    pub(crate) fn tenant(&self) -> PathBuf {
         self.home.path().join("bucket/team-a")
     }
 
-    fn run(&self, command: &str, more: &[&str]) -> String {
+    pub(crate) fn run(&self, command: &str, more: &[&str]) -> String {
         pyrrha_ok(&[&["bucket", command, &self.flag], more].concat())
     }
 
-    fn json(&self, command: &str, more: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, command: &str, more: &[&str]) -> serde_json::Value {
         serde_json::from_str(&self.run(command, &[more, &["--output=json"]].concat())).unwrap()
     }
 
     /// Exit code and output.
-    fn try_run(&self, command: &str, more: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn try_run(&self, command: &str, more: &[&str]) -> (Option<i32>, String) {
         let output = pyrrha(&[&["bucket", command, &self.flag], more].concat());
         (output.status.code(), text(&output))
     }

@@ -31,6 +31,14 @@ pub enum ManifestError {
         /// Number of the manifest looked at.
         number: u64,
     },
+    /// A live block's entry is not as the change takes it for.
+    #[error("block was changed meanwhile: block={block} number={number}")]
+    Changed {
+        /// The block.
+        block: BlockId,
+        /// Number of the manifest looked at.
+        number: u64,
+    },
     /// A deletion came after the job began, and touches what it replaces.
     #[error("block was touched by a newer deletion: block={block} delete={delete}")]
     DeletedSince {
@@ -65,7 +73,10 @@ impl ManifestError {
         match self {
             Self::Io { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
-            Self::InputGone { .. } | Self::DeletedSince { .. } | Self::Revoked { .. } => ErrorKind::Execution,
+            Self::InputGone { .. }
+            | Self::Changed { .. }
+            | Self::DeletedSince { .. }
+            | Self::Revoked { .. } => ErrorKind::Execution,
             Self::Duplicate { .. } => ErrorKind::Internal,
         }
     }

@@ -193,6 +193,8 @@ pub struct Change {
     pub removed: Vec<BlockId>,
     /// Blocks that stay as they are and must be live: what a job read beside those it replaces.
     pub requires: Vec<BlockId>,
+    /// Live blocks whose entries must be exactly these: what the change makes of them follows from that.
+    pub expects: Vec<Arc<BlockEntry>>,
     /// Blocks of which none may be revoked, added or not: what a job may have made.
     pub unless_revoked: Vec<BlockId>,
     /// The manifest number from which a job read `removed`: the commit fails if a newer deletion
@@ -330,6 +332,13 @@ impl ManifestState {
     fn remove_blocks(&mut self, change: &Change) -> Result<(), ManifestError> {
         if let Some(&block) = change.requires.iter().find(|block| !self.blocks.contains_key(block)) {
             return Err(ManifestError::InputGone { block, number: self.number - 1 });
+        }
+        for expected in &change.expects {
+            let (block, number) = (expected.ulid, self.number - 1);
+            let live = self.blocks.get(&block).ok_or(ManifestError::InputGone { block, number })?;
+            if live != expected {
+                return Err(ManifestError::Changed { block, number });
+            }
         }
         for &block in &change.removed {
             let gone = ManifestError::InputGone { block, number: self.number - 1 };

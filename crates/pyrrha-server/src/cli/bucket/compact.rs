@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_bucket::tools::ObjectClass;
-use pyrrha_bucket::{BucketError, Compactor, CompactorConfig, JobKind, Round};
+use pyrrha_bucket::{Compactor, CompactorConfig, JobKind, Round};
 use pyrrha_env::OsDisk;
 use pyrrha_model::contract::{CancelReason, CancelToken};
-use pyrrha_storage::block::BlockId;
 
 use super::{BucketArgs, Opened, jobs, tools_of};
 use crate::cli::output::{CommandError, Out};
@@ -70,11 +69,12 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
     task.limit(&mut config);
     let once = args.once || task != Task::All;
     let patience = config.lease_timeout * 2;
-    let Opened { runtime, tenants, clock } = args.bucket.open()?;
+    let opened = args.bucket.open()?;
     if args.dry_run {
-        return dry_run(out, Opened { runtime, tenants, clock }, config, task);
+        return dry_run(out, opened, config, task);
     }
-    probe(&runtime, &tenants, BlockId::new(&*clock)).map_err(CommandError::new)?;
+    opened.probe()?;
+    let Opened { runtime, tenants, clock } = opened;
     let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock.clone(), config)
         .map_err(CommandError::new)?;
     let cancel = CancelToken::default();
@@ -128,16 +128,6 @@ fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -
     let observer = Compactor::observer(tenants, runtime, Arc::new(OsDisk), clock, config);
     jobs::show(out, &observer.overview()?)?;
     Ok(true)
-}
-
-/// Refuses a store that ignores conditions.
-pub(super) fn probe(
-    runtime: &pyrrha_bucket::BucketRuntime,
-    tenants: &pyrrha_bucket::BucketTenants,
-    id: BlockId,
-) -> Result<(), BucketError> {
-    let bucket = tenants.bucket().clone();
-    runtime.wait(async move { bucket.probe(id).await })
 }
 
 /// Stops the worker when the system or the user says so.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use pyrrha_bucket::tools::{external_labels, set_aside};
+use pyrrha_bucket::{Mark, MarkKind, marks};
 use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::manifest::BlockEntry;
 use serde::Serialize;
@@ -64,6 +65,8 @@ struct Row {
     labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    marks: BTreeMap<MarkKind, Mark>,
     #[serde(skip_serializing_if = "Option::is_none")]
     set_aside: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +101,7 @@ impl Row {
             resolution: entry.resolution,
             labels: external_labels(entry),
             source: None,
+            marks: marks(entry),
             set_aside: set_aside(entry).map(str::to_owned),
             error: None,
         }
@@ -141,11 +145,11 @@ impl Row {
             cells.push(self.source.clone().filter(|s| !s.is_empty()).unwrap_or_else(dash));
         }
         cells.push(if labels.is_empty() { dash() } else { labels.join(",") });
-        let note = self.error.as_ref().map(|why| format!("damaged: {why}"));
-        cells.push(
-            note.or_else(|| self.set_aside.as_ref().map(|why| format!("set aside: {why}")))
-                .unwrap_or_default(),
-        );
+        let mut notes: Vec<String> =
+            self.marks.keys().map(|kind| format!("marked {}", kind.name())).collect();
+        notes.extend(self.set_aside.as_ref().map(|why| format!("set aside: {why}")));
+        notes.extend(self.error.as_ref().map(|why| format!("damaged: {why}")));
+        cells.push(notes.join("; "));
         cells
     }
 }

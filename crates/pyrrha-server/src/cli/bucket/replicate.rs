@@ -4,10 +4,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use pyrrha_bucket::tools::Replicated;
-use pyrrha_storage::block::BlockId;
 
 use super::select::{FormArgs, SelectArgs};
-use super::{BucketArgs, compact, tools_of};
+use super::{BucketArgs, tools_of};
 use crate::cli::output::{CommandError, Out, size};
 use crate::cli::progress::Progress;
 
@@ -30,10 +29,9 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let selector = args.select.selector()?;
     let from = tools_of(args.bucket.open()?);
-    let opened = BucketArgs { config_file: args.to.clone() }.open()?;
+    let opened = BucketArgs::of_file(args.to.clone()).open()?;
     if !args.dry_run {
-        let id = BlockId::new(&*opened.clock);
-        compact::probe(&opened.runtime, &opened.tenants, id).map_err(CommandError::new)?;
+        opened.probe()?;
     }
     let to = tools_of(opened);
     let mut progress = Progress::new();

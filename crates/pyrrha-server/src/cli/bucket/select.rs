@@ -22,7 +22,7 @@ enum Form {
 
 /// In which form something is shown.
 #[derive(Debug, clap::Args)]
-pub(super) struct FormArgs {
+pub(in crate::cli) struct FormArgs {
     /// Form of the output.
     #[arg(long, short, value_enum, default_value = "table")]
     output: Form,
@@ -30,7 +30,7 @@ pub(super) struct FormArgs {
 
 impl FormArgs {
     /// Prints what was found as JSON, or as `table` writes it.
-    pub(super) fn print<T: Serialize + ?Sized>(
+    pub(in crate::cli) fn print<T: Serialize + ?Sized>(
         &self,
         out: &mut Out,
         found: &T,
@@ -109,11 +109,11 @@ pub(super) fn resolution(ms: i64) -> String {
     }
 }
 
-pub(super) fn parse_tenant(text: &str) -> Result<TenantId, String> {
+pub(in crate::cli) fn parse_tenant(text: &str) -> Result<TenantId, String> {
     TenantId::new(text).map_err(|error| error.to_string())
 }
 
-fn parse_id(text: &str) -> Result<BlockId, String> {
+pub(in crate::cli) fn parse_id(text: &str) -> Result<BlockId, String> {
     text.parse().map_err(|_| "is no ULID".to_owned())
 }
 

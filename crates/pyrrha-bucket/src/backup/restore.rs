@@ -1,0 +1,116 @@
+//! Restoring a backup into a bucket where the tenant has nothing: blocks first, then all of them at once.
+
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, ManifestState};
+use serde::Serialize;
+
+use super::record::BackupRecord;
+use super::{BackupChoice, Backups};
+use crate::block_files::with_files;
+use crate::downsample::renumber;
+use crate::marks::MarkFiles;
+use crate::tools::copy::{BlockCopy, Copied};
+use crate::tools::{BucketTools, Progress};
+
+/// What was restored of a tenant, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// The tenant of the backup.
+    pub tenant: String,
+    /// The tenant that it was restored to.
+    pub restored_to: String,
+    /// The backup.
+    pub backup: String,
+    /// Blocks that it has.
+    pub blocks: u64,
+    /// Bytes that were copied.
+    pub copied_bytes: u64,
+    /// Bytes that an earlier attempt had brought.
+    pub present_bytes: u64,
+    /// Whether the blocks were live before: there was nothing to do.
+    pub was_restored: bool,
+    /// Whether something was committed.
+    pub committed: bool,
+}
+
+impl Backups {
+    /// Restores a backup of a tenant to `to_tenant` of the bucket of `to`, which must have no blocks: each
+    /// file is verified by its checksum, then all blocks and the deletes that stood are committed. An
+    /// attempt that was interrupted goes on. With `dry_run` nothing is written.
+    pub fn restore(
+        &self,
+        tenant: &TenantId,
+        choice: BackupChoice,
+        (to, to_tenant): (&BucketTools, &TenantId),
+        dry_run: bool,
+        progress: Progress<'_>,
+    ) -> Result<Restored, StoreError> {
+        let record = self.chosen(tenant, choice)?;
+        let manifest = to.tenants.manifest(to_tenant)?;
+        let state = manifest.refresh()?;
+        let mut done = Restored {
+            tenant: tenant.to_string(),
+            restored_to: to_tenant.to_string(),
+            backup: record.id.to_string(),
+            blocks: record.blocks.len() as u64,
+            ..Restored::default()
+        };
+        if is_restored(&state, &record) {
+            done.was_restored = true;
+            return Ok(done);
+        }
+        must_be_empty(&state, &record, to_tenant)?;
+        let total = record.blocks.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
+        let dirs = (tenant.as_str(), to_tenant.as_str());
+        let copy = BlockCopy { from: &self.tools, to, dirs, word: "restore", dry_run, total };
+        let (mut copied, mut entries) = (Copied::default(), Vec::with_capacity(record.blocks.len()));
+        for entry in &record.blocks {
+            let named = copy.block(entry, &mut copied, &mut *progress)?;
+            entries.push(with_files(entry, &named));
+        }
+        Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;
+        if dry_run {
+            return Ok(done);
+        }
+        // Deletes first, while nothing is live: blocks are then said to know them by their new number.
+        let change =
+            Change { deletes: record.deletes.clone(), gone: record.gone.clone(), ..Change::default() };
+        let number = match record.deletes.is_empty() {
+            true => 0,
+            false => manifest.commit_change(&change)?.deletes.iter().map(|d| d.number).max().unwrap_or(0),
+        };
+        let newest = record.deletes.iter().map(|d| d.number).max().unwrap_or(0);
+        entries.iter_mut().for_each(|entry| renumber(entry, newest, number));
+        let added = Change { added: entries.clone(), gone: record.gone, ..Change::default() };
+        manifest.commit_change(&added)?;
+        let files = MarkFiles::new(to.tenants.bucket().clone(), to_tenant);
+        to.runtime.wait(async move { files.write(&entries).await })?;
+        done.committed = true;
+        Ok(done)
+    }
+}
+
+/// Whether exactly the blocks of a backup are live, made of the same data.
+fn is_restored(state: &ManifestState, record: &BackupRecord) -> bool {
+    let same = |entry: &BlockEntry| {
+        let live = state.blocks.get(&entry.ulid);
+        live.is_some_and(|l| (l.sources == entry.sources) && l.bytes == entry.bytes)
+    };
+    !record.blocks.is_empty() && state.blocks.len() == record.blocks.len() && record.blocks.iter().all(same)
+}
+
+fn must_be_empty(state: &ManifestState, record: &BackupRecord, tenant: &TenantId) -> Result<(), StoreError> {
+    // Deletes of the backup itself are of an attempt that was interrupted.
+    let theirs = |delete: &DeleteEntry| !record.deletes.iter().any(|other| other.id == delete.id);
+    if state.blocks.is_empty() && !state.deletes.iter().any(theirs) {
+        return Ok(());
+    }
+    let text = format!(
+        "a backup is restored only where the tenant has nothing; take another bucket, prefix or tenant: \
+         tenant={tenant} blocks={} deletes={}",
+        state.blocks.len(),
+        state.deletes.len()
+    );
+    Err(StoreError::new(ErrorKind::Invalid, text))
+}
