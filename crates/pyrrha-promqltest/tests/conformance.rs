@@ -55,7 +55,7 @@ fn shared_scripts_hold_without_the_optimiser() {
 
 #[test]
 fn shared_scripts_hold_on_several_threads() {
-    shared("on several threads", EngineOptions { threads: 3, ..script_options() });
+    shared("on several threads", EngineOptions { threads: 3, thread_worth: 0, ..script_options() });
 }
 
 fn shared(how: &str, options: EngineOptions) {

@@ -28,7 +28,7 @@ impl Agreeing {
             ("no projection", 1, Optimiser { project_labels: false, ..on }),
         ];
         let target = |(name, threads, optimiser): (&str, usize, Optimiser)| {
-            let options = EngineOptions { threads, optimiser, ..script_options() };
+            let options = EngineOptions { threads, thread_worth: 0, optimiser, ..script_options() };
             (name.to_owned(), EngineTarget::new(Engine::new(options), ModelDb::new as fn() -> ModelDb))
         };
         Self(settings.into_iter().map(target).collect())

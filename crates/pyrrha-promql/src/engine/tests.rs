@@ -177,13 +177,15 @@ fn threads_do_not_change_a_bit() {
         "quantile(0.3, m)",
         "m * 2",
         "topk(3, m)",
+        "sum by (g) (rate(m{i=~\"1..\"}[5m]))",
+        "m{i=~\"1[67]..\"} / on (i) m{i=~\"1[6-8].\"}",
         "max_over_time(rate(m[3m])[5m:1m])",
         "m + ignoring () m",
         "-m > 10 or m",
     ] {
         let expr = crate::parse(query, &Features::all()).expect("the query parses");
         let run = |threads| {
-            let engine = Engine::new(EngineOptions { threads, ..options(Optimiser::ON) });
+            let engine = Engine::new(EngineOptions { threads, thread_worth: 0, ..options(Optimiser::ON) });
             let result =
                 engine.range(&QueryContext::unlimited(), &db, &expr, 0, 1_200_000, 60_000).expect(query);
             result.value

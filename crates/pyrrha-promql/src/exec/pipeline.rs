@@ -1,10 +1,9 @@
 //! Streams of series: a source, stages that change one series at a time, and a fold that takes
 //! them. Batches run on all threads and are folded in order, so that no result depends on threads.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod run;
+mod shares;
 
-use parking_lot::{Condvar, Mutex};
 use pyrrha_encoding::{SeriesDecoder, SeriesSamples, Want};
 use pyrrha_model::contract::{SeriesBatch, SeriesEntry, SeriesSet, WindowHints};
 use pyrrha_model::{StoreError, TimeRange};
@@ -237,11 +236,10 @@ impl<'a> Exec<'a> {
                 if !any {
                     return Ok(());
                 }
-                let run = Run { exec: self, head: &*head, stages, fold };
-                if self.options.threads > 1 && batch.series.len() >= BATCH {
-                    run.parallel(set, batch, total)
-                } else {
-                    run.serial(&mut *set, batch, total)
+                let run = run::Run { exec: self, head: &*head, stages, fold };
+                match shares::helpers_for(&batch, BATCH, self.options) {
+                    0 => run.serial(&mut *set, batch, total),
+                    helpers => run.parallel(set, batch, helpers, total),
                 }
             }
         }
@@ -346,203 +344,4 @@ fn apply<'a>(
         }
     }
     Ok(Some(series))
-}
-
-/// The work on the batches of a store.
-struct Run<'r, 'a, F> {
-    exec: &'a Exec<'a>,
-    head: &'r (dyn Head + 'a),
-    stages: &'r [Box<dyn Stage + 'a>],
-    fold: &'r F,
-}
-
-/// Parts that came before their turn.
-struct Order<'t, F: Fold> {
-    next: usize,
-    waiting: BTreeMap<usize, Done<F>>,
-    total: &'t mut F::Total,
-    failed: Option<QueryError>,
-}
-
-type Done<F> = Result<(<F as Fold>::Part, Vec<Annotation>), QueryError>;
-
-/// Lets the other threads go if this one panics: they would wait for its batch for ever.
-struct Release<'r, 't, F: Fold> {
-    order: &'r Mutex<Order<'t, F>>,
-    turn: &'r Condvar,
-    stop: &'r AtomicBool,
-}
-
-impl<F: Fold> Drop for Release<'_, '_, F> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // Under the lock, so that none of them is between looking at the flag and waiting.
-            let _order = self.order.lock();
-            self.stop.store(true, Ordering::Relaxed);
-            self.turn.notify_all();
-        }
-    }
-}
-
-/// The set, and the index of its next batch; `None` at the end.
-struct Pull {
-    set: Box<dyn SeriesSet>,
-    next: Option<usize>,
-}
-
-impl<'a, F: Fold> Run<'_, 'a, F> {
-    fn serial(
-        &self,
-        set: &mut dyn SeriesSet,
-        mut batch: SeriesBatch,
-        total: &mut F::Total,
-    ) -> Result<(), QueryError> {
-        let mut work = Work::new(self.exec);
-        loop {
-            let (part, notes) = self.batch(&batch, &mut work)?;
-            self.exec.annotate(notes);
-            self.fold.fold(total, part)?;
-            self.exec.watch.begin();
-            let more = set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)?;
-            self.exec.watch.lap(self.head.node());
-            if !more {
-                return Ok(());
-            }
-        }
-    }
-
-    fn parallel(
-        &self,
-        set: Box<dyn SeriesSet>,
-        first: SeriesBatch,
-        total: &mut F::Total,
-    ) -> Result<(), QueryError> {
-        let threads = self.exec.options.threads;
-        let pull = Mutex::new(Pull { set, next: Some(1) });
-        let order = Mutex::new(Order::<F> { next: 0, waiting: BTreeMap::new(), total, failed: None });
-        let (turn, stop) = (Condvar::new(), AtomicBool::new(false));
-        let worker = |first: Option<SeriesBatch>| {
-            let _release = Release { order: &order, turn: &turn, stop: &stop };
-            let mut work = Work::new(self.exec);
-            let mut batch = SeriesBatch::default();
-            let mut given = first;
-            loop {
-                let index = match given.take() {
-                    Some(first) => {
-                        batch = first;
-                        0
-                    }
-                    None => match self.next(&pull, &stop, &mut batch) {
-                        Some(Ok(index)) => index,
-                        Some(Err((index, error))) => {
-                            self.hand_over(index, Err(error), &order, &turn, &stop);
-                            return;
-                        }
-                        None => return,
-                    },
-                };
-                let done = self.batch(&batch, &mut work);
-                self.hand_over(index, done, &order, &turn, &stop);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|| worker(None));
-            }
-            worker(Some(first));
-        });
-        match order.into_inner().failed {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// Folds a part when its turn comes; waits when it is far ahead, so that few parts are held.
-    fn hand_over(
-        &self,
-        index: usize,
-        done: Done<F>,
-        order: &Mutex<Order<'_, F>>,
-        turn: &Condvar,
-        stop: &AtomicBool,
-    ) {
-        let mut order = order.lock();
-        // The thread that holds batch `next` never waits here, so that the others get on.
-        while index > order.next + 2 * self.exec.options.threads && !stop.load(Ordering::Relaxed) {
-            turn.wait(&mut order);
-        }
-        order.waiting.insert(index, done);
-        let order = &mut *order;
-        while order.failed.is_none()
-            && let Some(done) = order.waiting.remove(&order.next)
-        {
-            order.next += 1;
-            let folded = done.and_then(|(part, notes)| {
-                self.exec.annotate(notes);
-                self.fold.fold(order.total, part)
-            });
-            if let Err(error) = folded {
-                order.failed = Some(error);
-                order.waiting.clear();
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-        turn.notify_all();
-    }
-
-    fn batch(&self, batch: &SeriesBatch, work: &mut Work<'a>) -> Done<F> {
-        self.exec.charge_symbols()?;
-        let mut part = self.fold.begin()?;
-        let mut reads = self.head.reads();
-        for entry in &batch.series {
-            self.exec.watch.begin();
-            work.decode(self.exec, batch, entry, self.head.range(), self.head.want(), &mut reads)?;
-            self.exec.watch.lap(self.head.node());
-            let samples = std::mem::take(&mut work.samples);
-            // Where few labels are needed, many series have the same.
-            if work.labels.pairs() != batch.labels_of(entry) {
-                work.labels = LabelIds::from_sorted(batch.labels_of(entry));
-            }
-            let labels = work.labels.clone();
-            let series = self.head.series(&samples, labels, work);
-            work.samples = samples;
-            if let Some(series) = series?
-                && let Some(series) = apply(self.stages, series, &mut work.notes)?
-            {
-                self.fold.add(&mut part, series, &mut work.notes)?;
-            }
-        }
-        Ok((part, std::mem::take(&mut work.notes)))
-    }
-
-    /// The next batch of the set and its index; an error takes the place of a batch.
-    fn next(
-        &self,
-        pull: &Mutex<Pull>,
-        stop: &AtomicBool,
-        batch: &mut SeriesBatch,
-    ) -> Option<Result<usize, (usize, QueryError)>> {
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut pull = pull.lock();
-        let index = pull.next?;
-        self.exec.watch.begin();
-        let more = pull.set.next_batch(BATCH, batch);
-        self.exec.watch.lap(self.head.node());
-        match more {
-            Ok(true) => {
-                pull.next = Some(index + 1);
-                Some(Ok(index))
-            }
-            Ok(false) => {
-                pull.next = None;
-                None
-            }
-            Err(error) => {
-                pull.next = None;
-                Some(Err((index, QueryError::from_store(error))))
-            }
-        }
-    }
 }
