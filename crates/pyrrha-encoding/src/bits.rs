@@ -210,7 +210,8 @@ impl<'a> BitReader<'a> {
 #[inline(always)]
 pub(crate) fn peek_at(bytes: &[u8], pos: usize) -> u64 {
     let at = pos / 8;
-    let word = match bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+    // `at + 8` cannot overflow, which spares a comparison.
+    let word = match bytes.get(at..at + 8).and_then(|word| word.first_chunk::<8>()) {
         Some(bytes) => u64::from_be_bytes(*bytes),
         None => peek_tail(bytes, at),
     };
