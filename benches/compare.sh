@@ -45,8 +45,15 @@ if [ "$one_metric" != 0 ] && [ ! -x "$one/yardstick" ]; then
     cp "$one/target/release/yardstick" "$one/yardstick"
 fi
 
-pids=
-finish() { for p in $pids; do kill -9 "$p" 2>/dev/null || true; done; }
+pids=" "
+finish() {
+    local status=$?
+    for p in $pids; do kill -9 "$p" 2>/dev/null || true; done
+    if [ "$status" != 0 ]; then
+        echo "== stopped with status $status; what there is so far:"
+        benches/table.sh "$out" || true
+    fi
+}
 trap finish EXIT
 
 start() { # server, data directory; sets pid, url, write, ready, param
@@ -70,19 +77,28 @@ start() { # server, data directory; sets pid, url, write, ready, param
         ;;
     esac
     pid=$!
-    pids="$pids $pid"
+    pids="$pids$pid "
 }
 
 stop() { # pid
     kill -9 "$1"
     wait "$1" 2>/dev/null || true
+    # Its number may be another process' by the time that this script ends.
+    pids="${pids/ $1 / }"
 }
 
-# Milliseconds from now until the path answers 200.
+# Milliseconds from now until the path answers 200; fails if the server ends, or after ten minutes.
 until_ok() {
     local began now
     began=$(date +%s%N)
-    until curl -fsS -o /dev/null "$url$1" 2>/dev/null; do sleep 0.01; done
+    until curl -fsS -o /dev/null "$url$1" 2>/dev/null; do
+        now=$(date +%s%N)
+        if ! kill -0 "$pid" 2>/dev/null || [ $(((now - began) / 1000000000)) -gt 600 ]; then
+            echo "no answer from $url$1" >&2
+            return 1
+        fi
+        sleep 0.01
+    done
     now=$(date +%s%N)
     echo $(((now - began) / 1000000))
 }
