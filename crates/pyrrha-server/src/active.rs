@@ -184,10 +184,19 @@ impl ActiveQueries {
         let query = self.queries.lock().get(&id).cloned();
         match query.filter(|q| tenant.is_none_or(|t| *t == q.tenant)) {
             Some(query) => {
-                query.cancel();
+                self.end(&query);
                 true
             }
             None => false,
+        }
+    }
+
+    /// Ends a query. One that was being sent is over: its client may take long to notice that the rest
+    /// does not come.
+    fn end(&self, query: &ActiveQuery) {
+        query.cancel();
+        if query.state() == State::Sending {
+            self.queries.lock().remove(&query.id);
         }
     }
 
@@ -197,7 +206,7 @@ impl ActiveQueries {
             let stalled = query.with_result(|s| now.saturating_sub(s.last_read) >= patience);
             if stalled == Some(true) {
                 tracing::warn!(id = query.id, tenant = %query.tenant, "the client reads nothing and is dropped");
-                query.cancel();
+                self.end(&query);
             }
         }
     }

@@ -58,6 +58,7 @@ fn api() -> Router<Arc<App>> {
     Router::new()
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
+        .route("/query_explain", get(query::explain).post(query::explain))
         .route("/query_exemplars", get(metadata::exemplars).post(metadata::exemplars))
         .route("/format_query", get(syntax::format).post(syntax::format))
         .route("/parse_query", get(syntax::parse).post(syntax::parse))

@@ -1,4 +1,4 @@
-//! `query` and `query_range`.
+//! `query`, `query_range` and `query_explain`.
 
 mod stats;
 
@@ -33,17 +33,43 @@ enum When {
     Steps { start: Timestamp, end: Timestamp, step: i64 },
 }
 
+/// What the answer holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The result, cut to so many series (0: all).
+    Result { limit: usize },
+    /// What each operator did; of the result only the type.
+    Plan,
+}
+
 /// `GET|POST /api/v1/query`
 pub(crate) async fn instant(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
     let limit = request.params.limit()?;
-    let t = request.params.time("time")?.unwrap_or_else(|| app.clock.now_ms());
-    run(app, request, When::At(t), limit).await
+    let when = at(&app, &request.params)?;
+    run(app, request, when, Wanted::Result { limit }).await
 }
 
 /// `GET|POST /api/v1/query_range`
 pub(crate) async fn range(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
+    let limit = request.params.limit()?;
+    let when = steps(&request.params)?;
+    run(app, request, when, Wanted::Result { limit }).await
+}
+
+/// `GET|POST /api/v1/query_explain`: evaluates an instant query, or with `start`, `end` or `step` one over a
+/// range, and answers with what each operator did.
+pub(crate) async fn explain(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
     let params = &request.params;
-    let limit = params.limit()?;
+    let ranged = ["start", "end", "step"].iter().any(|name| params.get(name).is_some());
+    let when = if ranged { steps(params)? } else { at(&app, params)? };
+    run(app, request, when, Wanted::Plan).await
+}
+
+fn at(app: &App, params: &Params) -> Result<When, ApiError> {
+    Ok(When::At(params.time("time")?.unwrap_or_else(|| app.clock.now_ms())))
+}
+
+fn steps(params: &Params) -> Result<When, ApiError> {
     let (start, end) = (params.required_time("start")?, params.required_time("end")?);
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
@@ -61,7 +87,7 @@ pub(crate) async fn range(State(app): State<Arc<App>>, request: ApiRequest) -> R
              resolution (?step=XX)",
         ));
     }
-    run(app, request, When::Steps { start, end, step }, limit).await
+    Ok(When::Steps { start, end, step })
 }
 
 /// The deadline of a request: its `timeout`, but no later than the server's.
@@ -80,10 +106,11 @@ pub(crate) fn context(app: &App, request: &ApiRequest) -> QueryContext {
     ctx
 }
 
-async fn run(app: Arc<App>, request: ApiRequest, when: When, limit: usize) -> Result<Response, ApiError> {
+async fn run(app: Arc<App>, request: ApiRequest, when: When, wanted: Wanted) -> Result<Response, ApiError> {
     let limits = app.limits(&request.tenant);
     let deadline = deadline(&app, &request.params)?.min(limits.timeout);
-    let options = options(&app, &request.params, limits.features)?;
+    let mut options = options(&app, &request.params, limits.features)?;
+    options.explain |= wanted == Wanted::Plan;
     let ctx = context(&app, &request);
     let (cancel, tenant) = (ctx.cancel.clone(), request.tenant.clone());
     let (now_ms, now) = (app.clock.now_ms(), app.clock.monotonic());
@@ -93,7 +120,7 @@ async fn run(app: Arc<App>, request: ApiRequest, when: When, limit: usize) -> Re
         let (app, query) = (app.clone(), query.clone());
         move || {
             query.run();
-            evaluate(&app, &query, &request, &ctx, when, limit, &options)
+            evaluate(&app, &query, &request, &ctx, when, wanted, &options)
         }
     };
     let answer = app.queries.run_until(&tenant, deadline, cancel, query.cancelled(), job).await;
@@ -153,7 +180,7 @@ fn evaluate(
     request: &ApiRequest,
     ctx: &QueryContext,
     when: When,
-    limit: usize,
+    wanted: Wanted,
     options: &QueryOptions,
 ) -> Result<(), ApiError> {
     let began = app.clock.monotonic();
@@ -165,7 +192,7 @@ fn evaluate(
         app.telemetry.observe_query(took, queued, result.stats.samples_read);
         let now = app.clock.monotonic();
         let sending =
-            respond(result, ctx, request, options, when, limit, stats::Times { queued, took }, now)?;
+            respond(result, ctx, request, options, when, wanted, stats::Times { queued, took }, now)?;
         // Whoever cancelled it meanwhile shall not get an answer that begins well.
         ctx.cancel.check()?;
         query.send(sending);
@@ -219,7 +246,7 @@ fn respond(
     request: &ApiRequest,
     options: &QueryOptions,
     when: When,
-    limit: usize,
+    wanted: Wanted,
     times: stats::Times,
     now: Duration,
 ) -> Result<Sending, ApiError> {
@@ -232,8 +259,16 @@ fn respond(
         tail.extend(stats::explain(plan));
     }
     let mut value = result.value;
-    if truncate(&mut value, limit) {
-        notices.warnings.push(TRUNCATED.to_owned());
+    match wanted {
+        Wanted::Result { limit: 0 } => {}
+        Wanted::Result { limit } => {
+            if truncate(&mut value, limit) {
+                notices.warnings.push(TRUNCATED.to_owned());
+            }
+        }
+        Wanted::Plan => {
+            truncate(&mut value, 0);
+        }
     }
     tail.push(b'}');
     notices.close(&mut tail);
@@ -247,14 +282,14 @@ fn respond(
     })
 }
 
-/// Cuts a result to `limit` series (0: none); whether it did.
+/// Cuts a result to `limit` series; whether it did.
 fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     let before = match value {
         QueryValue::Vector(samples) => samples.len(),
         QueryValue::Matrix(series) => series.len(),
         QueryValue::Scalar { .. } | QueryValue::String { .. } => 0,
     };
-    if limit == 0 || before <= limit {
+    if before <= limit {
         return false;
     }
     match value {

@@ -187,6 +187,8 @@ async fn memory_is_charged_until_the_last_byte() {
     let id = active(&app).await[0]["id"].clone();
     assert_eq!(delete(&app, &id, &[]).await.code, 204);
     assert_eq!(app.budgets.used(), 0, "cancelled while it is sent");
+    assert_eq!(active(&app).await, Vec::<Value>::new(), "over, although its client has read nothing yet");
+    assert_eq!(delete(&app, &id, &[]).await.code, 404);
     assert!(response.into_body().collect().await.is_err(), "a broken end, not a good one");
 }
 
@@ -221,4 +223,23 @@ async fn statistics_and_plans_come_with_the_answer() {
     );
     let time = |node: &Value| node["timeSeconds"].as_f64().unwrap_or(-1.0);
     assert!(time(plan) >= time(select) && time(select) > 0.0, "{plan}");
+}
+
+#[tokio::test]
+async fn a_query_is_explained_without_its_result() {
+    let app = app();
+    let instant = get_(&app, "/api/v1/query_explain?query=sum(up)&time=1700000060").await.json();
+    let range = "/api/v1/query_explain?query=rate(up[1m])&start=1700000000&end=1700000060&step=20";
+    let range = get_(&app, range).await.json();
+    for (answer, kind, operator) in [(instant, "vector", "aggregate sum"), (range, "matrix", "call rate")] {
+        let data = &answer["data"];
+        assert_eq!((&data["resultType"], &data["result"]), (&json!(kind), &json!([])), "{answer}");
+        assert_eq!(data["explain"]["operator"], json!(operator));
+        assert_eq!(data["explain"]["operands"][0]["samples"], json!(10), "{answer}");
+        assert_eq!(answer.get("warnings"), None, "nothing was truncated");
+    }
+    let scalar = get_(&app, "/api/v1/query_explain?query=1").await.json();
+    assert_eq!(scalar["data"]["explain"]["operator"], json!("number"), "{scalar}");
+    let refused = get_(&app, "/api/v1/query_explain?query=up&start=1").await;
+    assert_eq!((refused.code, refused.json()["errorType"].clone()), (400, json!("bad_data")));
 }
