@@ -25,10 +25,10 @@ mod runner;
 use pyrrha_storage::block::BlockId;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use cleanup::remove_block;
 pub(crate) use directory::JobDirectory;
 pub use overview::{JobOverview, JobPhase, SetAside, TenantOverview};
 pub use plan::Ladder;
-pub(crate) use record::JobState;
 pub use retention::Retention;
 pub use runner::{Compactor, CompactorConfig, CompactorMetrics, Round};
 

@@ -6,6 +6,7 @@
 pub(crate) mod copy;
 pub(crate) mod fetch;
 mod mark;
+mod orphans;
 mod replicate;
 mod selector;
 mod survey;
@@ -21,6 +22,7 @@ use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
 pub use mark::{Marked, Unmark};
+pub use orphans::Orphan;
 pub use replicate::Replicated;
 pub use selector::BlockSelector;
 pub use survey::{FileKind, ObjectClass, Survey, SurveyedObject};

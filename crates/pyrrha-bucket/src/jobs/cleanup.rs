@@ -9,9 +9,8 @@ use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::Change;
 
-use super::directory::JobDirectory;
-use super::record::JobState;
-use super::runner::{BoardJob, Compactor};
+use super::directory::{BoardJob, HeldLease, JobDirectory};
+use super::runner::Compactor;
 use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::marks::{self, MarkFiles};
@@ -45,41 +44,42 @@ pub(crate) async fn remove_block(
 }
 
 impl Compactor {
-    /// Removes what ended jobs of a tenant left, once it has been so for the delay.
+    /// Removes what ended leases of a tenant left, once they have been over for the delay.
     pub(super) fn clean_up(&self, tenant: &TenantId) -> Result<(), StoreError> {
         let directory = self.directory(tenant);
-        let ended: Vec<BoardJob> = self
-            .board(tenant, &directory)?
-            .into_values()
-            .filter(|job| job.record.state != JobState::Running)
-            .collect();
-        if ended.is_empty() {
+        let board = self.board(tenant, &directory)?;
+        if board.values().all(|job| job.ended().next().is_none()) {
             return Ok(());
         }
         let delay = self.config().delete_delay;
         let now = if delay.is_zero() { i64::MAX } else { directory.store_now_ms()? };
         let wait = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
         let mut result = Ok(());
-        for job in ended.iter().filter(|job| job.files.modified_ms.saturating_add(wait) <= now) {
-            if let Err(error) = self.clean_up_job(tenant, &directory, job) {
-                tracing::warn!(%tenant, job = job.id, %error, "what a job left could not be removed, it is tried again");
-                result = result.and(Err(error));
+        for job in board.values() {
+            for ended in job.ended().filter(|ended| ended.modified_ms.saturating_add(wait) <= now) {
+                if let Err(error) = self.clean_up_lease(tenant, &directory, job, ended) {
+                    tracing::warn!(%tenant, job = job.id, %error, "what a job left could not be removed, it is tried again");
+                    result = result.and(Err(error));
+                }
             }
         }
         result
     }
 
-    /// None of the job's epochs commits any more: this one ended, and those before were revoked. So
-    /// what it names and the newest manifest does not list is garbage for good.
-    fn clean_up_job(
+    /// Neither the lease that ended nor those that it took over commit any more: it said so itself, and
+    /// they were revoked. So what it names and the newest manifest does not list is garbage for good.
+    /// Only then its own files go, and those of the leases that it took over, as they were listed.
+    fn clean_up_lease(
         &self,
         tenant: &TenantId,
         directory: &JobDirectory,
         job: &BoardJob,
+        ended: &HeldLease,
     ) -> Result<(), StoreError> {
         let manifest = self.tenants().manifest(tenant)?;
         let live = manifest.refresh()?;
-        let named: BTreeSet<BlockId> = job.record.named().collect();
+        let record = &ended.record;
+        let named: BTreeSet<BlockId> = record.named().collect();
         for block in named.into_iter().filter(|block| !live.blocks.contains_key(block)) {
             let (bucket, owner) = (self.tenants().bucket().clone(), tenant.clone());
             let removed = self.runtime().wait(async move { remove_block(&bucket, &owner, block).await })?;
@@ -88,17 +88,25 @@ impl Compactor {
                 tracing::info!(%tenant, %block, job = job.id, "block removed from the bucket");
             }
         }
-        let outputs = job.record.all_outputs();
-        let revoked: Vec<BlockId> = outputs.into_iter().filter(|b| live.revoked.contains(b)).collect();
-        if !revoked.is_empty() {
-            // A worker that sleeps could still commit what was revoked, were that forgotten while all
-            // that it wants live is.
-            if job.record.wants_live().all(|block| live.blocks.contains_key(&block)) {
-                return Ok(());
-            }
-            manifest.commit_change(&Change { revocations_done: revoked, ..Change::default() })?;
+        // A worker that sleeps could still commit what was revoked, were that forgotten while all that
+        // it wants live is. What the lease itself might have made it has given up.
+        let awaited = record.abandoned.iter().any(|block| live.revoked.contains(block))
+            && record.wants_live().all(|block| live.blocks.contains_key(&block));
+        let forgotten: &[BlockId] = if awaited { &[] } else { &record.abandoned };
+        let done = record.outputs.iter().chain(forgotten).filter(|b| live.revoked.contains(b));
+        let revocations_done: Vec<BlockId> = done.copied().collect();
+        if !revocations_done.is_empty() {
+            manifest.commit_change(&Change { revocations_done, ..Change::default() })?;
         }
-        directory.remove(&job.id, &job.files)
+        if awaited {
+            return Ok(());
+        }
+        let mine = |lease: &&HeldLease| {
+            lease.record.lease == record.lease || record.taken_over.contains(&lease.record.lease)
+        };
+        let under_way = job.leases.iter().filter(mine).flat_map(|lease| lease.under_way.iter().cloned());
+        // Its end last: as long as it is there, the rest is known to be over.
+        directory.remove(under_way.chain(ended.end.clone()).collect())
     }
 
     /// Removes what this worker uploaded for a job that came to nothing.

@@ -1,13 +1,20 @@
 //! The files of a tenant's jobs.
+//!
+//! A name is taken with a condition (`<epoch>`, the claim) or has the id of the one lease that writes
+//! it: `<epoch>.<lease>` is overwritten by each beat, `<epoch>.<lease>.end` is written once. So nobody
+//! overwrites what another says, and whoever removes a file removes what it has read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
 use pyrrha_model::{StoreError, TenantId};
+use pyrrha_storage::block::BlockId;
 
-use super::record::JobRecord;
-use crate::door::{Bucket, Created};
+use super::record::{JobRecord, JobState};
+use crate::door::{Bucket, Created, ObjectInfo};
 use crate::error::BucketError;
 use crate::runtime::BucketRuntime;
 
@@ -17,6 +24,10 @@ const DIGITS: usize = 10;
 const RECORD_MAX: u64 = 16 << 20;
 /// Object whose time of writing is the store's clock.
 const CLOCK: &str = "clock";
+/// Ends the name of what a lease says last.
+const END: &str = "end";
+/// Files that are read at once.
+const READS_AT_ONCE: usize = 16;
 
 /// The directory `<tenant>/jobs` of a bucket. Waits for requests, so it must not be used on a thread
 /// of a runtime.
@@ -27,18 +38,104 @@ pub(crate) struct JobDirectory {
     dir: String,
 }
 
-/// A job as a listing shows it.
+/// A lease as the bucket shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct JobFiles {
-    /// All epochs, ascending; never empty.
-    pub(crate) epochs: Vec<u64>,
-    /// When the newest was written last, by the store's clock, ms.
+pub(crate) struct HeldLease {
+    pub(crate) epoch: u64,
+    /// What it says: its end, or else its last beat, or else its claim.
+    pub(crate) record: JobRecord,
+    /// When that was written, by the store's clock, ms.
     pub(crate) modified_ms: i64,
+    /// Keys of its claim, maybe, and of its beats.
+    pub(crate) under_way: Vec<String>,
+    /// Key of its end.
+    pub(crate) end: Option<String>,
+    /// For how long this worker has seen it as it is.
+    pub(crate) age: Duration,
+    /// Another one has ended it.
+    pub(crate) over: bool,
 }
 
-impl JobFiles {
-    pub(crate) fn newest(&self) -> u64 {
-        self.epochs.last().copied().unwrap_or(0)
+impl HeldLease {
+    /// Whether it may still do something, for all that is known.
+    pub(crate) fn is_running(&self) -> bool {
+        self.end.is_none() && !self.over
+    }
+}
+
+/// A job as the bucket shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BoardJob {
+    pub(crate) id: String,
+    /// The highest epoch of any of its files.
+    pub(crate) newest: u64,
+    /// Its leases that read, those of lower epochs first. Mostly one.
+    pub(crate) leases: Vec<HeldLease>,
+}
+
+impl BoardJob {
+    pub(crate) fn running(&self) -> impl Iterator<Item = &HeldLease> {
+        self.leases.iter().filter(|lease| lease.is_running())
+    }
+
+    pub(crate) fn ended(&self) -> impl Iterator<Item = &HeldLease> {
+        self.leases.iter().filter(|lease| lease.end.is_some())
+    }
+
+    /// What the last lease that ended said.
+    pub(crate) fn last_end(&self) -> Option<&HeldLease> {
+        self.ended().last()
+    }
+
+    /// Whether it failed last, and nobody tries again.
+    pub(crate) fn failed(&self) -> Option<&HeldLease> {
+        let last = self.last_end().filter(|last| last.record.state == JobState::Failed)?;
+        self.running().next().is_none().then_some(last)
+    }
+
+    /// Its leases that may do something still, and of which nothing was heard for so long.
+    pub(crate) fn dead(&self, timeout: Duration) -> Vec<&HeldLease> {
+        self.running().filter(|lease| lease.age >= timeout).collect()
+    }
+}
+
+/// The files of one epoch of a job.
+#[derive(Debug, Default)]
+struct EpochFiles {
+    claim: Option<ObjectInfo>,
+    /// Beats and ends, by lease.
+    leases: BTreeMap<BlockId, (Option<ObjectInfo>, Option<ObjectInfo>)>,
+}
+
+/// A file that is to be read.
+struct Read {
+    id: String,
+    epoch: u64,
+    /// `None`: the claim says.
+    lease: Option<BlockId>,
+    object: ObjectInfo,
+    under_way: Vec<String>,
+    end: Option<String>,
+}
+
+impl EpochFiles {
+    /// What is read of them: of each lease the file that says most. A claim is read if there is nothing
+    /// else: it says no more than the beats.
+    fn reads(self, id: &str, epoch: u64) -> Vec<Read> {
+        let claim = self.claim.as_ref().map(|claim| claim.key.clone());
+        let id = id.to_owned();
+        if self.leases.is_empty() {
+            let under_way = claim.into_iter().collect();
+            let read = |object| Read { id, epoch, lease: None, object, under_way, end: None };
+            return self.claim.map(read).into_iter().collect();
+        }
+        let read = |(lease, (beat, end)): (BlockId, (Option<ObjectInfo>, Option<ObjectInfo>))| {
+            let under_way = claim.iter().cloned().chain(beat.iter().map(|o| o.key.clone())).collect();
+            let end_key = end.as_ref().map(|end| end.key.clone());
+            let object = end.or(beat)?;
+            Some(Read { id: id.clone(), epoch, lease: Some(lease), object, under_way, end: end_key })
+        };
+        self.leases.into_iter().filter_map(read).collect()
     }
 }
 
@@ -47,55 +144,104 @@ impl JobDirectory {
         Self { bucket, runtime, dir: format!("{tenant}/jobs") }
     }
 
-    pub(crate) fn key(&self, id: &str, epoch: u64) -> String {
+    /// Who takes an epoch creates this.
+    pub(crate) fn claim_key(&self, id: &str, epoch: u64) -> String {
         format!("{}/{id}/{epoch:0DIGITS$}", self.dir)
     }
 
-    /// All jobs by id.
-    pub(crate) fn list(&self) -> Result<BTreeMap<String, JobFiles>, StoreError> {
-        let (bucket, dir) = (self.bucket.clone(), self.dir.clone());
-        let objects = self.runtime.wait(async move { bucket.list(&dir).await })?;
-        let mut jobs: BTreeMap<String, JobFiles> = BTreeMap::new();
-        // Sorted by key, so epochs come ascending.
-        for object in objects {
-            let Some(path) = object.key.strip_prefix(&self.dir).and_then(|p| p.strip_prefix('/')) else {
-                continue;
-            };
-            let Some((id, epoch)) = path.split_once('/') else { continue };
-            let Some(epoch) = epoch_of(epoch) else { continue };
-            let files =
-                jobs.entry(id.to_owned()).or_insert(JobFiles { epochs: Vec::new(), modified_ms: i64::MIN });
-            files.epochs.push(epoch);
-            files.modified_ms = object.modified_ms;
-        }
-        Ok(jobs)
+    /// A lease writes this while it lives.
+    pub(crate) fn beat_key(&self, id: &str, epoch: u64, lease: BlockId) -> String {
+        format!("{}.{lease}", self.claim_key(id, epoch))
     }
 
-    /// What an epoch says; `None` if it is gone, or is none of ours.
-    pub(crate) fn read(&self, id: &str, epoch: u64) -> Result<Option<JobRecord>, StoreError> {
-        let (bucket, key) = (self.bucket.clone(), self.key(id, epoch));
-        let bytes = self.runtime.wait(async move { bucket.get(&key, RECORD_MAX).await })?;
-        Ok(bytes.and_then(|bytes| JobRecord::decode(&bytes)))
+    fn end_key(&self, id: &str, epoch: u64, lease: BlockId) -> String {
+        format!("{}.{END}", self.beat_key(id, epoch, lease))
+    }
+
+    /// All jobs by id. Files that do not read are of a later version, and left alone.
+    pub(crate) fn load(&self) -> Result<BTreeMap<String, BoardJob>, StoreError> {
+        let (bucket, dir) = (self.bucket.clone(), self.dir.clone());
+        let objects = self.runtime.wait(async move { bucket.list(&dir).await })?;
+        let mut listed: BTreeMap<String, BTreeMap<u64, EpochFiles>> = BTreeMap::new();
+        for object in objects {
+            let path = object.key.strip_prefix(&self.dir).and_then(|p| p.strip_prefix('/'));
+            let Some((id, name)) = path.and_then(|path| path.split_once('/')) else { continue };
+            let Some((epoch, lease, is_end)) = parts_of(name) else { continue };
+            let files = listed.entry(id.to_owned()).or_default().entry(epoch).or_default();
+            match (lease, is_end) {
+                (None, _) => files.claim = Some(object),
+                (Some(lease), false) => files.leases.entry(lease).or_default().0 = Some(object),
+                (Some(lease), true) => files.leases.entry(lease).or_default().1 = Some(object),
+            }
+        }
+        let (mut board, mut reads) = (BTreeMap::new(), Vec::new());
+        for (id, epochs) in listed {
+            let newest = epochs.last_key_value().map_or(0, |(&epoch, _)| epoch);
+            reads.extend(epochs.into_iter().flat_map(|(epoch, files)| files.reads(&id, epoch)));
+            board.insert(id.clone(), BoardJob { id, newest, leases: Vec::new() });
+        }
+        let bucket = self.bucket.clone();
+        let found: Vec<(Read, Option<Bytes>)> = self.runtime.wait(async move {
+            let gets = reads.into_iter().map(|read| {
+                let bucket = bucket.clone();
+                async move {
+                    let bytes = bucket.get(&read.object.key, RECORD_MAX).await?;
+                    Ok::<_, BucketError>((read, bytes))
+                }
+            });
+            futures::stream::iter(gets).buffered(READS_AT_ONCE).try_collect().await
+        })?;
+        for (read, bytes) in found {
+            let record = bytes.and_then(|bytes| JobRecord::decode(&bytes));
+            // One that is gone has ended and was removed since the listing.
+            let Some(record) = record.filter(|r| read.lease.is_none_or(|lease| lease == r.lease)) else {
+                continue;
+            };
+            let Some(job) = board.get_mut(&read.id) else { continue };
+            job.leases.push(HeldLease {
+                epoch: read.epoch,
+                record,
+                modified_ms: read.object.modified_ms,
+                under_way: read.under_way,
+                end: read.end,
+                age: Duration::ZERO,
+                over: false,
+            });
+        }
+        for job in board.values_mut() {
+            let over: BTreeSet<BlockId> =
+                job.ended().flat_map(|end| end.record.taken_over.iter().copied()).collect();
+            for lease in &mut job.leases {
+                lease.over = over.contains(&lease.record.lease);
+            }
+        }
+        Ok(board)
     }
 
     /// Takes an epoch. False if another worker has it.
-    pub(crate) fn take(&self, id: &str, epoch: u64, record: &JobRecord) -> Result<bool, StoreError> {
-        let (bucket, key, bytes) = (self.bucket.clone(), self.key(id, epoch), Bytes::from(record.encode()));
-        let created = self.runtime.wait(async move { bucket.create(&key, bytes).await })?;
-        // It may be there from an attempt of which the reply was lost.
-        Ok(created == Created::Created || self.read(id, epoch)?.as_ref() == Some(record))
+    pub(crate) fn claim(&self, id: &str, epoch: u64, record: &JobRecord) -> Result<bool, StoreError> {
+        let (bucket, key) = (self.bucket.clone(), self.claim_key(id, epoch));
+        let bytes = Bytes::from(record.encode());
+        Ok(self.runtime.wait(async move {
+            if bucket.create(&key, bytes.clone()).await? == Created::Created {
+                return Ok(true);
+            }
+            // It may be there from an attempt of which the reply was lost: no other has its lease's id.
+            Ok(bucket.get(&key, RECORD_MAX).await? == Some(bytes))
+        })?)
     }
 
-    /// Overwrites an epoch that is ours.
-    pub(crate) fn write(&self, id: &str, epoch: u64, record: &JobRecord) -> Result<(), StoreError> {
-        let (bucket, key, bytes) = (self.bucket.clone(), self.key(id, epoch), Bytes::from(record.encode()));
+    /// Says what a lease that ended comes to: in one file of its own, which is never overwritten by
+    /// anything else.
+    pub(crate) fn end(&self, id: &str, epoch: u64, record: &JobRecord) -> Result<(), StoreError> {
+        let (bucket, key) = (self.bucket.clone(), self.end_key(id, epoch, record.lease));
+        let bytes = Bytes::from(record.encode());
         Ok(self.runtime.wait(async move { bucket.put(&key, bytes).await })?)
     }
 
-    /// Removes a job: the newest epoch last, so that an older one never counts.
-    pub(crate) fn remove(&self, id: &str, files: &JobFiles) -> Result<(), StoreError> {
+    /// Removes files, in this order.
+    pub(crate) fn remove(&self, keys: Vec<String>) -> Result<(), StoreError> {
         let bucket = self.bucket.clone();
-        let keys: Vec<String> = files.epochs.iter().map(|&epoch| self.key(id, epoch)).collect();
         Ok(self.runtime.wait(async move {
             for key in keys {
                 bucket.delete(&key).await?;
@@ -115,6 +261,35 @@ impl JobDirectory {
     }
 }
 
-fn epoch_of(text: &str) -> Option<u64> {
-    (text.len() == DIGITS && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+/// Epoch, lease, and whether it is an end.
+fn parts_of(name: &str) -> Option<(u64, Option<BlockId>, bool)> {
+    let mut parts = name.split('.');
+    let epoch = parts.next().filter(|e| e.len() == DIGITS && e.bytes().all(|b| b.is_ascii_digit()))?;
+    let lease = parts.next().map(str::parse::<BlockId>).transpose().ok()?;
+    let is_end = match parts.next() {
+        None => false,
+        Some(END) => true,
+        Some(_) => return None,
+    };
+    let epoch = epoch.parse().ok()?;
+    parts.next().is_none().then_some((epoch, lease, is_end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_strictly() {
+        let lease = BlockId::from_parts(7, 9);
+        assert_eq!(parts_of("0000000012"), Some((12, None, false)));
+        assert_eq!(parts_of(&format!("0000000012.{lease}")), Some((12, Some(lease), false)));
+        assert_eq!(parts_of(&format!("0000000012.{lease}.end")), Some((12, Some(lease), true)));
+        for name in ["12", "000000001x", "0000000012.", "0000000012.end", "clock", ""] {
+            assert_eq!(parts_of(name), None, "{name}");
+        }
+        for rest in [".END", ".end.", ".end.end", "."] {
+            assert_eq!(parts_of(&format!("0000000012.{lease}{rest}")), None, "{rest}");
+        }
+    }
 }

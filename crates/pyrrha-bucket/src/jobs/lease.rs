@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyrrha_model::contract::{CancelReason, CancelToken};
 use pyrrha_model::{StoreError, TenantId};
+use pyrrha_storage::block::BlockId;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::directory::JobDirectory;
+use super::directory::{HeldLease, JobDirectory};
 use super::record::{JobRecord, JobState};
 use crate::error::BucketError;
 
@@ -30,7 +31,7 @@ pub(crate) enum End<'a> {
     Failed(&'a StoreError),
 }
 
-/// A held job: its file is written again and again until this ends. If another worker takes over,
+/// A held job: its beat is written again and again until this ends. If another worker takes over,
 /// `cancel` says stop.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -39,13 +40,15 @@ pub(crate) struct Lease {
     pub(crate) epoch: u64,
     pub(crate) record: JobRecord,
     pub(crate) cancel: CancelToken,
-    lost: Arc<AtomicBool>,
+    heart: Arc<Heart>,
     ended: Arc<Notify>,
     beating: Option<JoinHandle<()>>,
 }
 
 impl Lease {
-    /// Takes an epoch of a job; `None` if another worker was faster.
+    /// Takes an epoch of a job; `None` if another worker was faster. When this returns, what the lease
+    /// may upload is named under a key that only this lease writes: whatever happens to the claim, others
+    /// know of it.
     pub(crate) fn take(
         directory: &JobDirectory,
         id: &str,
@@ -54,38 +57,42 @@ impl Lease {
         timeout: Duration,
         cancel: CancelToken,
     ) -> Result<Option<Self>, StoreError> {
-        if !directory.take(id, epoch, &record)? {
+        if !directory.claim(id, epoch, &record)? {
             return Ok(None);
         }
-        let (lost, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
-        let heart = Heart {
+        let heart = Arc::new(Heart {
             directory: directory.clone(),
-            key: directory.key(id, epoch),
-            next: directory.key(id, epoch + 1),
+            key: directory.beat_key(id, epoch, record.lease),
+            next: directory.claim_key(id, epoch + 1),
             record: record.clone(),
-            every: timeout / BEATS,
+            beats: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
             cancel: cancel.clone(),
-            lost: lost.clone(),
-            ended: ended.clone(),
-        };
-        let beating = Some(directory.runtime.handle().spawn(heart.beat()));
+        });
+        let first = heart.clone();
+        directory.runtime.wait(async move { first.beat().await })?;
+        let ended = Arc::new(Notify::new());
+        let beating = heart.clone().go_on(timeout / BEATS, ended.clone());
+        let beating = Some(directory.runtime.handle().spawn(beating));
         let directory = directory.clone();
-        Ok(Some(Self { directory, id: id.to_owned(), epoch, record, cancel, lost, ended, beating }))
+        Ok(Some(Self { directory, id: id.to_owned(), epoch, record, cancel, heart, ended, beating }))
     }
 
-    /// Whether another worker is known to have taken over.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    /// Looks whether another worker has taken over, and says that this one lives. An error says that it
+    /// has: then the job is to stop.
+    pub(crate) fn hold(&self) -> Result<(), StoreError> {
+        let heart = self.heart.clone();
+        self.directory.runtime.wait_while(&self.cancel, async move { heart.beat().await })?;
+        Ok(self.cancel.check()?)
     }
 
-    /// Says how the job ended. What fails is found out by whoever takes over.
+    /// Says how the job ended, whether another worker has taken over or not: that one may have cleaned
+    /// up before this one had uploaded all. If this fails, it is found out by whoever takes over.
     pub(crate) fn end(mut self, end: End<'_>, took: Duration) {
         // A beat must not come after the end.
         self.still();
-        if self.is_lost() {
-            return;
-        }
         let mut record = self.record.clone();
+        record.beat = self.heart.beats.load(Ordering::Relaxed);
         record.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         match end {
             End::Committed | End::Nothing => {
@@ -99,7 +106,7 @@ impl Lease {
                 record.failures = record.failures.saturating_add(1);
             }
         }
-        if let Err(error) = self.directory.write(&self.id, self.epoch, &record) {
+        if let Err(error) = self.directory.end(&self.id, self.epoch, &record) {
             tracing::warn!(job = self.id, %error, "the end of a job could not be written, another worker finds it out");
         }
     }
@@ -129,55 +136,51 @@ impl Drop for Lease {
 }
 
 /// Beats on the bucket's threads.
+#[derive(Debug)]
 struct Heart {
     directory: JobDirectory,
     key: String,
+    /// The claim of whoever takes over.
     next: String,
     record: JobRecord,
-    every: Duration,
+    beats: AtomicU64,
+    lost: AtomicBool,
     cancel: CancelToken,
-    lost: Arc<AtomicBool>,
-    ended: Arc<Notify>,
 }
 
 impl Heart {
-    async fn beat(mut self) {
-        loop {
+    async fn go_on(self: Arc<Self>, every: Duration, ended: Arc<Notify>) {
+        while !self.lost.load(Ordering::Relaxed) {
             tokio::select! {
-                () = self.ended.notified() => return,
-                () = tokio::time::sleep(self.every) => {}
+                () = ended.notified() => return,
+                () = tokio::time::sleep(every) => {}
             }
-            match self.beat_once().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.lost.store(true, Ordering::Relaxed);
-                    self.cancel.cancel(CancelReason::Canceled);
-                    return;
-                }
-                // The commit is safe without it.
-                Err(error) => tracing::debug!(key = self.key, %error, "a beat was missed"),
+            // The commit is safe without it.
+            if let Err(error) = self.beat().await {
+                tracing::debug!(key = self.key, %error, "a beat was missed");
             }
         }
     }
 
-    /// False if another worker has taken over.
-    async fn beat_once(&mut self) -> Result<bool, BucketError> {
+    /// Says that the worker lives, or stops it if another one has taken over.
+    async fn beat(&self) -> Result<(), BucketError> {
         if self.directory.bucket.head(&self.next).await?.is_some() {
-            return Ok(false);
+            self.lost.store(true, Ordering::Relaxed);
+            self.cancel.cancel(CancelReason::Canceled);
+            return Ok(());
         }
-        self.record.beat += 1;
-        self.directory.bucket.put(&self.key, Bytes::from(self.record.encode())).await?;
-        Ok(true)
+        let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        let record = JobRecord { beat, ..self.record.clone() };
+        self.directory.bucket.put(&self.key, Bytes::from(record.encode())).await
     }
 }
 
-/// What this worker saw of the jobs of others, and when it changed last.
+/// What this worker saw of the leases of others, and when it changed last.
 #[derive(Debug, Default)]
-pub(crate) struct Watch(Mutex<HashMap<(TenantId, String), Seen>>);
+pub(crate) struct Watch(Mutex<HashMap<(TenantId, BlockId), Seen>>);
 
 #[derive(Debug)]
 struct Seen {
-    epoch: u64,
     beat: u64,
     state: JobState,
     /// Monotonic.
@@ -185,26 +188,20 @@ struct Seen {
 }
 
 impl Watch {
-    /// Looks at a job, and gives for how long it has been as it is.
-    pub(crate) fn look(
-        &self,
-        tenant: &TenantId,
-        id: &str,
-        epoch: u64,
-        record: &JobRecord,
-        now: Duration,
-    ) -> Duration {
-        let new = || Seen { epoch, beat: record.beat, state: record.state, since: now };
+    /// Looks at a lease, and gives for how long it has been as it is.
+    pub(crate) fn look(&self, tenant: &TenantId, lease: &HeldLease, now: Duration) -> Duration {
+        let (beat, state) = (lease.record.beat, lease.record.state);
+        let new = || Seen { beat, state, since: now };
         let mut seen = self.0.lock();
-        let known = seen.entry((tenant.clone(), id.to_owned())).or_insert_with(new);
-        if (known.epoch, known.beat, known.state) != (epoch, record.beat, record.state) {
+        let known = seen.entry((tenant.clone(), lease.record.lease)).or_insert_with(new);
+        if (known.beat, known.state) != (beat, state) {
             *known = new();
         }
         now.saturating_sub(known.since)
     }
 
-    /// Forgets jobs of a tenant that are gone.
-    pub(crate) fn forget(&self, tenant: &TenantId, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().retain(|(of, id), _| of != tenant || is_there(id));
+    /// Forgets leases of a tenant that are gone.
+    pub(crate) fn forget(&self, tenant: &TenantId, is_there: impl Fn(&BlockId) -> bool) {
+        self.0.lock().retain(|(of, lease), _| of != tenant || is_there(lease));
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Work<'a> {
     pub(super) deletes: Arc<[Delete]>,
     /// The manifest number of the newest of them, 0 if there is none.
     pub(super) deletes_number: u64,
+    /// Asked before anything is uploaded: whether the job is still this worker's.
+    pub(super) before_upload: &'a dyn Fn() -> Result<(), StoreError>,
 }
 
 /// Why a job failed, and which input is to blame if that is known.
@@ -177,6 +179,7 @@ impl Work<'_> {
 
     /// Uploads a block that was made, verifies it, and gives its entry.
     pub(super) fn upload(&self, block: Block) -> Result<BlockEntry, StoreError> {
+        (self.before_upload)()?;
         let upload = Upload::new(self.bucket().clone(), self.disk.clone(), self.tenant, block.clone());
         let sent = self.runtime.wait_while(&self.ctx.cancel, async move { upload.run().await })?;
         let mut entry = block_files::entry_of(&block, sent);

@@ -6,6 +6,7 @@ use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use serde::Serialize;
 
+use super::directory::HeldLease;
 use super::record::{JobRecord, JobState};
 use super::runner::Compactor;
 use super::{JobKind, JobSpec};
@@ -147,24 +148,25 @@ impl Compactor {
         let mut jobs: Vec<JobOverview> = Vec::new();
         let (mut read, mut took, mut workers) = (0u64, 0u64, 0u64);
         for (id, job) in &board {
-            match job.record.state {
-                JobState::Running => {
-                    workers += 1;
-                    jobs.push(JobOverview::held(id, &job.record, JobPhase::Running));
-                }
-                JobState::Failed if job.record.wants_live().all(|b| state.blocks.contains_key(&b)) => {
-                    jobs.push(JobOverview::held(id, &job.record, JobPhase::Failed));
-                }
-                JobState::Done => {
-                    read = read.saturating_add(job.record.bytes);
-                    took = took.saturating_add(job.record.took_ms);
-                }
-                JobState::Failed => {}
+            for lease in job.running() {
+                workers += 1;
+                jobs.push(JobOverview::held(id, &lease.record, JobPhase::Running));
+            }
+            if let Some(failed) = job.failed()
+                && failed.record.wants_live().all(|b| state.blocks.contains_key(&b))
+            {
+                jobs.push(JobOverview::held(id, &failed.record, JobPhase::Failed));
+            }
+            // Who only took over has worked on nothing.
+            let worked =
+                |ended: &&HeldLease| ended.record.state == JobState::Done && ended.record.took_ms > 0;
+            for done in job.ended().filter(worked) {
+                read = read.saturating_add(done.record.bytes);
+                took = took.saturating_add(done.record.took_ms);
             }
         }
         let planned = self.planned(&state, &self.busy(&board));
-        let known =
-            |spec: &&JobSpec| !board.get(&spec.id()).is_some_and(|job| job.record.state == JobState::Failed);
+        let known = |spec: &&JobSpec| !board.get(&spec.id()).is_some_and(|job| job.failed().is_some());
         jobs.extend(planned.iter().filter(known).map(JobOverview::planned));
         let backlog_bytes = jobs.iter().map(|job| job.bytes).fold(0, u64::saturating_add);
         let eta = u128::from(backlog_bytes) * u128::from(took)

@@ -1,4 +1,4 @@
-//! What the file of a job says.
+//! What the files of a job say.
 
 use pyrrha_model::Timestamp;
 use pyrrha_storage::block::BlockId;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{JobKind, JobSpec};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,19 +14,21 @@ const VERSION: u32 = 1;
 pub(crate) enum JobState {
     /// Its worker works, or died.
     Running,
-    /// Nothing of this epoch will be committed any more: it was committed, or came too late, or its
-    /// worker died.
+    /// Nothing of this lease, or of those that it ended, will be committed any more: it was committed, or
+    /// came too late, or its worker died.
     Done,
     /// The same, and it failed. It may be tried again.
     Failed,
 }
 
-/// The content of `jobs/<id>/<epoch>`.
+/// The content of each file of `jobs/<id>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobRecord {
     pub(crate) version: u32,
     pub(crate) kind: JobKind,
+    /// The lease that says this. No other ever has this id.
+    pub(crate) lease: BlockId,
     /// Who took it.
     pub(crate) worker: BlockId,
     /// Grows while the worker lives.
@@ -37,10 +39,14 @@ pub(crate) struct JobRecord {
     /// Blocks that the commit replaces; their files go after a delay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) replaces: Vec<BlockId>,
-    /// Blocks that it may upload and commit.
+    /// Blocks that it may upload and commit. There is one at least, so that a commit that uploads nothing
+    /// can be revoked too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) outputs: Vec<BlockId>,
-    /// Outputs of earlier epochs, whose workers died.
+    /// Leases that this one has ended, as their workers are taken for dead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) taken_over: Vec<BlockId>,
+    /// Outputs of those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) abandoned: Vec<BlockId>,
     pub(crate) min_time: Timestamp,
@@ -72,9 +78,10 @@ fn is_none(number: &u32) -> bool {
 }
 
 impl JobRecord {
-    /// A job that is taken now, after an earlier epoch if there was one.
+    /// A job that is taken now, after another lease has ended if one had.
     pub(crate) fn taken(
         spec: &JobSpec,
+        lease: BlockId,
         worker: BlockId,
         outputs: Vec<BlockId>,
         began_at: Timestamp,
@@ -83,13 +90,15 @@ impl JobRecord {
         Self {
             version: VERSION,
             kind: spec.kind,
+            lease,
             worker,
             beat: 0,
             state: JobState::Running,
             inputs: spec.inputs.clone(),
             replaces: spec.replaces.clone(),
             outputs,
-            abandoned: before.map(Self::all_outputs).unwrap_or_default(),
+            taken_over: Vec::new(),
+            abandoned: Vec::new(),
             min_time: spec.min_time,
             max_time: spec.max_time,
             bytes: spec.bytes,
@@ -101,12 +110,12 @@ impl JobRecord {
         }
     }
 
-    /// Outputs of all epochs so far.
+    /// Its outputs and those of the leases that it ended.
     pub(crate) fn all_outputs(&self) -> Vec<BlockId> {
         self.abandoned.iter().chain(&self.outputs).copied().collect()
     }
 
-    /// All blocks that the job, which ended, may have left files of.
+    /// All blocks that the lease, which ended, may have left files of.
     pub(crate) fn named(&self) -> impl Iterator<Item = BlockId> + '_ {
         let replaced: &[BlockId] = if self.committed { &self.replaces } else { &[] };
         replaced.iter().chain(&self.abandoned).chain(&self.outputs).copied()

@@ -13,7 +13,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestError, ManifestState};
 
 use super::cleanup::backoff;
-use super::directory::{JobDirectory, JobFiles};
+use super::directory::{BoardJob, HeldLease, JobDirectory};
 use super::lease::{End, Lease, Watch};
 use super::merge::{Work, WorkError};
 use super::plan::plan;
@@ -110,16 +110,6 @@ pub struct Round {
     pub jobs: u64,
     /// Whether there is work left that is not this worker's: others hold it, or it failed and waits.
     pub waits: bool,
-}
-
-/// A job as it is in the bucket.
-#[derive(Debug, Clone)]
-pub(super) struct BoardJob {
-    pub(super) id: String,
-    pub(super) files: JobFiles,
-    pub(super) record: JobRecord,
-    /// For how long this worker has seen it as it is.
-    age: Duration,
 }
 
 /// What a look at a tenant came to.
@@ -264,27 +254,25 @@ impl Compactor {
         tenant: &TenantId,
         directory: &JobDirectory,
     ) -> Result<BTreeMap<String, BoardJob>, StoreError> {
+        let mut board = directory.load()?;
         let now = self.clock.monotonic();
-        let listed = directory.list()?;
-        self.watch.forget(tenant, |id| listed.contains_key(id));
-        let mut board = BTreeMap::new();
-        for (id, files) in listed {
-            // It may end and go meanwhile; what does not read is of a later version, and left alone.
-            let Some(record) = directory.read(&id, files.newest())? else { continue };
-            let age = self.watch.look(tenant, &id, files.newest(), &record, now);
-            board.insert(id.clone(), BoardJob { id, files, record, age });
+        let mut there = BTreeSet::new();
+        for lease in board.values_mut().flat_map(|job| &mut job.leases) {
+            there.insert(lease.record.lease);
+            lease.age = self.watch.look(tenant, lease, now);
         }
+        self.watch.forget(tenant, |lease| there.contains(lease));
         Ok(board)
     }
 
     /// Blocks that jobs under way, or that wait for their next attempt, read.
     pub(super) fn busy(&self, board: &BTreeMap<String, BoardJob>) -> BTreeSet<BlockId> {
-        let held = |job: &&BoardJob| match job.record.state {
-            JobState::Running => true,
-            JobState::Failed => job.age < backoff(job.record.failures),
-            JobState::Done => false,
+        let waits = |job: &BoardJob| {
+            let failed = job.failed().filter(|failed| failed.age < backoff(failed.record.failures));
+            failed.cloned()
         };
-        board.values().filter(held).flat_map(|job| job.record.wants_live()).collect()
+        let held = board.values().flat_map(|job| job.running().cloned().chain(waits(job)));
+        held.flat_map(|lease| lease.record.wants_live().collect::<Vec<_>>()).collect()
     }
 
     pub(super) fn planned(&self, state: &ManifestState, busy: &BTreeSet<BlockId>) -> Vec<JobSpec> {
@@ -317,10 +305,9 @@ impl Compactor {
         }
         let directory = self.directory(tenant);
         let board = self.board(tenant, &directory)?;
-        let dead =
-            |job: &&BoardJob| job.record.state == JobState::Running && job.age >= self.config.lease_timeout;
-        for job in board.values().filter(dead) {
-            if self.take_over(tenant, &manifest, &directory, job)? {
+        for job in board.values() {
+            let dead = job.dead(self.config.lease_timeout);
+            if !dead.is_empty() && self.take_over(tenant, &manifest, &directory, job, &dead)? {
                 return Ok(Step::Did);
             }
         }
@@ -335,15 +322,17 @@ impl Compactor {
             }
             let id = spec.id();
             let before = board.get(&id);
-            let outputs: Vec<BlockId> = (0..spec.outputs).map(|_| BlockId::new(&*self.clock)).collect();
+            // One at least, which can be revoked.
+            let outputs = (0..spec.outputs.max(1)).map(|_| BlockId::new(&*self.clock)).collect();
             let record = JobRecord::taken(
                 &spec,
+                BlockId::new(&*self.clock),
                 self.worker,
                 outputs,
                 self.clock.now_ms(),
-                before.map(|job| &job.record),
+                before.and_then(BoardJob::last_end).map(|last| &last.record),
             );
-            let epoch = before.map_or(1, |job| job.files.newest() + 1);
+            let epoch = before.map_or(1, |job| job.newest.saturating_add(1));
             // A token of its own: that one job is taken over does not stop the worker.
             let lease_cancel = CancelToken::default();
             let timeout = self.config.lease_timeout;
@@ -356,7 +345,7 @@ impl Compactor {
         Ok(Step::Nothing { waits: !busy.is_empty() })
     }
 
-    /// Ends the job of a dead worker: what it made can be committed no more. What it was about is
+    /// Ends leases of dead workers: what they made can be committed no more. What the job was about is
     /// planned anew.
     fn take_over(
         &self,
@@ -364,16 +353,20 @@ impl Compactor {
         manifest: &Manifest,
         directory: &JobDirectory,
         job: &BoardJob,
+        dead: &[&HeldLease],
     ) -> Result<bool, StoreError> {
+        let Some(last) = dead.last() else { return Ok(false) };
         let record = JobRecord {
+            lease: BlockId::new(&*self.clock),
             worker: self.worker,
             beat: 0,
-            abandoned: job.record.all_outputs(),
+            taken_over: dead.iter().map(|lease| lease.record.lease).collect(),
+            abandoned: dead.iter().flat_map(|lease| lease.record.all_outputs()).collect(),
             outputs: Vec::new(),
-            ..job.record.clone()
+            ..last.record.clone()
         };
-        let epoch = job.files.newest() + 1;
-        if !directory.take(&job.id, epoch, &record)? {
+        let epoch = job.newest.saturating_add(1);
+        if !directory.claim(&job.id, epoch, &record)? {
             return Ok(false);
         }
         let mut live = manifest.refresh()?;
@@ -386,11 +379,11 @@ impl Compactor {
         if !revoked.is_empty() {
             live = manifest.commit_change(&Change { revoked, ..Change::default() })?;
         }
-        // From here on its worker cannot commit. It did, maybe, if what it replaces is not live.
+        // From here on their workers cannot commit. One did, maybe, if what it replaces is not live.
         let committed = record.replaces.iter().any(|block| !live.blocks.contains_key(block));
-        directory.write(&job.id, epoch, &JobRecord { state: JobState::Done, committed, ..record })?;
+        directory.end(&job.id, epoch, &JobRecord { state: JobState::Done, committed, ..record })?;
         self.metrics.jobs_taken_over.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(%tenant, job = job.id, worker = %job.record.worker, "job of a dead worker ended");
+        tracing::info!(%tenant, job = job.id, worker = %last.record.worker, "job of a dead worker ended");
         Ok(true)
     }
 
@@ -423,6 +416,7 @@ impl Compactor {
             replica_labels: &self.config.replica_labels,
             deletes: is_final().filter_map(DeleteEntry::to_delete).collect(),
             deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
+            before_upload: &|| lease.hold(),
         };
         let made = self.watched(cancel, &lease.cancel, || self.work(state, spec, &work));
         if let Err(error) = self.disk.remove_dir_all(&scratch) {

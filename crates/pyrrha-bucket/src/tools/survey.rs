@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::BucketTools;
 use crate::block_files::files;
 use crate::door::ObjectInfo;
-use crate::jobs::{JobDirectory, JobState};
+use crate::jobs::JobDirectory;
 
 /// What an object is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -152,11 +152,10 @@ impl BucketTools {
     fn named_by_jobs(&self, tenant: &TenantId) -> Result<Named, StoreError> {
         let directory = JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant);
         let mut named = Named::default();
-        for (id, files) in directory.list()? {
-            let Some(record) = directory.read(&id, files.newest())? else { continue };
-            match record.state {
-                JobState::Running => named.working.extend(record.all_outputs()),
-                JobState::Done | JobState::Failed => named.leaving.extend(record.named()),
+        for lease in directory.load()?.values().flat_map(|job| &job.leases) {
+            match lease.is_running() {
+                true => named.working.extend(lease.record.all_outputs()),
+                false => named.leaving.extend(lease.record.named()),
             }
         }
         Ok(named)

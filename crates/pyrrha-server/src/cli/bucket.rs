@@ -1,5 +1,6 @@
 //! `pyrrha bucket …`
 
+mod cleanup;
 mod compact;
 mod du;
 mod jobs;
@@ -39,7 +40,7 @@ pub(super) enum Command {
     /// Makes the windows that are to be made, and ends; other jobs are left alone.
     Downsample(Box<compact::Args>),
     /// Removes what jobs left and has been left for the delay, ends jobs of dead workers, and ends.
-    Cleanup(Box<compact::Args>),
+    Cleanup(Box<cleanup::Args>),
     /// Makes the manifest of a tenant anew from the blocks that are there.
     RebuildManifest(Box<rebuild::Args>),
     /// Marks blocks: for deletion, to be merged with no other, or to get no windows.
@@ -53,7 +54,7 @@ pub(super) enum Command {
 }
 
 /// Which bucket.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct BucketArgs {
     /// YAML file that names the bucket, as Thanos reads it.
     #[arg(long = "objstore.config-file", env = "PYRRHA_OBJSTORE_CONFIG_FILE", value_name = "FILE")]
@@ -112,7 +113,7 @@ pub(super) fn run(command: Command) -> ExitCode {
     match command {
         Command::Compact(args) => output::run(|out| compact::run(out, *args, Task::All)),
         Command::Downsample(args) => output::run(|out| compact::run(out, *args, Task::Downsample)),
-        Command::Cleanup(args) => output::run(|out| compact::run(out, *args, Task::CleanUp)),
+        Command::Cleanup(args) => output::run(|out| cleanup::run(out, *args)),
         Command::Mark(args) => output::run(|out| mark::mark(out, *args)),
         Command::Unmark(args) => output::run(|out| mark::unmark(out, *args)),
         Command::Replicate(args) => output::run(|out| replicate::run(out, *args)),

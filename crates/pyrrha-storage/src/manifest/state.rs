@@ -286,7 +286,8 @@ impl ManifestState {
         for delete in next.deletes.iter_mut().filter(|d| change.deletes_final.contains(&d.number)) {
             delete.is_final = true;
         }
-        next.revoked.extend(&change.revoked);
+        // One that is live was committed before.
+        next.revoked.extend(change.revoked.iter().filter(|block| !next.blocks.contains_key(block)));
         next.revoked.retain(|block| !change.revocations_done.contains(block));
         next.gone.extend(&change.gone);
         while next.gone.len() > GONE_MAX {

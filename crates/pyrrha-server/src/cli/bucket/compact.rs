@@ -41,6 +41,16 @@ pub(in crate::cli) struct Args {
     log_format: LogFormat,
 }
 
+impl Args {
+    pub(super) fn bucket(&self) -> &BucketArgs {
+        &self.bucket
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
 /// What a worker does of all that there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Task {

@@ -1,0 +1,44 @@
+//! `pyrrha bucket cleanup`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use pyrrha_model::time::parse_duration;
+
+use super::compact::{self, Task};
+use super::tools_of;
+use crate::cli::output::{CommandError, Out, size};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    worker: compact::Args,
+    /// Remove blocks, too, that neither manifests nor jobs name and of which nothing was written for so
+    /// long: uploads that were given up, or blocks of others.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    orphans_older_than: Option<Duration>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration(text).map_err(|e| e.to_string())?;
+    Ok(Duration::from_millis(ms.unsigned_abs()))
+}
+
+pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
+    let (bucket, dry_run) = (args.worker.bucket().clone(), args.worker.is_dry_run());
+    let good = compact::run(out, args.worker, Task::CleanUp)?;
+    let Some(older_than) = args.orphans_older_than else { return Ok(good) };
+    let tools = tools_of(bucket.open()?);
+    let done = if dry_run { "goes" } else { "removed" };
+    for tenant in tools.tenant_ids(&[])? {
+        for orphan in tools.remove_orphans(&tenant, older_than, dry_run)? {
+            let (block, objects) = (orphan.block, orphan.objects);
+            writeln!(
+                out,
+                "tenant={tenant} orphan={block} objects={objects} size={} {done}",
+                size(orphan.bytes)
+            )?;
+        }
+    }
+    Ok(good)
+}
