@@ -28,7 +28,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{Delete, QueryContext, SelectHints, SeriesSet, WindowHints};
-use pyrrha_model::{StoreError, TenantId, TimeRange};
+use pyrrha_model::{Matcher, StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use std::collections::HashMap;
@@ -114,14 +114,15 @@ impl Gateway {
         result
     }
 
-    /// All series of a block without what `deletes` hide, for rewriting it: of one of windows, with windows
-    /// if they are asked for. Waits for requests as it is read.
+    /// All series of a block without what `deletes` hide and without series of which a set of `leave_out`
+    /// holds, for rewriting it: of one of windows, with windows if they are asked for. Waits for requests as it is read.
     pub(crate) fn whole_block(
         &self,
         tenant: &TenantId,
         entry: Arc<BlockEntry>,
         windows: Option<WindowHints>,
         deletes: Arc<[Delete]>,
+        leave_out: Arc<[Vec<Matcher>]>,
         ctx: &QueryContext,
     ) -> Box<dyn SeriesSet> {
         let selection = Selection {
@@ -131,29 +132,36 @@ impl Gateway {
             range: TimeRange::ALL,
             hints: SelectHints { windows, ..SelectHints::default() },
             deletes,
+            leave_out,
             horizon: None,
             without: Arc::default(),
         };
         Box::new(BucketSet::start(self.runtime.handle(), selection))
     }
 
-    /// Whether `deletes` hide some of a block. Waits for requests.
+    /// Whether `deletes` hide some of a block, or a set of `leave_out` holds of a series. Waits for requests.
     pub(crate) fn is_hidden(
         &self,
         tenant: &TenantId,
         entry: Arc<BlockEntry>,
         deletes: Arc<[Delete]>,
+        leave_out: Arc<[Vec<Matcher>]>,
         ctx: &QueryContext,
     ) -> Result<bool, StoreError> {
         let (block, inner) = (BucketBlock::new(self, tenant, entry), ctx.clone());
         let look = async move {
             let found = async {
                 let opened = block.open(&inner).await?;
-                block.hidden(&inner, opened, &deletes).await
+                for matchers in leave_out.iter() {
+                    if !block.matching(&inner, opened, matchers).await?.is_empty() {
+                        return Ok::<_, StoreError>(true);
+                    }
+                }
+                Ok(!block.hidden(&inner, opened, &deletes).await?.is_empty())
             };
             Ok(found.await)
         };
-        Ok(!self.runtime.wait_while(&ctx.cancel, look)??.is_empty())
+        Ok(self.runtime.wait_while(&ctx.cancel, look)??)
     }
 
     /// The blocks of a tenant that answer a query, and for which times. `hidden` names blocks whose

@@ -18,6 +18,7 @@ mod marked;
 mod merge;
 mod overview;
 mod plan;
+mod prune;
 mod record;
 mod retention;
 mod runner;
@@ -29,6 +30,8 @@ pub(crate) use cleanup::remove_block;
 pub(crate) use directory::JobDirectory;
 pub use overview::{JobOverview, JobPhase, SetAside, TenantOverview};
 pub use plan::Ladder;
+pub use prune::MatcherRetention;
+pub(crate) use prune::{identity, pruned_partly};
 pub use retention::Retention;
 pub use runner::{Compactor, CompactorConfig, CompactorMetrics, Round};
 
@@ -46,13 +49,15 @@ pub enum JobKind {
     Hour,
     /// A block is written anew without what is deleted for good.
     Purge,
+    /// A block is written anew without series that stay shorter than the rest.
+    Prune,
     /// Blocks past retention go.
     Retain,
 }
 
 impl JobKind {
     /// Those that make no windows.
-    pub const OTHERS: [Self; 3] = [Self::Compact, Self::Purge, Self::Retain];
+    pub const OTHERS: [Self; 4] = [Self::Compact, Self::Purge, Self::Prune, Self::Retain];
     /// Those that make windows.
     pub const DOWNSAMPLING: [Self; 2] = [Self::FiveMinutes, Self::Hour];
 
@@ -63,6 +68,7 @@ impl JobKind {
             Self::FiveMinutes => "downsample-5m",
             Self::Hour => "downsample-1h",
             Self::Purge => "purge",
+            Self::Prune => "prune",
             Self::Retain => "retain",
         }
     }

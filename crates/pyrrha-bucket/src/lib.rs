@@ -40,8 +40,8 @@ pub use door::{Bucket, Counters, Created, ObjectInfo, Operation, RetryPolicy};
 pub use error::BucketError;
 pub use gateway::{BucketQueryable, CacheStats, Gateway, GatewayConfig, LocalSources};
 pub use jobs::{
-    Compactor, CompactorConfig, CompactorMetrics, JobKind, JobOverview, JobPhase, JobSpec, Ladder, Retention,
-    Round, SetAside, TenantOverview,
+    Compactor, CompactorConfig, CompactorMetrics, JobKind, JobOverview, JobPhase, JobSpec, Ladder,
+    MatcherRetention, Retention, Round, SetAside, TenantOverview,
 };
 pub use manifest_store::BucketManifestStore;
 pub use marks::{Mark, MarkKind, marks};

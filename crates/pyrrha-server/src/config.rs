@@ -6,6 +6,7 @@ mod bucket;
 mod compactor;
 mod file;
 mod limits;
+mod matcher_retention;
 mod size;
 mod storage;
 mod value;

@@ -7,6 +7,8 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::jobs::identity;
+
 /// Field of `meta.json` and of manifest entries.
 const FIELD: &str = "downsampled";
 /// Field of a raw block's entry: the newest delete that was applied when it was written.
@@ -88,7 +90,7 @@ pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {
     let through = Origin::of(entry).map_or(u64::MAX, |origin| origin.through);
     let from: BTreeSet<BlockId> = Origin::of(entry).unwrap_or_default().from.into_iter().collect();
     let known = |raw: &BlockEntry| {
-        from.contains(&raw.ulid)
+        from.contains(&identity(raw))
             || (deletes_applied(raw) <= through
                 && !raw.sources.is_empty()
                 && raw.sources.iter().all(|source| entry.sources.contains(source)))

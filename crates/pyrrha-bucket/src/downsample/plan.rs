@@ -11,7 +11,7 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use super::origin::{Origin, deletes_applied};
 use super::{FIVE_MINUTES, HOUR};
 use crate::block_files::set_aside;
-use crate::jobs::{JobKind, JobSpec};
+use crate::jobs::{JobKind, JobSpec, identity, pruned_partly};
 use crate::marks::{MarkKind, is_marked};
 
 /// One block of windows to be built.
@@ -95,6 +95,11 @@ fn of_resolution(state: &ManifestState, from: i64, to: i64) -> Vec<DownsampleTas
         if there.iter().any(up_to_date) || there.iter().any(foreign_is_enough) {
             continue;
         }
+        // Nor can one that has series which have left what it would be built from.
+        let pruned: BTreeSet<String> = task.inputs.iter().flat_map(|b| pruned_partly(b)).collect();
+        if there.iter().any(|b| !pruned.is_subset(&pruned_partly(b))) {
+            continue;
+        }
         // A block that has something that is here no more cannot be built again.
         let replaceable = |b: &&&Arc<BlockEntry>| b.sources.iter().all(|s| sources.contains(s));
         if there.iter().filter(replaceable).count() == there.len() {
@@ -136,7 +141,7 @@ fn origin(state: &ManifestState, group: &[Arc<BlockEntry>]) -> Origin {
                 through = through.min(origin.through);
             }
             None => {
-                from.insert(block.ulid);
+                from.insert(identity(block));
             }
         }
     }

@@ -98,6 +98,7 @@ impl ForeignBlock {
             hints,
             deletes: Arc::default(),
             horizon: None,
+            leave_out: Arc::default(),
             without,
         };
         Box::new(BucketSet::start(self.runtime.handle(), selection))

@@ -147,6 +147,7 @@ impl Queryable for BucketQueryable {
                 matchers: matchers.to_vec(),
                 range,
                 hints: hints.clone(),
+                leave_out: Arc::default(),
                 without: Arc::default(),
             };
             sources.push(Box::new(BucketSet::start(self.gateway.runtime.handle(), selection)));

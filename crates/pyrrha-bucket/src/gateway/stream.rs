@@ -32,6 +32,8 @@ pub(super) struct Selection {
     pub(super) hints: SelectHints,
     /// Deletes that stand.
     pub(super) deletes: Arc<[Delete]>,
+    /// Series of which any of these sets holds are left out altogether, of windows too.
+    pub(super) leave_out: Arc<[Vec<Matcher>]>,
     /// Samples before this moment are past retention.
     pub(super) horizon: Option<Timestamp>,
     /// Labels that the reader will take away: series come in the order of what is left.
@@ -63,7 +65,10 @@ impl Selection {
 
     async fn stream(&self, send: &Sender<Result<Piece, StoreError>>) -> Result<(), StoreError> {
         let opened = self.block.open(&self.ctx).await?;
-        let series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
+        let mut series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
+        for matchers in self.leave_out.iter() {
+            series -= self.block.matching(&self.ctx, opened, matchers).await?;
+        }
         let _reserved = Reserved::new(&self.ctx, series.serialized_size() as u64)?;
         let hidden = self.block.hidden(&self.ctx, opened, &self.deletes).await?;
         let (mut rows, _order) =

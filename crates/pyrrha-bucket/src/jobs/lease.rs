@@ -71,6 +71,9 @@ impl Lease {
         });
         let first = heart.clone();
         directory.runtime.wait(async move { first.beat().await })?;
+        if heart.lost.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let ended = Arc::new(Notify::new());
         let beating = heart.clone().go_on(timeout / BEATS, ended.clone());
         let beating = Some(directory.runtime.handle().spawn(beating));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
-use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId};
 use pyrrha_storage::block::{Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile};
 use pyrrha_storage::compact::{Source, merge_sources};
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
+use super::prune;
 use crate::block_files::{
     self, deletes_through, external_labels, files, lists_deletes, with_deletes_through,
 };
@@ -48,6 +49,10 @@ pub(super) struct Work<'a> {
     pub(super) deletes: Arc<[Delete]>,
     /// The manifest number of the newest of them, 0 if there is none.
     pub(super) deletes_number: u64,
+    /// Series that retention rules which are due match: they are not written, either.
+    pub(super) leave_out: Arc<[Vec<Matcher>]>,
+    /// The names of those rules.
+    pub(super) prunes: Vec<String>,
     /// Asked before anything is uploaded: whether the job is still this worker's.
     pub(super) before_upload: &'a dyn Fn() -> Result<(), StoreError>,
 }
@@ -93,8 +98,8 @@ impl Work<'_> {
         let honoured = self.deletes.iter().map(|delete| delete.id).max().unwrap_or_default();
         let mut sources = Vec::with_capacity(self.inputs.len());
         for ((entry, meta), beside) in self.inputs.iter().zip(metas).zip(&beside) {
-            let series =
-                reader.whole_block(self.tenant, entry.clone(), None, self.deletes.clone(), &self.ctx);
+            let (deletes, leave_out) = (self.deletes.clone(), self.leave_out.clone());
+            let series = reader.whole_block(self.tenant, entry.clone(), None, deletes, leave_out, &self.ctx);
             sources.push(Source {
                 replica: self.replica_of(entry),
                 meta: self.without_replica(meta),
@@ -130,8 +135,9 @@ impl Work<'_> {
                 StoreError::new(ErrorKind::Corrupt, format!("block is corrupt: no meta.json block={name}"))
             };
             metas.push(BlockMeta::parse(&name, &json.ok_or_else(lost)?)?);
+            let (deletes, leave_out) = (self.deletes.clone(), self.leave_out.clone());
             let series =
-                reader.whole_block(self.tenant, entry.clone(), Some(both), self.deletes.clone(), &self.ctx);
+                reader.whole_block(self.tenant, entry.clone(), Some(both), deletes, leave_out, &self.ctx);
             sets.push(Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }));
         }
         let series = pyrrha_storage::merge(&self.ctx, sets, 0);
@@ -142,8 +148,9 @@ impl Work<'_> {
         Ok(Block::open(&**self.disk, &self.scratch.join(output.to_string())).map_err(StoreError::from)?)
     }
 
-    /// Says which deletes are applied in what is made of the inputs.
-    fn note_deletes(&self, entry: &mut BlockEntry) {
+    /// Says which deletes and retention rules are applied in what is made of the inputs.
+    fn note_applied(&self, entry: &mut BlockEntry) {
+        prune::note(entry, &self.inputs, &self.prunes);
         let before = self.inputs.iter().map(|input| deletes_applied(input)).min().unwrap_or(0);
         note_deletes_applied(entry, before.max(self.deletes_number));
     }
@@ -157,12 +164,14 @@ impl Work<'_> {
         Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
     }
 
-    /// The input of a purge with a word that final deletes hide nothing of it, if that is so: then it
-    /// need not be written anew.
+    /// The input of a purge with a word that final deletes hide nothing of it, and rules that are due match
+    /// nothing, if that is so: then it need not be written anew.
     pub(super) fn untouched(&self) -> Result<Option<BlockEntry>, WorkError> {
         let [entry] = self.inputs.as_slice() else { return Ok(None) };
         let reader = self.reader();
-        let hidden = reader.is_hidden(self.tenant, entry.clone(), self.deletes.clone(), &self.ctx);
+        // Windows are built anew where deletes touch them.
+        let deletes = if entry.resolution == 0 { self.deletes.clone() } else { Arc::default() };
+        let hidden = reader.is_hidden(self.tenant, entry.clone(), deletes, self.leave_out.clone(), &self.ctx);
         let hidden = hidden.map_err(|error| {
             let damaged = (error.kind() == ErrorKind::Corrupt).then_some(entry.ulid);
             WorkError { error, damaged }
@@ -172,7 +181,7 @@ impl Work<'_> {
         // What it lists of deletes that were taken back may stay.
         Ok((!hidden && !lists_deletes(entry)).then(|| {
             let mut entry = with_deletes_through(entry, known);
-            self.note_deletes(&mut entry);
+            self.note_applied(&mut entry);
             entry
         }))
     }
@@ -183,7 +192,7 @@ impl Work<'_> {
         let upload = Upload::new(self.bucket().clone(), self.disk.clone(), self.tenant, block.clone());
         let sent = self.runtime.wait_while(&self.ctx.cancel, async move { upload.run().await })?;
         let mut entry = block_files::entry_of(&block, sent);
-        self.note_deletes(&mut entry);
+        self.note_applied(&mut entry);
         entry.imported = self.inputs.iter().any(|input| input.imported);
         if self.inputs.iter().all(|input| input.resolution == entry.resolution) {
             carry_over(&self.inputs, &mut entry);

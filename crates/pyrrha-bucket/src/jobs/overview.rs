@@ -165,7 +165,9 @@ impl Compactor {
                 took = took.saturating_add(done.record.took_ms);
             }
         }
-        let planned = self.planned(&state, &self.busy(&board));
+        // By this clock alone: before it is done, others have to agree.
+        let retain_at = self.config().retention.is_some().then(|| self.clock().now_ms());
+        let planned = self.planned(tenant, &state, &self.busy(&board), retain_at);
         let known = |spec: &&JobSpec| !board.get(&spec.id()).is_some_and(|job| job.failed().is_some());
         jobs.extend(planned.iter().filter(known).map(JobOverview::planned));
         let backlog_bytes = jobs.iter().map(|job| job.bytes).fold(0, u64::saturating_add);

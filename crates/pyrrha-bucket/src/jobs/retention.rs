@@ -11,7 +11,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use super::runner::Compactor;
-use super::{JobKind, JobSpec};
+use super::{JobKind, JobSpec, MatcherRetention};
 use crate::block_files::set_aside;
 use crate::downsample;
 
@@ -29,6 +29,10 @@ pub struct Retention {
     pub resolutions: BTreeMap<i64, Duration>,
     /// Tenants for whom all resolutions stay as long as this instead.
     pub tenants: BTreeMap<TenantId, Duration>,
+    /// Series that stay shorter.
+    pub matchers: Vec<MatcherRetention>,
+    /// Tenants that have these rules instead.
+    pub tenant_matchers: BTreeMap<TenantId, Vec<MatcherRetention>>,
 }
 
 impl Retention {
@@ -39,8 +43,16 @@ impl Retention {
         (keep > 0).then(|| now.saturating_sub(keep))
     }
 
+    /// A tenant's rules for series that stay shorter.
+    pub(super) fn matchers_of(&self, tenant: &TenantId) -> &[MatcherRetention] {
+        self.tenant_matchers.get(tenant).unwrap_or(&self.matchers)
+    }
+
     /// Whether anything ever leaves.
-    fn is_some(&self) -> bool {
+    pub(super) fn is_some(&self) -> bool {
+        if !self.matchers.is_empty() || self.tenant_matchers.values().any(|rules| !rules.is_empty()) {
+            return true;
+        }
         !self.raw.is_zero() || self.resolutions.values().chain(self.tenants.values()).any(|d| !d.is_zero())
     }
 }
@@ -171,6 +183,7 @@ mod tests {
             raw: Duration::from_secs(10),
             resolutions: BTreeMap::from([(300_000, Duration::ZERO)]),
             tenants: BTreeMap::from([(b.clone(), Duration::from_secs(1))]),
+            ..Retention::default()
         };
         assert_eq!(retention.horizon(&a, 0, 100_000), Some(90_000));
         assert_eq!(retention.horizon(&a, 300_000, 100_000), None);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyrrha_env::{Clock, Disk, DiskLock};
-use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
-use pyrrha_model::{ErrorKind, StoreError, TenantId, Timestamp};
+use pyrrha_model::contract::{CancelToken, Delete, MemoryBudget, QueryContext};
+use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestError, ManifestState};
 
@@ -17,6 +17,7 @@ use super::directory::{BoardJob, HeldLease, JobDirectory};
 use super::lease::{End, Lease, Watch};
 use super::merge::{Work, WorkError};
 use super::plan::plan;
+use super::prune;
 use super::record::{JobRecord, JobState};
 use super::retention::Looks;
 use super::{JobKind, JobSpec, Ladder, Retention};
@@ -275,7 +276,14 @@ impl Compactor {
         held.flat_map(|lease| lease.record.wants_live().collect::<Vec<_>>()).collect()
     }
 
-    pub(super) fn planned(&self, state: &ManifestState, busy: &BTreeSet<BlockId>) -> Vec<JobSpec> {
+    /// The jobs of a tenant that may be done now. Retention rules go by `retain_at`, if that is known.
+    pub(super) fn planned(
+        &self,
+        tenant: &TenantId,
+        state: &ManifestState,
+        busy: &BTreeSet<BlockId>,
+        retain_at: Option<Timestamp>,
+    ) -> Vec<JobSpec> {
         let now = self.clock.now_ms();
         let mut jobs = plan(state, &self.config.ladder, &self.config.replica_labels, busy, now);
         jobs.retain(|job| !self.config.leaves.contains(&job.kind));
@@ -283,11 +291,23 @@ impl Compactor {
         let mut held = busy.clone();
         held.extend(jobs.iter().flat_map(|job| job.inputs.iter().copied()));
         let windows = downsample::plan(state);
+        // Windows that are past retention are not built to be removed.
+        let past = |job: &JobSpec| {
+            let resolution = if job.kind == JobKind::Hour { HOUR } else { FIVE_MINUTES };
+            let horizon = self.config.retention.horizon(tenant, resolution, now);
+            horizon.is_some_and(|horizon| job.max_time <= horizon)
+        };
         let windows = windows.iter().map(DownsampleTask::job).filter(|job| {
-            !self.config.leaves.contains(&job.kind)
+            !past(job)
+                && !self.config.leaves.contains(&job.kind)
                 && !job.inputs.iter().chain(&job.replaces).any(|block| held.contains(block))
         });
+        let windows: Vec<JobSpec> = windows.collect();
+        held.extend(windows.iter().flat_map(|job| job.inputs.iter().chain(&job.replaces).copied()));
         jobs.extend(windows);
+        if let Some(at) = retain_at.filter(|_| !self.config.leaves.contains(&JobKind::Prune)) {
+            jobs.extend(prune::plan(&self.config.retention, tenant, state, &held, at));
+        }
         jobs
     }
 
@@ -313,10 +333,10 @@ impl Compactor {
         }
         let busy = self.busy(&board);
         // What is past retention first: merging it would be in vain.
-        let retain_at = retain_at.filter(|_| !self.config.leaves.contains(&JobKind::Retain));
+        let leaving = retain_at.filter(|_| !self.config.leaves.contains(&JobKind::Retain));
         let marked = self.marked_for_deletion(tenant, &state)?;
-        let expired = retain_at.and_then(|now| self.expired(tenant, &state, now));
-        for spec in marked.into_iter().chain(expired).chain(self.planned(&state, &busy)) {
+        let expired = leaving.and_then(|now| self.expired(tenant, &state, now));
+        for spec in marked.into_iter().chain(expired).chain(self.planned(tenant, &state, &busy, retain_at)) {
             if self.take_in_marks(tenant, &manifest, &state, &spec)? {
                 return self.step(tenant, retain_at, cancel);
             }
@@ -339,7 +359,11 @@ impl Compactor {
             let Some(lease) = Lease::take(&directory, &id, epoch, record, timeout, lease_cancel)? else {
                 continue;
             };
-            self.perform(tenant, &manifest, &state, &spec, lease, cancel);
+            let rules = match (spec.kind, retain_at) {
+                (JobKind::Prune, Some(at)) => self.due_to(tenant, &state, &spec, at),
+                _ => Default::default(),
+            };
+            self.perform(tenant, &manifest, &state, &spec, rules, lease, cancel);
             return Ok(Step::Did);
         }
         Ok(Step::Nothing { waits: !busy.is_empty() })
@@ -394,6 +418,7 @@ impl Compactor {
         manifest: &Manifest,
         state: &ManifestState,
         spec: &JobSpec,
+        (leave_out, prunes): (Vec<Vec<Matcher>>, Vec<String>),
         lease: Lease,
         cancel: &CancelToken,
     ) {
@@ -404,6 +429,7 @@ impl Compactor {
         let budget = MemoryBudget::new("compaction", self.config.memory_bytes, None);
         let ctx = QueryContext::new(tenant.clone(), budget, lease.cancel.clone());
         let is_final = || state.deletes.iter().filter(|delete| delete.is_final);
+        let deletes: Vec<Delete> = is_final().filter_map(DeleteEntry::to_delete).collect();
         let work = Work {
             tenants: &self.tenants,
             runtime: &self.runtime,
@@ -414,7 +440,9 @@ impl Compactor {
             scratch: scratch.clone(),
             ctx,
             replica_labels: &self.config.replica_labels,
-            deletes: is_final().filter_map(DeleteEntry::to_delete).collect(),
+            leave_out: leave_out.into(),
+            prunes,
+            deletes: deletes.into(),
             deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
             before_upload: &|| lease.hold(),
         };
@@ -470,6 +498,18 @@ impl Compactor {
         }
     }
 
+    /// What a prune leaves out, and by which rules.
+    fn due_to(
+        &self,
+        tenant: &TenantId,
+        state: &ManifestState,
+        spec: &JobSpec,
+        at: Timestamp,
+    ) -> (Vec<Vec<Matcher>>, Vec<String>) {
+        let block = spec.inputs.first().and_then(|input| state.blocks.get(input));
+        block.map(|block| prune::due_to(&self.config.retention, tenant, block, at)).unwrap_or_default()
+    }
+
     /// Runs something that stops when either token says so.
     fn watched<T>(&self, outer: &CancelToken, inner: &CancelToken, run: impl FnOnce() -> T) -> T {
         let (outer, token) = (outer.clone(), inner.clone());
@@ -501,7 +541,14 @@ impl Compactor {
                 let made = work.merge()?;
                 Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
             }
-            JobKind::Purge => {
+            JobKind::Prune if work.inputs.iter().any(|input| input.resolution > 0) => {
+                if let Some(entry) = work.untouched()? {
+                    return Ok(vec![entry]);
+                }
+                let resolution = work.inputs.iter().map(|input| input.resolution).max().unwrap_or(0);
+                Ok(vec![work.upload(work.downsample(state, resolution)?)?])
+            }
+            JobKind::Purge | JobKind::Prune => {
                 if let Some(entry) = work.untouched()? {
                     return Ok(vec![entry]);
                 }

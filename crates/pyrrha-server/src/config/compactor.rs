@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use pyrrha_bucket::{CompactorConfig, JobKind, Ladder, Retention};
+use pyrrha_bucket::{CompactorConfig, JobKind, Ladder, MatcherRetention, Retention};
 use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::matcher_retention::{rule, text};
 use super::size::{YamlBytes, parse_bytes};
 use super::value::{setting, some_milliseconds, some_span, span};
 
@@ -21,6 +22,7 @@ const MEMORY_BUDGET: &str = "compactor.memory-budget";
 const RETENTION_RAW: &str = "retention.resolution-raw";
 const RETENTION_5M: &str = "retention.resolution-5m";
 const RETENTION_1H: &str = "retention.resolution-1h";
+const RETENTION_MATCHER: &str = "retention.matcher";
 
 /// Flags of the work on the bucket's blocks, by Thanos' names where it has them.
 #[derive(Debug, Default, Args)]
@@ -71,6 +73,10 @@ pub struct CompactorFlags {
     /// How long samples of 1 hour stay in the bucket; 0 is for ever [default: 0].
     #[arg(long = "retention.resolution-1h", env = "PYRRHA_RETENTION_RESOLUTION_1H", value_name = "DURATION")]
     pub retention_1h: Option<String>,
+    /// Series that stay shorter in the bucket, as '{__name__=~"debug_.*"} 7d', or by resolution
+    /// '{job="x"} raw=7d,5m=30d'; may be repeated.
+    #[arg(long = "retention.matcher", env = "PYRRHA_RETENTION_MATCHER", value_name = "RULE")]
+    pub retention_matcher: Vec<String>,
 }
 
 /// The file's keys of the work on the bucket's blocks.
@@ -96,6 +102,7 @@ struct RetentionFile {
     five_minutes: Option<String>,
     #[serde(rename = "1h")]
     one_hour: Option<String>,
+    matchers: Vec<String>,
 }
 
 /// Settings of the work on the bucket's blocks, resolved.
@@ -150,7 +157,11 @@ impl CompactorSettings {
                 (300_000, setting(RETENTION_5M, flags.retention_5m, keep.five_minutes, "0", span)?),
                 (3_600_000, setting(RETENTION_1H, flags.retention_1h, keep.one_hour, "0", span)?),
             ]),
-            tenants: BTreeMap::new(),
+            matchers: match flags.retention_matcher.is_empty() {
+                true => rules(&keep.matchers)?,
+                false => rules(&flags.retention_matcher)?,
+            },
+            ..Retention::default()
         };
         Ok(Self {
             enabled: enabled.or(file.enabled).unwrap_or(true),
@@ -167,23 +178,32 @@ impl CompactorSettings {
 
     /// The settings as flags.
     pub(super) fn as_flags(&self) -> Vec<(&'static str, String)> {
-        let text =
+        let long =
             |d: Duration| DurationDisplay(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)).to_string();
         let ranges: Vec<String> = self.ranges.iter().map(|&ms| DurationDisplay(ms).to_string()).collect();
         let keep = &self.config.retention;
-        let of = |resolution: i64| text(keep.resolutions.get(&resolution).copied().unwrap_or_default());
+        let of = |resolution: i64| long(keep.resolutions.get(&resolution).copied().unwrap_or_default());
         vec![
             ("compactor.enabled", self.enabled.to_string()),
             (RANGES, ranges.join(",")),
-            (DELETE_DELAY, text(self.config.delete_delay)),
-            (INTERVAL, text(self.interval)),
-            (LEASE_TIMEOUT, text(self.config.lease_timeout)),
+            (DELETE_DELAY, long(self.config.delete_delay)),
+            (INTERVAL, long(self.interval)),
+            (LEASE_TIMEOUT, long(self.config.lease_timeout)),
             (MEMORY_BUDGET, self.config.memory_bytes.to_string()),
             ("deduplication.replica-label", self.config.replica_labels.join(",")),
             ("downsampling.disable", (!self.config.leaves.is_empty()).to_string()),
-            (RETENTION_RAW, text(keep.raw)),
+            (RETENTION_RAW, long(keep.raw)),
             (RETENTION_5M, of(300_000)),
             (RETENTION_1H, of(3_600_000)),
+            (RETENTION_MATCHER, keep.matchers.iter().map(text).collect::<Vec<_>>().join(";")),
         ]
     }
+}
+
+fn rules(texts: &[String]) -> Result<Vec<MatcherRetention>, ConfigError> {
+    let read = |value: &String| {
+        let bad = |message| ConfigError::Value { key: RETENTION_MATCHER, value: value.clone(), message };
+        rule(value).map_err(bad)
+    };
+    texts.iter().map(read).collect()
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pyrrha_bucket::MatcherRetention;
 use pyrrha_model::TenantId;
 use pyrrha_promql::Features;
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::matcher_retention::rule;
 use super::size::{YamlBytes, parse_bytes};
 use super::value::{milliseconds, some_span, span};
 use crate::features::FeatureSet;
@@ -25,6 +27,7 @@ pub(super) struct LimitsFile {
     memory_budget: Option<YamlBytes>,
     retention: Option<String>,
     bucket_retention: Option<String>,
+    bucket_retention_matchers: Option<Vec<String>>,
     out_of_order_window: Option<String>,
     dense: Option<bool>,
 }
@@ -46,6 +49,8 @@ pub struct TenantLimits {
     pub retention: Option<Duration>,
     /// How long blocks of any resolution stay in the bucket; zero: for ever.
     pub bucket_retention: Option<Duration>,
+    /// Series that stay shorter in the bucket, instead of those that do for everybody.
+    pub bucket_retention_matchers: Option<Vec<MatcherRetention>>,
     /// How far behind the tenant's newest sample an out-of-order sample may lie, ms.
     pub out_of_order_window_ms: Option<i64>,
     /// Whether blocks are written in the layout that only Pyrrha reads.
@@ -73,6 +78,10 @@ pub(super) fn resolve(
                 memory_budget: bytes(limits.memory_budget)?,
                 retention: checked(limits.retention, span, &bad)?,
                 bucket_retention: checked(limits.bucket_retention, span, &bad)?,
+                bucket_retention_matchers: limits
+                    .bucket_retention_matchers
+                    .map(|rules| rules.iter().map(|text| rule(text).map_err(|e| bad(text, e))).collect())
+                    .transpose()?,
                 out_of_order_window_ms: checked(limits.out_of_order_window, milliseconds, &bad)?,
                 dense: limits.dense,
             };

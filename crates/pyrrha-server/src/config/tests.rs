@@ -123,6 +123,16 @@ fn retention_is_set_by_flag_and_file_and_is_none_by_default() {
     let settings = Settings::resolve(flags(None)).expect("valid");
     let own: Vec<_> = settings.limits.into_values().map(|limits| limits.dense).collect();
     assert_eq!((settings.storage.dense, own), (true, vec![Some(false), None]));
+    let text = "compactor: {retention: {matchers: ['up 7d']}}\nlimits: {a: {bucket_retention_matchers: ['{x=\"y\"} raw=1d', 'z 2d']}, b: {}}";
+    std::fs::write(&path, text).expect("written");
+    let settings = Settings::resolve(flags(None)).expect("valid");
+    assert!(
+        settings.as_flags().contains(&("retention.matcher", "{__name__=\"up\"} raw=1w,5m=1w,1h=1w".into()))
+    );
+    let own = settings.limits.into_values().map(|l| l.bucket_retention_matchers.map(|rules| rules.len()));
+    assert_eq!(own.collect::<Vec<_>>(), [Some(2), None]);
+    std::fs::write(&path, "limits: {a: {bucket_retention_matchers: ['{} 1d']}}").expect("written");
+    assert!(Settings::resolve(flags(None)).is_err());
     std::fs::write(&path, "limits: {a: {retention: long}}").expect("written");
     assert!(Settings::resolve(flags(None)).is_err());
 }

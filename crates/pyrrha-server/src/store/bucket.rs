@@ -64,7 +64,10 @@ impl LongTerm {
         let mut work = settings.compactor.config(settings.storage_path.join("compactor"));
         let own = settings.limits.iter();
         work.retention.tenants =
-            own.filter_map(|(id, limits)| Some((id.clone(), limits.bucket_retention?))).collect();
+            own.clone().filter_map(|(id, limits)| Some((id.clone(), limits.bucket_retention?))).collect();
+        work.retention.tenant_matchers = own
+            .filter_map(|(id, limits)| Some((id.clone(), limits.bucket_retention_matchers.clone()?)))
+            .collect();
         let retention = work.retention.clone();
         let (t, r, d, c) = (tenants.clone(), runtime.clone(), disk.clone(), clock.clone());
         let compactor = match settings.compactor.enabled {
