@@ -161,7 +161,7 @@ impl Gateway {
             };
             Ok(found.await)
         };
-        Ok(self.runtime.wait_while(&ctx.cancel, look)??)
+        self.runtime.wait_while(&ctx.cancel, look)?
     }
 
     /// The blocks of a tenant that answer a query, and for which times. `hidden` names blocks whose

@@ -22,6 +22,7 @@ mod prune;
 mod record;
 mod retention;
 mod runner;
+mod take_over;
 
 use pyrrha_storage::block::BlockId;
 use serde::{Deserialize, Serialize};

@@ -85,17 +85,32 @@ pub(crate) fn renumber(entry: &mut BlockEntry, newest: u64, number: u64) {
 }
 
 /// Whether a block of windows says what the live raw blocks of its range say: they hold no source
-/// that it lacks, and no delete came after it.
+/// that it lacks, but such as other windows beside it have (blocks were merged since), and no delete came
+/// after it.
 pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {
     let through = Origin::of(entry).map_or(u64::MAX, |origin| origin.through);
     let from: BTreeSet<BlockId> = Origin::of(entry).unwrap_or_default().from.into_iter().collect();
     let known = |raw: &BlockEntry| {
         from.contains(&identity(raw))
-            || (deletes_applied(raw) <= through
-                && !raw.sources.is_empty()
-                && raw.sources.iter().all(|source| entry.sources.contains(source)))
+            || (deletes_applied(raw) <= through && !raw.sources.is_empty() && covers(state, entry, raw))
     };
     let raw = state.blocks.values().filter(|b| b.resolution == 0 && b.range().overlaps(&entry.range()));
     let deleted = state.deletes.iter().any(|d| d.number > through && d.range().overlaps(&entry.range()));
     !deleted && raw.into_iter().all(|b| known(b))
+}
+
+/// Whether each source of a raw block is in a block of windows, or in others of its resolution that do not
+/// overlap it: a block's windows are made of all that a source has, wherever that is.
+fn covers(state: &ManifestState, entry: &BlockEntry, raw: &BlockEntry) -> bool {
+    let mut lacking = raw.sources.iter().filter(|source| !entry.sources.contains(source)).peekable();
+    if lacking.peek().is_none() {
+        return true;
+    }
+    let range = raw.range();
+    let is_beside = |b: &&std::sync::Arc<BlockEntry>| {
+        b.resolution == entry.resolution && b.range().overlaps(&range) && !b.range().overlaps(&entry.range())
+    };
+    let beside: BTreeSet<BlockId> =
+        state.blocks.values().filter(is_beside).flat_map(|b| b.sources.iter().copied()).collect();
+    lacking.all(|source| beside.contains(source))
 }

@@ -86,7 +86,7 @@ impl Lease {
     pub(crate) fn hold(&self) -> Result<(), StoreError> {
         let heart = self.heart.clone();
         self.directory.runtime.wait_while(&self.cancel, async move { heart.beat().await })?;
-        Ok(self.cancel.check()?)
+        self.cancel.check()
     }
 
     /// Says how the job ended, whether another worker has taken over or not: that one may have cleaned

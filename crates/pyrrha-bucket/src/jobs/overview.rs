@@ -168,7 +168,7 @@ impl Compactor {
         // By this clock alone: before it is done, others have to agree.
         let retain_at = self.config().retention.is_some().then(|| self.clock().now_ms());
         let planned = self.planned(tenant, &state, &self.busy(&board), retain_at);
-        let known = |spec: &&JobSpec| !board.get(&spec.id()).is_some_and(|job| job.failed().is_some());
+        let known = |spec: &&JobSpec| board.get(&spec.id()).is_none_or(|job| job.failed().is_none());
         jobs.extend(planned.iter().filter(known).map(JobOverview::planned));
         let backlog_bytes = jobs.iter().map(|job| job.bytes).fold(0, u64::saturating_add);
         let eta = u128::from(backlog_bytes) * u128::from(took)

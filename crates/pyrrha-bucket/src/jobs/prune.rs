@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{JobKind, JobSpec, Retention};
 use crate::block_files::{lists_deletes, set_aside};
 use crate::downsample::{self, Origin};
+use crate::marks::{MarkKind, is_marked};
 
 /// Rules applied to all that the block has.
 const PRUNED: &str = "pruned";
@@ -102,7 +103,7 @@ pub(super) fn plan(
         let waits = held.contains(&b.ulid) || (undoable && lists_deletes(b));
         // Windows that others made cannot be written anew, and those behind a delete are built again.
         let ours = b.resolution == 0 || (Origin::of(b).is_some() && downsample::is_usable(state, b));
-        ours && !waits && set_aside(b).is_none()
+        ours && !waits && set_aside(b).is_none() && !is_marked(b, MarkKind::Deletion)
     };
     let blocks = state.blocks.values().filter(may);
     let mut jobs: Vec<JobSpec> =

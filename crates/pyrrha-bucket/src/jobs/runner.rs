@@ -13,12 +13,12 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestError, ManifestState};
 
 use super::cleanup::backoff;
-use super::directory::{BoardJob, HeldLease, JobDirectory};
+use super::directory::{BoardJob, JobDirectory};
 use super::lease::{End, Lease, Watch};
 use super::merge::{Work, WorkError};
 use super::plan::plan;
 use super::prune;
-use super::record::{JobRecord, JobState};
+use super::record::JobRecord;
 use super::retention::Looks;
 use super::{JobKind, JobSpec, Ladder, Retention};
 use crate::block_files::with_set_aside;
@@ -113,6 +113,16 @@ pub struct Round {
     pub waits: bool,
 }
 
+/// What a job that was taken is to do.
+struct Task<'a> {
+    tenant: &'a TenantId,
+    manifest: &'a Manifest,
+    state: &'a ManifestState,
+    spec: &'a JobSpec,
+    /// Series that are left out, and the names of the rules that want it.
+    rules: (Vec<Vec<Matcher>>, Vec<String>),
+}
+
 /// What a look at a tenant came to.
 enum Step {
     Did,
@@ -175,6 +185,10 @@ impl Compactor {
 
     pub(super) fn config(&self) -> &CompactorConfig {
         &self.config
+    }
+
+    pub(super) fn worker(&self) -> BlockId {
+        self.worker
     }
 
     pub(super) fn tenants(&self) -> &Arc<BucketTenants> {
@@ -363,65 +377,19 @@ impl Compactor {
                 (JobKind::Prune, Some(at)) => self.due_to(tenant, &state, &spec, at),
                 _ => Default::default(),
             };
-            self.perform(tenant, &manifest, &state, &spec, rules, lease, cancel);
+            self.perform(
+                &Task { tenant, manifest: &manifest, state: &state, spec: &spec, rules },
+                lease,
+                cancel,
+            );
             return Ok(Step::Did);
         }
         Ok(Step::Nothing { waits: !busy.is_empty() })
     }
 
-    /// Ends leases of dead workers: what they made can be committed no more. What the job was about is
-    /// planned anew.
-    fn take_over(
-        &self,
-        tenant: &TenantId,
-        manifest: &Manifest,
-        directory: &JobDirectory,
-        job: &BoardJob,
-        dead: &[&HeldLease],
-    ) -> Result<bool, StoreError> {
-        let Some(last) = dead.last() else { return Ok(false) };
-        let record = JobRecord {
-            lease: BlockId::new(&*self.clock),
-            worker: self.worker,
-            beat: 0,
-            taken_over: dead.iter().map(|lease| lease.record.lease).collect(),
-            abandoned: dead.iter().flat_map(|lease| lease.record.all_outputs()).collect(),
-            outputs: Vec::new(),
-            ..last.record.clone()
-        };
-        let epoch = job.newest.saturating_add(1);
-        if !directory.claim(&job.id, epoch, &record)? {
-            return Ok(false);
-        }
-        let mut live = manifest.refresh()?;
-        let revoked: Vec<BlockId> = record
-            .abandoned
-            .iter()
-            .filter(|block| !live.blocks.contains_key(block) && !live.revoked.contains(block))
-            .copied()
-            .collect();
-        if !revoked.is_empty() {
-            live = manifest.commit_change(&Change { revoked, ..Change::default() })?;
-        }
-        // From here on their workers cannot commit. One did, maybe, if what it replaces is not live.
-        let committed = record.replaces.iter().any(|block| !live.blocks.contains_key(block));
-        directory.end(&job.id, epoch, &JobRecord { state: JobState::Done, committed, ..record })?;
-        self.metrics.jobs_taken_over.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(%tenant, job = job.id, worker = %last.record.worker, "job of a dead worker ended");
-        Ok(true)
-    }
-
     /// Does a job that is ours, commits it, and says how it ended.
-    fn perform(
-        &self,
-        tenant: &TenantId,
-        manifest: &Manifest,
-        state: &ManifestState,
-        spec: &JobSpec,
-        (leave_out, prunes): (Vec<Vec<Matcher>>, Vec<String>),
-        lease: Lease,
-        cancel: &CancelToken,
-    ) {
+    fn perform(&self, task: &Task<'_>, lease: Lease, cancel: &CancelToken) {
+        let Task { tenant, manifest, state, spec, ref rules } = *task;
         let began = self.clock.monotonic();
         let took = || self.clock.monotonic().saturating_sub(began);
         let outputs = lease.record.outputs.clone();
@@ -440,8 +408,8 @@ impl Compactor {
             scratch: scratch.clone(),
             ctx,
             replica_labels: &self.config.replica_labels,
-            leave_out: leave_out.into(),
-            prunes,
+            leave_out: rules.0.clone().into(),
+            prunes: rules.1.clone(),
             deletes: deletes.into(),
             deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
             before_upload: &|| lease.hold(),

@@ -105,7 +105,7 @@ fn a_mark_that_comes_while_a_job_works_is_not_lost() {
     let worker = Worker::new(&objects, 1, Faults::default());
     worker.compactor.tenants().discover().expect("reads");
     let before = worker.state();
-    let job = worker.compactor.planned(&before, &BTreeSet::new()).remove(0);
+    let job = worker.compactor.planned(&TenantId::anonymous(), &before, &BTreeSet::new(), None).remove(0);
     mark(&worker, job.inputs[0], MarkKind::Deletion, worker.clock.now_ms());
     let manifest = worker.compactor.tenants().manifest(&TenantId::anonymous()).expect("opens");
     let expects = job.inputs.iter().map(|id| before.blocks[id].clone()).collect();
