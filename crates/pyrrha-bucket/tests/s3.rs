@@ -4,81 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use pyrrha_bucket::{Bucket, BucketManifestStore, BucketRuntime, Created, Operation, config};
-use pyrrha_env::{Clock, SystemClock};
+use pyrrha_env::SystemClock;
 use pyrrha_model::TenantId;
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestError};
+use pyrrha_testkit::object_stores::MotoServer;
 
-/// A running S3 server with a bucket.
-struct Moto {
-    child: Child,
-    address: String,
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Moto {
-    fn start() -> Option<Self> {
-        let named = std::env::var_os("PYRRHA_MOTO_SERVER").map(PathBuf::from);
-        let on_path = || {
-            let path = std::env::var_os("PATH")?;
-            std::env::split_paths(&path).map(|dir| dir.join("moto_server")).find(|file| file.exists())
-        };
-        let Some(program) = named.or_else(on_path) else {
-            println!("skipped: no moto_server; pip install 'moto[server]', or set PYRRHA_MOTO_SERVER");
-            return None;
-        };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let moto = Self { child, address: format!("127.0.0.1:{port}") };
-        let clock = SystemClock::new();
-        while !moto.make_bucket() {
-            assert!(clock.monotonic() < Duration::from_secs(60), "moto_server does not answer");
-            clock.sleep(Duration::from_millis(100));
-        }
-        Some(moto)
-    }
-
-    fn make_bucket(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(&self.address) else { return false };
-        let request = format!(
-            "PUT /metrics HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            self.address
-        );
-        let mut answer = String::new();
-        stream.write_all(request.as_bytes()).is_ok()
-            && stream.read_to_string(&mut answer).is_ok()
-            && answer.starts_with("HTTP/1.1 200")
-    }
-
-    /// A connection of its own.
-    fn bucket(&self) -> Bucket {
-        let text = format!(
-            "type: S3\nconfig:\n  bucket: metrics\n  endpoint: {}\n  insecure: true\n  access_key: k\n  \
-             secret_key: s\nprefix: prod\n",
-            self.address
-        );
-        config::open(&text).unwrap()
-    }
+/// A connection of its own.
+fn connect(moto: &MotoServer) -> Bucket {
+    config::open(&moto.yml("prod")).unwrap()
 }
 
 fn id(n: u64) -> BlockId {
@@ -96,9 +34,9 @@ fn manifest(bucket: Bucket, runtime: &Arc<BucketRuntime>) -> Result<Manifest, Ma
 
 #[test]
 fn a_real_s3_server_serves() {
-    let Some(moto) = Moto::start() else { return };
+    let Some(moto) = MotoServer::start() else { return };
     let runtime = Arc::new(BucketRuntime::start(2).unwrap());
-    let bucket = moto.bucket();
+    let bucket = connect(&moto);
     runtime
         .wait({
             let bucket = bucket.clone();
@@ -124,7 +62,7 @@ fn a_real_s3_server_serves() {
     // Four connections commit at once.
     std::thread::scope(|scope| {
         for writer in 0..4u64 {
-            let (bucket, runtime) = (moto.bucket(), &runtime);
+            let (bucket, runtime) = (connect(&moto), &runtime);
             scope.spawn(move || {
                 let manifest = manifest(bucket, runtime).unwrap();
                 for n in 0..5 {

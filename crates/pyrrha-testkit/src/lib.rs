@@ -1,7 +1,9 @@
-//! Simulated disk and clock, seeds, the simplest correct store, and buckets as other systems leave them.
+//! Simulated disk and clock, seeds, the simplest correct store, buckets as other systems leave them, and a
+//! real S3 server.
 
 pub mod foreign_bucket;
 mod model_db;
+pub mod object_stores;
 mod rng;
 mod seeds;
 mod sim_clock;

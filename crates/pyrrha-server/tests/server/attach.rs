@@ -71,6 +71,7 @@ fn queries_span_attached_blocks_and_nothing_is_written_there() {
 #[test]
 fn queries_span_an_attached_bucket_and_nothing_is_written_there() {
     use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket};
+    use pyrrha_testkit::object_stores::directory_yml;
     let (_guard, dir) = directory();
     let bucket = dir.with_extension("bucket");
     let hour = 3_600_000;
@@ -85,8 +86,7 @@ fn queries_span_an_attached_bucket_and_nothing_is_written_there() {
     foreign.write_to(&bucket).unwrap();
     let before = listing(&bucket);
     let objstore = dir.with_extension("yml");
-    std::fs::write(&objstore, format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display()))
-        .unwrap();
+    std::fs::write(&objstore, directory_yml(&bucket, "")).unwrap();
     let flags = [
         format!("--attach.bucket={}", objstore.display()),
         "--attach.replica-label=replica".to_owned(),

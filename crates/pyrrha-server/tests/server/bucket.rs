@@ -8,6 +8,7 @@ use pyrrha_env::{Clock, OsDisk, SystemClock};
 use pyrrha_model::contract::Ingest;
 use pyrrha_model::{Labels, TenantId};
 use pyrrha_storage::{Db, StorageConfig};
+use pyrrha_testkit::object_stores::directory_yml;
 
 use crate::process::{Server, directory, now_ms, pyrrha};
 
@@ -57,8 +58,7 @@ fn a_wiped_server_answers_from_the_bucket() {
     let (dir, data) = directory();
     let bucket = dir.path().join("bucket");
     let config = dir.path().join("objstore.yml");
-    let text = format!("type: FILESYSTEM\nconfig:\n  directory: {}\nprefix: prod\n", bucket.display());
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, directory_yml(&bucket, "prod")).unwrap();
     // Far enough back that all of it is in blocks.
     let end = now_ms() / 7_200_000 * 7_200_000 - 24 * 3_600_000;
     fill(&data, end);

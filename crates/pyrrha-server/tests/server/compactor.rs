@@ -1,13 +1,12 @@
 //! Blocks of a bucket are looked after, by the server and by workers beside it.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use pyrrha_env::{Clock, SystemClock};
+use pyrrha_testkit::object_stores::{MotoServer, directory_yml};
 
 use crate::bucket::{blocks_in, fill_hours, wait_until};
 use crate::process::{Server, directory, now_ms, pyrrha};
@@ -15,7 +14,7 @@ use crate::process::{Server, directory, now_ms, pyrrha};
 const HOUR: i64 = 3_600_000;
 
 /// Answers over all that [`fill_hours`] wrote in so many hours before `end`.
-fn answers(server: &Server, end: i64, hours: i64) -> (serde_json::Value, serde_json::Value) {
+pub(crate) fn answers(server: &Server, end: i64, hours: i64) -> (serde_json::Value, serde_json::Value) {
     let range = format!(
         "/api/v1/query_range?query=filled&start={}&end={}&step=600",
         (end - hours * HOUR) / 1000,
@@ -58,8 +57,7 @@ fn a_server_merges_blocks_that_prometheus_reads() {
     let (dir, data) = directory();
     let bucket = dir.path().join("bucket");
     let config = dir.path().join("objstore.yml");
-    let text = format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display());
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, directory_yml(&bucket, "")).unwrap();
     let end = now_ms() / (24 * HOUR) * 24 * HOUR - 48 * HOUR;
     fill_hours(&data, end, 26);
     for_prometheus(&data.join("bucket/anonymous"), &dir.path().join("before"));
@@ -100,8 +98,7 @@ fn deletes_reach_the_bucket() {
     let (dir, data) = directory();
     let bucket = dir.path().join("bucket");
     let config = dir.path().join("objstore.yml");
-    let text = format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display());
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, directory_yml(&bucket, "")).unwrap();
     let end = now_ms() / (24 * HOUR) * 24 * HOUR - 48 * HOUR;
     fill_hours(&data, end, 26);
     let flag = format!("--objstore.config-file={}", config.display());
@@ -165,64 +162,12 @@ fn deletes_reach_the_bucket() {
     assert!(wiped.stop().success());
 }
 
-/// A running S3 server with a bucket.
-struct Moto {
-    child: Child,
-    address: String,
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Moto {
-    fn start() -> Option<Self> {
-        let Some(program) = std::env::var_os("PYRRHA_MOTO_SERVER").map(PathBuf::from) else {
-            println!("skipped: PYRRHA_MOTO_SERVER names no moto_server; pip install 'moto[server]'");
-            return None;
-        };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let moto = Self { child, address: format!("127.0.0.1:{port}") };
-        wait_until("moto_server answers", || moto.make_bucket());
-        Some(moto)
-    }
-
-    fn make_bucket(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(&self.address) else { return false };
-        let host = &self.address;
-        let request = format!(
-            "PUT /metrics HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
-        let mut answer = String::new();
-        stream.write_all(request.as_bytes()).is_ok()
-            && stream.read_to_string(&mut answer).is_ok()
-            && answer.starts_with("HTTP/1.1 200")
-    }
-
-    fn config(&self) -> String {
-        format!(
-            "type: S3\nconfig:\n  bucket: metrics\n  endpoint: {}\n  insecure: true\n  access_key: k\n  \
-             secret_key: s\n",
-            self.address
-        )
-    }
-}
-
 #[test]
 fn workers_share_a_bucket_on_a_real_s3_server_and_one_dies() {
-    let Some(moto) = Moto::start() else { return };
+    let Some(moto) = MotoServer::start() else { return };
     let (dir, data) = directory();
     let config = dir.path().join("objstore.yml");
-    std::fs::write(&config, moto.config()).unwrap();
+    std::fs::write(&config, moto.yml("")).unwrap();
     let end = now_ms() / (24 * HOUR) * 24 * HOUR - 48 * HOUR;
     fill_hours(&data, end, 50);
     let flag = format!("--objstore.config-file={}", config.display());
@@ -269,28 +214,15 @@ fn workers_share_a_bucket_on_a_real_s3_server_and_one_dies() {
     drop(server);
     let server = Server::start(&data, &flags);
     assert_eq!(answers(&server, end, 50), expected);
-    let objects = pyrrha_objects(&moto);
+    let objects = directories(&moto);
     let live = left["blocks"].as_u64().unwrap() as usize;
     assert_eq!(objects.len(), live, "{objects:?}");
     assert!(server.stop().success());
 }
 
-/// Directories of blocks that are in the bucket, with how many objects each has.
-fn pyrrha_objects(moto: &Moto) -> BTreeMap<String, usize> {
-    let mut stream = TcpStream::connect(&moto.address).unwrap();
-    let host = &moto.address;
-    let request = format!(
-        "GET /metrics?list-type=2&prefix=anonymous/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let mut found = BTreeMap::new();
-    for key in answer.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
-        let directory = key.split('/').nth(1).unwrap_or_default();
-        if !matches!(directory, "manifest" | "jobs") {
-            *found.entry(directory.to_owned()).or_insert(0) += 1;
-        }
-    }
-    found
+/// Directories of blocks that are in the bucket.
+fn directories(moto: &MotoServer) -> BTreeSet<String> {
+    let keys = moto.keys("anonymous/").unwrap();
+    let names = keys.iter().filter_map(|key| key.split('/').nth(1));
+    names.filter(|name| !matches!(*name, "manifest" | "jobs")).map(str::to_owned).collect()
 }

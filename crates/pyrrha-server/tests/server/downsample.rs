@@ -8,6 +8,7 @@ use pyrrha_env::{Clock, Disk, OsDisk, SystemClock};
 use pyrrha_model::TenantId;
 use pyrrha_model::contract::CancelToken;
 use pyrrha_storage::block::BlockId;
+use pyrrha_testkit::object_stores::directory_yml;
 
 use crate::bucket::{blocks_in, fill_hours, wait_until};
 use crate::http::encode;
@@ -61,8 +62,7 @@ fn answers_stay_when_samples_go() {
     let (dir, data) = directory();
     let bucket = dir.path().join("bucket");
     let config = dir.path().join("objstore.yml");
-    let text = format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display());
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, directory_yml(&bucket, "")).unwrap();
     let end = now_ms() / (24 * HOUR) * 24 * HOUR - 24 * HOUR;
     fill_hours(&data, end, HOURS);
     let flag = format!("--objstore.config-file={}", config.display());

@@ -13,6 +13,7 @@ mod http;
 mod memory;
 mod process;
 mod remote_write;
+mod rough_s3;
 mod serving;
 mod start;
 mod storage;

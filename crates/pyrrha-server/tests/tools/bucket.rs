@@ -9,6 +9,7 @@ use pyrrha_env::{Clock, Disk, OsDisk, SystemClock};
 use pyrrha_model::contract::Value;
 use pyrrha_model::{Labels, TenantId};
 use pyrrha_storage::block::{Block, BlockId, BlockMeta, BlockWriter};
+use pyrrha_testkit::object_stores::directory_yml;
 
 use crate::run::{pyrrha, pyrrha_ok, text};
 
@@ -30,8 +31,7 @@ impl Fixture {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("objstore.yml");
         let bucket = home.path().join("bucket");
-        let yaml = format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display());
-        std::fs::write(&file, yaml).unwrap();
+        std::fs::write(&file, directory_yml(&bucket, "")).unwrap();
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let runtime = Arc::new(BucketRuntime::start(2).unwrap());
@@ -195,8 +195,7 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
 fn a_bucket_is_copied_and_the_copy_goes_on_where_it_stopped() {
     let fixture = Fixture::new();
     let (file, bucket) = (fixture.home.path().join("to.yml"), fixture.home.path().join("copy"));
-    let yaml = format!("type: FILESYSTEM\nconfig:\n  directory: {}\nprefix: safe\n", bucket.display());
-    std::fs::write(&file, yaml).unwrap();
+    std::fs::write(&file, directory_yml(&bucket, "safe")).unwrap();
     let to = format!("--objstore-to.config-file={}", file.display());
     let looked = fixture.json("replicate", &[&to, "--dry-run"]);
     assert_eq!(looked[0]["blocks"].as_array().unwrap().len(), 3);
