@@ -39,19 +39,6 @@ impl BitWriter {
         Self::default()
     }
 
-    /// A stream that continues `bytes`, of whose last byte the `free` (below 8) lowest bits are
-    /// unused.
-    pub fn resume(mut bytes: Vec<u8>, free: u32) -> Self {
-        let (mut acc, mut used) = (0, 0);
-        if free > 0
-            && let Some(last) = bytes.pop()
-        {
-            used = 8 - free;
-            acc = u64::from(last >> free) << (64 - used);
-        }
-        Self { bytes, acc, used }
-    }
-
     /// Bits written so far.
     pub fn bit_len(&self) -> usize {
         self.bytes.len() * 8 + self.used as usize
@@ -169,13 +156,6 @@ impl<'a> BitReader<'a> {
         high << low_bits | low
     }
 
-    /// Reads `bits` (1 to 64) bits as a signed number of Prometheus' asymmetric kind: values
-    /// above `2^(bits-1)` are negative, so that `+2^(bits-1)` is in and `-2^(bits-1)` is not.
-    #[inline]
-    pub fn read_signed(&mut self, bits: u32) -> i64 {
-        sign(self.read(bits), bits)
-    }
-
     /// Reads an IEEE 754 double's bits.
     #[inline]
     pub fn read_f64(&mut self) -> f64 {
@@ -238,13 +218,14 @@ pub(crate) fn read_at(bytes: &[u8], pos: usize, bits: u32) -> u64 {
 /// Bits that [`BitReader::peek`] gives at least.
 pub const PEEK_BITS: u32 = 57;
 
-/// Interprets `bits` low bits of `value` as [`BitReader::read_signed`] does.
+/// Interprets `bits` (1 to 64) low bits of `value` as a signed number of Prometheus' asymmetric kind:
+/// values above `2^(bits-1)` are negative, so that `+2^(bits-1)` is in and `-2^(bits-1)` is not.
 #[inline]
 pub fn sign(value: u64, bits: u32) -> i64 {
     if bits < 64 && value > 1 << (bits - 1) { value.wrapping_sub(1 << bits) as i64 } else { value as i64 }
 }
 
-/// Whether `value` fits `bits` (below 64) bits of [`BitReader::read_signed`]'s kind.
+/// Whether `value` fits `bits` (below 64) bits of the kind that [`sign`] reads.
 #[inline]
 pub fn fits_signed(value: i64, bits: u32) -> bool {
     let half = 1i64 << (bits - 1);

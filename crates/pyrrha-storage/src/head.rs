@@ -186,6 +186,9 @@ impl Head {
         data.now = self.clock.monotonic();
         // A delete hides what was there before its batch.
         batch.deletes.iter().for_each(|delete| data.deletes.apply(delete, position));
+        if !data.deletes.hides_nothing() {
+            data.deletes.show(batch, position);
+        }
         let before = data.chunks_sealed;
         let appended = data.append_batch(batch, position);
         self.metrics.chunks_sealed.add(data.chunks_sealed - before);

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use pyrrha_index::{RoaringBitmap, SeriesRow};
 use pyrrha_model::contract::{MemoryBudget, QueryContext, SelectHints, SeriesBatch, SeriesEntry, SeriesSet};
-use pyrrha_model::{Label, Labels, StoreError, TimeRange};
+use pyrrha_model::{ErrorKind, Label, Labels, StoreError, TimeRange};
 use smallvec::SmallVec;
 
 use super::deletes::Hidden;
 use super::dense::Columns;
+use super::error::BlockError;
 use super::labels::LabelTranslation;
 use super::reader::Parts;
 
 /// How many series are skipped between two looks at the cancel flag.
 const CHECK_EVERY: u32 = 256;
+
+/// Most damaged places that an incomplete answer names one by one.
+const MOST_GAPS: usize = 100;
 
 /// Memory of a query, given back when this drops.
 #[derive(Debug)]
@@ -96,7 +100,10 @@ impl BlockSet {
             if self.looked_at.is_multiple_of(CHECK_EVERY) {
                 self.ctx.cancel.check()?;
             }
-            self.block.row(series, &mut self.row)?;
+            if let Err(error) = self.block.row(series, &mut self.row) {
+                leave_out(&self.ctx, self.block.meta.range(), error)?;
+                continue;
+            }
             self.row.chunks.retain(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&self.range));
             let deleted = drop_deleted(&self.block, &self.hidden, series, &mut self.row);
             if self.row.chunks.is_empty() || !in_shard(&self.block, &self.row, self.shard)? {
@@ -105,7 +112,15 @@ impl BlockSet {
             let mut entry = SeriesEntry { deleted, ..SeriesEntry::default() };
             entry.chunks = SmallVec::with_capacity(self.row.chunks.len());
             for chunk in &self.row.chunks {
-                entry.chunks.push(self.block.chunk(chunk, &mut self.columns)?);
+                match self.block.chunk(chunk, &mut self.columns) {
+                    Ok(found) => entry.chunks.push(found),
+                    Err(error) => {
+                        leave_out(&self.ctx, TimeRange::new(chunk.min_time, chunk.max_time), error)?;
+                    }
+                }
+            }
+            if entry.chunks.is_empty() {
+                continue;
             }
             let held = self.columns.bytes();
             if held > self.columns_bytes {
@@ -133,6 +148,18 @@ impl SeriesSet for BlockSet {
         }
         Ok(!batch.series.is_empty())
     }
+}
+
+/// Where an incomplete answer is wanted, it lacks only what is damaged, and says so; where that is much, it
+/// lacks the rest of the block.
+fn leave_out(ctx: &QueryContext, range: TimeRange, error: BlockError) -> Result<(), StoreError> {
+    let error = StoreError::from(error);
+    let few = || ctx.notices.gaps().len() < MOST_GAPS;
+    if error.kind() != ErrorKind::Corrupt || !ctx.partial_response || !few() {
+        return Err(error);
+    }
+    ctx.notices.gap(range, error.to_string());
+    Ok(())
 }
 
 /// Removes the chunks of which nothing is left, and gives what is deleted of the others.

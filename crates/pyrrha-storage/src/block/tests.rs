@@ -191,6 +191,28 @@ fn damage_names_block_file_and_offset() {
 }
 
 #[test]
+fn an_incomplete_answer_lacks_the_damaged_chunk_alone_and_says_so() {
+    let disk = SimDisk::new(1);
+    write(&disk, &sample_series(20), u64::MAX).expect("no fault");
+    let read = |partial_response: bool| {
+        let block = Block::open(&disk, &dir()).expect("chunks are checked when they are read");
+        let ctx = QueryContext { partial_response, ..QueryContext::unlimited() };
+        let found = select(&block, &ctx, &[], TimeRange::ALL, &SelectHints::default());
+        (found, ctx.notices.gaps())
+    };
+    let whole = read(true).0.expect("sound");
+    disk.flip_bit(&dir().join("chunks/000001"), 40, 3).expect("the file is longer");
+    assert_eq!(read(false).0.map(drop).map_err(|e| e.kind()), Err(ErrorKind::Corrupt));
+    let (found, gaps) = read(true);
+    let found = found.expect("the rest is sound");
+    assert_eq!(found.len(), whole.len() - 1, "the first series has one chunk");
+    assert!(found.iter().all(|series| whole.contains(series)));
+    let [(range, why)] = &gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!(*range, TimeRange::new(0, 490));
+    assert!(why.contains("file=chunks/000001 offset=8"), "{why}");
+}
+
+#[test]
 fn a_budget_is_asked_first() {
     let disk = SimDisk::new(1);
     write(&disk, &sample_series(50), u64::MAX).expect("no fault");

@@ -62,7 +62,10 @@ impl Db {
         }
         out.finish()?;
         if let Some(oldest) = self.checkpoints.log_needed_from()? {
-            tenants.iter().for_each(|tenant| tenant.head.forget_ended_deletes(oldest));
+            for tenant in &tenants {
+                tenant.head.forget_ended_deletes(oldest);
+                tenant.head.forget_newer_metadata(oldest);
+            }
         }
         self.shared.metrics.checkpoints.add(1);
         Ok(())

@@ -118,7 +118,8 @@ impl Db {
         let mut before = self.sink.position();
         let tenants = self.shared.tenants.all();
         for tenant in &tenants {
-            before = tenant.head.logged_from().map_or(before, |p| p.min(before));
+            let needed = tenant.head.logged_from().into_iter().chain(tenant.head.deletes_logged_from());
+            before = needed.fold(before, LogPosition::min);
         }
         let keep_from = LogPosition { segment: before.segment, offset: 0 };
         if keep_from <= *self.truncated.lock() {
@@ -177,9 +178,12 @@ impl Shared {
         if let Some(written) = state.written.take() {
             self.end_job(&tenant.head.tenant, &written.job, &tenant.manifest.current());
             let extras = written.extras;
+            let live = tenant.manifest.current();
+            let end = written.block.as_ref().map(|b| b.meta().max_time);
+            let newest = end.is_some_and(|end| live.blocks.values().all(|other| other.max_time <= end));
             self.hide(tenant, written.cut, written.block, state);
             // Whoever looks for exemplars looks into the head first.
-            extras.iter().for_each(|extras| tenant.head.extras_saved(extras));
+            extras.iter().for_each(|extras| tenant.head.extras_saved(extras, newest));
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Deletes for Db {
         let tenant = self.shared.tenants.get(tenant).ok_or_else(none)?;
         self.check_recovered(&tenant)?;
         let _cuts = tenant.cuts.lock();
-        let (standing, _) = tenant.head.standing_deletes();
+        let standing = tenant.head.effective_deletes();
         let delete = standing.iter().find(|d| d.id == id).ok_or_else(none)?;
         if delete.is_final {
             let text = format!("delete is final, its samples are being removed: id={id}");
@@ -82,7 +82,7 @@ impl Deletes for Db {
     fn standing_deletes(&self, tenant: &TenantId) -> Result<Vec<Delete>, StoreError> {
         let Some(tenant) = self.shared.tenants.get(tenant) else { return Ok(Vec::new()) };
         self.check_recovered(&tenant)?;
-        Ok(tenant.head.standing_deletes().0)
+        Ok(tenant.head.effective_deletes())
     }
 
     fn purge_deletes(&self, tenant: &TenantId) -> Result<(), StoreError> {
@@ -177,8 +177,11 @@ impl Db {
                 || view.blocks.iter().any(|b| b.is_hidden_by(d.id))
                 || view.lacks(d.range)
         };
-        let done: Vec<LogDelete> =
-            standing.iter().filter(|d| d.is_final && !left(d)).map(|d| LogDelete::Done(d.id)).collect();
+        // Nor may the log or a checkpoint have some: once a block is gone that had nothing else, a start
+        // would take them for samples of a range that is in no block.
+        let (now, from) = (self.wal.position(), *self.truncated.lock());
+        let done = |d: &&Delete| d.is_final && tenant.head.is_done(d.id, left(d), now, from);
+        let done: Vec<LogDelete> = standing.iter().filter(done).map(|d| LogDelete::Done(d.id)).collect();
         if !done.is_empty() {
             tenant.head.change_deletes(done, &*self.log)?;
         }

@@ -129,7 +129,7 @@ impl Drain {
 
 /// Whether the disk refused to give a part of the log: another start may find samples in it.
 fn is_unreadable(replay: &Replay) -> bool {
-    !replay.report().unreadable.is_empty()
+    replay.report().unreadable_count > 0
 }
 
 impl Shared {

@@ -347,7 +347,7 @@ impl Shared {
     /// Whether the disk refused to give a part of the log. Another start may find it readable: in
     /// this run nothing of the log is truncated or passed over by a checkpoint.
     pub(super) fn keeps_whole_log(&self) -> bool {
-        !self.recovery.damage.lock().unreadable.is_empty()
+        self.recovery.damage.lock().unreadable_count > 0
     }
 }
 

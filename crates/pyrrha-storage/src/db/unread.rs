@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyrrha_encoding::crc;
-use pyrrha_model::{TenantId, TimeRange};
+use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -46,6 +46,8 @@ struct State {
     segments: Arc<Segments>,
     /// It is not durable as it is.
     changed: bool,
+    /// There are more than this start can name.
+    too_many: bool,
 }
 
 /// What replay asks for.
@@ -127,6 +129,7 @@ impl Shared {
         }
         {
             let mut state = self.unread.state.lock();
+            state.too_many = !damage.names_all_unreadable();
             let mut segments = (*state.segments).clone();
             for &segment in &damage.unreadable {
                 // What an earlier start says holds on: what was cut since, was cut without the segment.
@@ -143,6 +146,10 @@ impl Shared {
     /// Makes the list durable if it is not; nothing may be cut before.
     pub(super) fn keep_unread(&self) -> Result<(), StorageError> {
         let mut state = self.unread.state.lock();
+        if state.too_many {
+            let text = "too many segments of the log cannot be read, nothing is cut before a start that can";
+            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+        }
         if !state.changed {
             return Ok(());
         }

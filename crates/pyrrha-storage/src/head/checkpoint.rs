@@ -24,7 +24,7 @@ use super::sealed::{NONE, Sealed};
 use super::{Directory, Head};
 use crate::metric_type;
 use crate::wal::checkpoint::CheckpointWriter;
-use crate::wal::{LogDelete, LogPosition, WalError, put_delete, put_hidden, take_delete, take_hidden};
+use crate::wal::{LogPosition, WalError, put_delete, put_hidden, take_delete, take_hidden};
 
 /// A tenant begins: its id.
 pub(crate) const TENANT: u32 = 1;
@@ -42,6 +42,8 @@ const METADATA: u32 = 6;
 const EXEMPLARS: u32 = 7;
 /// Deletes that stand, with what they hide of the series of this checkpoint.
 const DELETES: u32 = 9;
+/// Samples that came after a delete into what it hides.
+const SHOWN: u32 = 12;
 
 /// Series in one section, captured under one hold of the lock.
 pub(super) const SLICE: usize = 1024;
@@ -115,11 +117,14 @@ impl Head {
         self.write_late(out, synced, &numbers.of)?;
         self.write_extras(out, &numbers.of)?;
         buffer.clear();
-        self.put_deletes(&mut buffer, &numbers.of);
-        out.section(DELETES, &buffer)
+        let shown = self.put_deletes(&mut buffer, &numbers.of);
+        out.section(DELETES, &buffer)?;
+        if shown.is_empty() { Ok(()) } else { out.section(SHOWN, &shown) }
     }
 
-    fn put_deletes(&self, out: &mut Vec<u8>, numbers: &[u32]) {
+    /// Gives what a section of its own says.
+    fn put_deletes(&self, out: &mut Vec<u8>, numbers: &[u32]) -> Vec<u8> {
+        let mut shown = Vec::new();
         let data = self.data.read();
         out.extend_from_slice(&data.deletes.last.0.to_be_bytes());
         for standing in data.deletes.iter() {
@@ -131,7 +136,13 @@ impl Head {
                 Some((number, end))
             };
             put_hidden(out, &standing.hidden.iter().filter_map(number).collect::<Vec<_>>());
+            for (series, t) in standing.shown.iter().filter_map(number) {
+                shown.extend_from_slice(&standing.delete.id.0.to_be_bytes());
+                put_uvarint(&mut shown, series.into());
+                put_varint(&mut shown, t);
+            }
         }
+        shown
     }
 
     /// Returns the number of references that the symbols suffice for.
@@ -329,6 +340,7 @@ impl<'a> HeadRestorer<'a> {
             METADATA => self.take_metadata(payload),
             EXEMPLARS => self.take_exemplars(payload),
             DELETES => self.take_deletes(payload),
+            SHOWN => self.take_shown(payload),
             LATE_RANGE => self.take_late_range(payload),
             LATE_SERIES => self.take_late_series(payload),
             NEWEST => self.take_newest(payload),
@@ -454,7 +466,17 @@ impl HeadRestorer<'_> {
             for (series, _) in &mut hidden {
                 *series = *self.series.get(*series as usize).ok_or(MALFORMED)?;
             }
-            data.deletes.apply(&LogDelete::Add { delete, hidden }, position);
+            data.deletes.restore(delete, hidden, position);
+        }
+        Ok(())
+    }
+
+    fn take_shown(&mut self, mut input: &[u8]) -> Result<(), DecodeError> {
+        let mut data = self.head.data.write();
+        while !input.is_empty() {
+            let id = DeleteId(u128::from_be_bytes(take_array(&mut input)?));
+            let series = *self.series.get(take_uvarint32(&mut input)? as usize).ok_or(MALFORMED)?;
+            data.deletes.restore_shown(id, series, take_varint(&mut input)?);
         }
         Ok(())
     }

@@ -20,6 +20,9 @@ pub(super) struct Extras {
     pub(super) metadata: MetadataMap,
     /// Families whose metadata is in no block.
     unsaved: BTreeSet<String>,
+    /// Where the log has metadata that came after the oldest checkpoint: that one says something else,
+    /// and a start that begins with it has to find this in the log although a block has it.
+    newer: BTreeMap<String, LogPosition>,
     /// The log has nothing before this place of what is in no block.
     pub(super) logged_from: Option<LogPosition>,
 }
@@ -61,6 +64,7 @@ impl Head {
         }
         for (metric, metadata) in &batch.metadata {
             extras.set_metadata(metric, metadata.clone());
+            extras.newer.insert(metric.clone(), position);
         }
         extras.logged_from = Some(extras.logged_from.map_or(position, |from| from.min(position)));
     }
@@ -104,11 +108,12 @@ impl Head {
     }
 
     /// A live block has these: the log need not have them any longer, nor the ring its exemplars.
-    pub(crate) fn extras_saved(&self, saved: &BlockExtras) {
+    /// Metadata is that of the `newest` block, by its time: what another one says is not read.
+    pub(crate) fn extras_saved(&self, saved: &BlockExtras, newest: bool) {
         let mut extras = self.extras.write();
         extras.exemplars.retain(|item| item.number >= saved.next || item.exemplar.timestamp > saved.end);
         let Extras { metadata, unsaved, .. } = &mut *extras;
-        unsaved.retain(|metric| metadata.get(metric) != saved.metadata.get(metric));
+        unsaved.retain(|metric| !newest || metadata.get(metric) != saved.metadata.get(metric));
         if extras.nothing_to_save() {
             extras.logged_from = None;
         }
@@ -123,11 +128,13 @@ impl Head {
         let mut batch = LogBatch::new(self.tenant.clone());
         {
             let mut extras = self.extras.write();
-            if extras.logged_from.is_none_or(|from| from >= keep_from) {
+            let newer = extras.newer.iter().filter(|(_, at)| **at < keep_from);
+            let newer: BTreeSet<String> = newer.map(|(metric, _)| metric.clone()).collect();
+            if extras.logged_from.is_none_or(|from| from >= keep_from) && newer.is_empty() {
                 return Ok(());
             }
             batch.exemplars = extras.exemplars.take();
-            let unsaved = std::mem::take(&mut extras.unsaved);
+            let unsaved = &std::mem::take(&mut extras.unsaved) | &newer;
             let of = |metric: String| extras.metadata.get(&metric).map(|m| (metric.clone(), m.clone()));
             batch.metadata = unsaved.into_iter().filter_map(of).collect();
             extras.logged_from = None;
@@ -139,6 +146,11 @@ impl Head {
             extras.unsaved.extend(metadata.into_iter().map(|(metric, _)| metric));
             extras.logged_from = Some(LogPosition::default());
         })
+    }
+
+    /// Forgets what came before `position`: no checkpoint is from before that.
+    pub(crate) fn forget_newer_metadata(&self, position: LogPosition) {
+        self.extras.write().newer.retain(|_, at| *at >= position);
     }
 
     pub(super) fn submit(&self, batch: LogBatch, log: &dyn CommitLog) -> Result<(), StoreError> {

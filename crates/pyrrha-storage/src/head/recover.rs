@@ -164,9 +164,16 @@ impl Head {
         judged: bool,
     ) -> Recovered {
         self.append_extras(batch, position);
+        let matching: Vec<_> = batch.deletes.iter().map(|delete| self.series_of(delete)).collect();
         let mut data = self.data.write();
         data.now = self.clock.monotonic();
-        batch.deletes.iter().for_each(|delete| data.deletes.apply(delete, position));
+        for (delete, series) in batch.deletes.iter().zip(matching) {
+            data.deletes.apply(delete, position);
+            data.hide_also(delete, &series);
+        }
+        if !data.deletes.hides_nothing() {
+            data.deletes.show(batch, position);
+        }
         data.recover_batch(batch, position, cut, judged)
     }
 

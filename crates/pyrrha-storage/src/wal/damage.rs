@@ -52,6 +52,8 @@ pub struct Damage {
 
 /// Most places that a report names; further ones are only counted.
 const MAX_PLACES: usize = 1000;
+/// Most unreadable segments that a report names; further ones are only counted.
+const MAX_UNREADABLE: usize = 10_000;
 
 /// All damage that replay found so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,14 +72,22 @@ pub struct DamageReport {
     pub samples: u64,
     /// Whether more was lost than the numbers say.
     pub more: bool,
-    /// Numbers of the segments that the disk did not give. They may be readable another time.
+    /// Numbers of the first ten thousand segments that the disk did not give. They may be readable
+    /// another time.
     pub unreadable: Vec<u64>,
+    /// Segments that the disk did not give.
+    pub unreadable_count: u64,
     /// Bytes of unfinished, never acknowledged writes at the end that were cut off. No damage.
     pub torn_bytes: u64,
     last_segment: Option<u64>,
 }
 
 impl DamageReport {
+    /// Whether `unreadable` names all segments that the disk did not give.
+    pub fn names_all_unreadable(&self) -> bool {
+        self.unreadable.len() as u64 == self.unreadable_count
+    }
+
     /// Whether nothing acknowledged was lost, as far as one can tell.
     pub fn is_clean(&self) -> bool {
         self.count == 0
@@ -101,7 +111,10 @@ impl DamageReport {
         self.samples += damage.samples.unwrap_or(0);
         self.more |= damage.records.is_none() || damage.samples.is_none();
         if damage.reason == DamageReason::Unreadable {
-            self.unreadable.push(damage.segment);
+            self.unreadable_count += 1;
+            if self.unreadable.len() < MAX_UNREADABLE {
+                self.unreadable.push(damage.segment);
+            }
         }
         if self.places.len() < MAX_PLACES {
             self.places.push(damage);
@@ -125,5 +138,23 @@ impl fmt::Display for DamageReport {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_so_many_and_counts_the_rest() {
+        let mut report = DamageReport::default();
+        for segment in 0..MAX_UNREADABLE as u64 + 5 {
+            assert!(report.names_all_unreadable() || segment > MAX_UNREADABLE as u64);
+            let reason = DamageReason::Unreadable;
+            report.add(Damage { segment, offset: 0, bytes: 1, records: None, samples: None, reason });
+        }
+        assert_eq!((report.places.len(), report.unreadable.len()), (MAX_PLACES, MAX_UNREADABLE));
+        assert_eq!((report.count, report.unreadable_count), (10_005, 10_005));
+        assert!(!report.names_all_unreadable());
     }
 }

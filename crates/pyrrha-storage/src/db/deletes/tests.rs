@@ -233,7 +233,9 @@ fn after_a_day_a_delete_is_final_and_its_samples_leave_the_disk() {
     assert_eq!(bed.standing(), 0, "nothing is left of either");
     bed.crash();
     assert_eq!((bed.minutes(0), bed.minutes(1)), (shown, range(0..800)));
-    assert_eq!(bed.standing(), 0);
+    // The log has them still, and so has the head that it brought back; nobody can undo it.
+    let standing = bed.db().standing_deletes(&TenantId::anonymous()).expect("lists");
+    assert!(standing.iter().all(|d| d.is_final), "{standing:?}");
 }
 
 #[test]
@@ -301,4 +303,70 @@ fn nobody_elses_series_are_deleted() {
     assert_eq!(read(bed.db(), &other).len(), 0);
     assert_eq!(bed.minutes(0), range(0..10));
     assert!(bed.db().appender(&other).is_ok());
+}
+
+#[test]
+fn a_range_that_is_purged_with_its_block_does_not_come_back_out_of_the_log() {
+    let mut bed = Bed::new();
+    let other = TenantId::new("other").expect("a tenant");
+    // It stays in the head, and all of the log behind it.
+    append(bed.db(), &other, &[(0, 2_000 * MINUTE, 1.0)]);
+    bed.fill(0..100);
+    bed.fill(240..500);
+    bed.maintain();
+    bed.delete(0, 0, 120);
+    bed.delete(1, 0, 120);
+    bed.db().purge_deletes(&TenantId::anonymous()).expect("purges");
+    let blocks = bed.db().blocks(&TenantId::anonymous());
+    assert!(blocks.iter().all(|b| b.min_time >= 120 * MINUTE), "the block had nothing else");
+    for _ in 0..3 {
+        bed.crash();
+        assert_eq!((bed.minutes(0), bed.minutes(1)), (range(240..500), range(240..500)));
+        bed.maintain();
+        bed.maintain();
+    }
+    bed.restart();
+    assert_eq!(bed.minutes(0), range(240..500), "with a checkpoint");
+}
+
+#[test]
+fn what_was_deleted_in_a_block_alone_does_not_come_back_out_of_the_log() {
+    let mut bed = Bed::new();
+    let other = TenantId::new("other").expect("a tenant");
+    append(bed.db(), &other, &[(0, 2_000 * MINUTE, 1.0)]);
+    bed.fill(0..100);
+    let newest: Vec<_> = (300..500).map(|t| (2, t * MINUTE, 1.0)).collect();
+    append(bed.db(), &TenantId::anonymous(), &newest);
+    bed.maintain();
+    bed.delete(0, 0, 120);
+    bed.delete(1, 0, 120);
+    bed.db().purge_deletes(&TenantId::anonymous()).expect("purges");
+    assert!(bed.db().blocks(&TenantId::anonymous()).iter().all(|b| b.min_time >= 120 * MINUTE));
+    for _ in 0..3 {
+        bed.crash();
+        assert_eq!((bed.minutes(0), bed.minutes(1), bed.minutes(2)), (vec![], vec![], range(300..500)));
+        bed.maintain();
+    }
+}
+
+#[test]
+fn an_older_sample_that_came_after_a_delete_is_seen_after_a_restart_too() {
+    let mut bed = Bed::new();
+    let (tenant, other) = (TenantId::anonymous(), TenantId::new("other").expect("a tenant"));
+    append(bed.db(), &other, &[(0, 2_000 * MINUTE, 1.0)]);
+    bed.fill(0..350);
+    let id = bed.delete(0, 0, i64::MAX);
+    bed.fill(350..430);
+    bed.maintain();
+    append(bed.db(), &tenant, &[(0, 340 * MINUTE + 1, 7.0)]);
+    let shown: Vec<i64> = [340].into_iter().chain(350..430).collect();
+    assert_eq!(bed.minutes(0), shown, "what the delete hides is in blocks");
+    bed.crash();
+    assert_eq!(bed.minutes(0), shown);
+    bed.restart();
+    assert_eq!(bed.minutes(0), shown, "with a checkpoint");
+    bed.crash();
+    assert_eq!(bed.minutes(0), shown, "with a checkpoint alone");
+    bed.undo(id).expect("undone");
+    assert_eq!(bed.minutes(0).len(), 431);
 }

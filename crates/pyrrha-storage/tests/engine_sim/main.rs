@@ -1,0 +1,435 @@
+//! The whole engine on a simulated disk, under seeds, with all it can store and all that can be done to
+//! it: floats and native histograms of every kind, exemplars, metadata, late samples, deletes and their
+//! undoing, retention by time and size, a wall clock that jumps, reads that go on meanwhile, snapshots;
+//! power loss, kills, I/O errors, a full disk; and, in runs of their own, flipped bits in any file.
+//!
+//! `PYRRHA_SEED=n` runs one seed, `PYRRHA_SEEDS=n` that many.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod model;
+mod read;
+mod rot;
+mod values;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyrrha_env::{Clock, Disk};
+use pyrrha_model::contract::{Deletes, Ingest, Value};
+use pyrrha_model::{ErrorKind, Exemplar, Labels, Matcher, Metadata, MetricType, TenantId, TimeRange};
+use pyrrha_storage::wal::WalConfig;
+use pyrrha_storage::{Db, StorageConfig, StorageError};
+use pyrrha_testkit::{Fault, SimClock, SimDisk, SimRng, run_seeds};
+
+use model::{Fate, Model, ModelDelete, Standing};
+use values::{labels, value};
+
+const SERIES: usize = 8;
+const TENANTS: usize = 2;
+const START: i64 = 1_700_000_000_000;
+const MINUTE: i64 = 60_000;
+
+/// Where a sample is: tenant, series, time.
+type Key = (usize, usize, i64);
+
+struct Run {
+    seed: u64,
+    rng: SimRng,
+    disk: SimDisk,
+    clock: Arc<SimClock>,
+    /// What the senders' clocks show.
+    now: i64,
+    config: StorageConfig,
+    db: Option<Db>,
+    lives: u64,
+    model: Model,
+    newest: [[i64; SERIES]; TENANTS],
+    newest_exemplar: [[i64; SERIES]; TENANTS],
+    faults: bool,
+    /// Both clocks at each look of this life's housekeeping.
+    looks: Vec<(Duration, i64)>,
+    reading: Option<read::Reading>,
+    snapshots: u64,
+    helps: u64,
+    /// What flipped bits may have cost.
+    hurt: Vec<rot::Cost>,
+}
+
+fn tenant(i: usize) -> TenantId {
+    TenantId::new(&format!("t{i}")).unwrap()
+}
+
+impl Run {
+    fn new(seed: u64, faults: bool) -> Self {
+        let mut rng = SimRng::new(seed);
+        let config = StorageConfig {
+            wal: WalConfig { segment_bytes: 8 << 10, ..WalConfig::default() },
+            block_range_ms: 2 * MINUTE,
+            samples_per_chunk: 7,
+            quiet_before_cut: Duration::from_secs(rng.below(2) * 20),
+            checkpoint_after_samples: 40,
+            disk_reserve_bytes: 8 << 10,
+            out_of_order_window_ms: [0, 5 * MINUTE, 60 * MINUTE][rng.index(3)],
+            head_memory_bytes: [0, 0, 90_000][rng.index(3)],
+            idle_cut_after: Duration::from_secs(50),
+            delete_undo: Duration::from_secs(20 * 60),
+            verify_every: Duration::from_secs(1800),
+            retention: Duration::from_secs([0, 0, 3 * 3600][rng.index(3)]),
+            retention_bytes: [0, 0, 60_000][rng.index(3)],
+            ..StorageConfig::new("data")
+        };
+        let mut run = Self {
+            seed,
+            disk: SimDisk::new(seed),
+            clock: Arc::new(SimClock::new(START)),
+            now: START,
+            config,
+            db: None,
+            lives: 0,
+            model: Model { gone_before: i64::MIN, ..Model::default() },
+            newest: [[START - 10 * MINUTE; SERIES]; TENANTS],
+            newest_exemplar: [[START - 10 * MINUTE; SERIES]; TENANTS],
+            faults: faults && rng.percent(70),
+            looks: Vec::new(),
+            reading: None,
+            snapshots: 0,
+            helps: 0,
+            hurt: Vec::new(),
+            rng,
+        };
+        run.open();
+        run
+    }
+
+    /// Tells what happens, where a single seed is replayed.
+    fn note(&self, text: impl FnOnce() -> String) {
+        if std::env::var_os("PYRRHA_SEED").is_some() {
+            println!("{} +{} {}", self.disk.operations(), (self.now - START) / 1000, text());
+        }
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().expect("open between steps")
+    }
+
+    /// Starts until a start finds the disk well.
+    fn open(&mut self) {
+        (self.db, self.reading) = (None, None);
+        self.lives += 1;
+        self.looks.clear();
+        let dense = (self.seed + self.lives).is_multiple_of(4);
+        self.config.tenant_dense = [(tenant(0), dense)].into();
+        let mut last = String::new();
+        for _ in 0..50 {
+            let opened = self.try_open();
+            self.note(|| format!("open: {:?}", opened.as_ref().map(Db::log_damage)));
+            if self.disk.is_off() {
+                self.disk.crash();
+                continue;
+            }
+            match opened {
+                Ok(db) if db.log_damage().is_clean() || !self.hurt.is_empty() => {
+                    self.db = Some(db);
+                    return;
+                }
+                Ok(db) => {
+                    assert!(self.faults, "seed {}: {}", self.seed, db.log_damage());
+                    last = db.log_damage().to_string();
+                }
+                Err(error) => {
+                    assert!(self.faults, "seed {}: {error}", self.seed);
+                    if matches!(error, StorageError::InUse { .. }) {
+                        self.disk.kill();
+                    }
+                    last = error.to_string();
+                }
+            }
+            self.disk.heal();
+            self.disk.set_capacity(None);
+        }
+        panic!("seed {}: does not open: {last}", self.seed);
+    }
+
+    pub(crate) fn try_open(&self) -> Result<Db, StorageError> {
+        let (disk, clock) = (Arc::new(self.disk.clone()), self.clock.clone());
+        Db::open_single_threaded(self.config.clone(), disk, clock)
+    }
+
+    fn append(&mut self) {
+        let owner = self.rng.index(TENANTS);
+        let Some(db) = &self.db else { return };
+        let Ok(mut appender) = db.appender(&tenant(owner)) else { return };
+        let (mut keys, mut exemplars, mut help) = (Vec::new(), Vec::new(), None);
+        for _ in 0..1 + self.rng.index(12) {
+            let series = self.rng.index(SERIES);
+            let reference = appender.resolve(None, &labels(series)).unwrap();
+            let newest = &mut self.newest[owner][series];
+            let t = match self.rng.below(10) {
+                0 => *newest,
+                1 | 2 => *newest - self.rng.below(8 * MINUTE as u64) as i64,
+                _ => (*newest + 1 + self.rng.below(9_000) as i64).max(self.now - MINUTE),
+            };
+            let key = (owner, series, t);
+            // Whether what was deleted and is sent again is seen again depends on where it was.
+            let says = |d: &ModelDelete| matches(&d.sets, &labels(series));
+            if self.model.samples.contains_key(&key) && self.model.was_deleted(&key, says) {
+                continue;
+            }
+            let taken = match value(key) {
+                Value::Float(v) => appender.append(reference, 0, t, v),
+                other => appender.append_histogram(reference, 0, t, other),
+            };
+            if taken.is_ok() {
+                *newest = t.max(*newest);
+                keys.push(key);
+            }
+            let at = &mut self.newest_exemplar[owner][series];
+            if t > *at && self.rng.percent(10) && appender.append_exemplar(reference, exemplar(key)).is_ok() {
+                *at = t;
+                exemplars.push(key);
+            }
+        }
+        if self.rng.percent(5) {
+            self.helps += 1;
+            let text = format!("help {}", self.helps);
+            appender.append_metadata("m", metadata(&text));
+            help = Some(text);
+        }
+        let result = appender.commit();
+        self.note(|| format!("append {keys:?} exemplars {exemplars:?} {help:?}: {result:?}"));
+        let done = result.is_ok();
+        let fate = if done { Fate::Acknowledged } else { Fate::Doubtful };
+        for key in keys {
+            let known = self.model.samples.entry(key).or_insert(fate);
+            *known = if done { fate } else { *known };
+        }
+        for key in exemplars {
+            self.model.exemplars.insert(key, fate);
+        }
+        if let Some(text) = help {
+            let may_be = self.model.metadata.entry(owner).or_default();
+            if done {
+                may_be.clear();
+            } else if may_be.is_empty() {
+                may_be.push(String::new());
+            }
+            may_be.push(text);
+        }
+    }
+
+    fn delete(&mut self) {
+        let owner = self.rng.index(TENANTS);
+        let one = |i: usize| vec![Matcher::equal("i", i.to_string())];
+        let sets = match self.rng.below(4) {
+            0 => vec![vec![Matcher::equal("odd", "1")]],
+            1 => vec![one(0), one(self.rng.index(SERIES))],
+            _ => vec![one(self.rng.index(SERIES))],
+        };
+        let from = self.now - 40 * MINUTE;
+        let mut at = || from + self.rng.below(42 * MINUTE as u64) as i64;
+        let (a, b) = (at(), at());
+        let mut range = TimeRange::new(a.min(b), a.max(b));
+        if self.rng.percent(20) {
+            range = TimeRange::ALL;
+        }
+        let hides: BTreeSet<Key> = self
+            .model
+            .keys_of(owner)
+            .filter(|key| range.contains(key.2) && matches(&sets, &labels(key.1)))
+            .filter(|key| self.model.samples.get(key) == Some(&Fate::Acknowledged))
+            .copied()
+            .collect();
+        let new = |id, standing| ModelDelete {
+            id,
+            owner,
+            sets: sets.clone(),
+            range,
+            hides,
+            standing,
+            is_final: false,
+        };
+        let result = self.db().delete(&tenant(owner), &sets, range);
+        self.note(|| format!("delete {owner} {sets:?} {range:?}: {result:?}"));
+        let new = match result {
+            Ok(None) => return,
+            Ok(Some(id)) => new(Some(id), Standing::InForce),
+            Err(error) => {
+                assert!(self.faults || self.disk.is_off(), "seed {}: {error}", self.seed);
+                new(None, Standing::InDoubt)
+            }
+        };
+        self.model.deletes.push(new);
+    }
+
+    fn undo(&mut self) {
+        let known = self.model.deletes.iter().enumerate();
+        let open: Vec<usize> = known.filter(|(_, d)| d.id.is_some() && !d.is_final).map(|(i, _)| i).collect();
+        if open.is_empty() {
+            return;
+        }
+        let at = open[self.rng.index(open.len())];
+        let (owner, id) = (self.model.deletes[at].owner, self.model.deletes[at].id.unwrap());
+        let result = self.db().undo_delete(&tenant(owner), id);
+        self.note(|| format!("undo {owner} {id}: {result:?}"));
+        match result {
+            Ok(()) => drop(self.model.deletes.remove(at)),
+            // It is final, or nothing is left of it.
+            Err(e) if matches!(e.kind(), ErrorKind::Invalid | ErrorKind::NotFound) => {
+                let delete = &mut self.model.deletes[at];
+                if delete.standing == Standing::InForce {
+                    delete.is_final = true;
+                }
+            }
+            Err(_) => self.model.deletes[at].standing = Standing::InDoubt,
+        }
+    }
+
+    fn purge(&mut self) {
+        let owner = self.rng.index(TENANTS);
+        let result = self.db().purge_deletes(&tenant(owner));
+        self.note(|| format!("purge {owner}: {result:?}"));
+        // What became final although it failed is known after a restart; undoing tells as well.
+    }
+
+    fn maintain(&mut self) {
+        let Some(db) = &self.db else { return };
+        let before = self.blocks();
+        let removed = db.metrics().blocks_removed.get();
+        let look = (self.clock.monotonic(), self.clock.now_ms());
+        // Two looks at the clock, an hour apart, that agree, and what is past retention may go.
+        let agrees = |&(monotonic, wall): &(Duration, i64)| {
+            let passed = look.0.saturating_sub(monotonic);
+            passed >= Duration::from_secs(3600)
+                && (wall + passed.as_millis() as i64).abs_diff(look.1) <= 10 * MINUTE.unsigned_abs()
+        };
+        let retention = self.config.retention.as_millis() as i64;
+        if retention > 0 && self.looks.iter().any(agrees) {
+            self.model.gone_before = self.model.gone_before.max(look.1 - retention);
+        }
+        self.looks.push(look);
+        let result = db.maintain();
+        self.note(|| format!("maintain {result:?} at {look:?}, blocks {:?}", self.blocks()));
+        assert!(self.faults || !self.hurt.is_empty() || result.is_ok(), "seed {}: {result:?}", self.seed);
+        if db.metrics().blocks_removed.get() > removed {
+            self.model.metadata.clear();
+            if self.config.retention_bytes > 0 {
+                // The oldest go first: what is newer than the end of one that stays, stays.
+                let after = self.blocks();
+                let end = after.iter().map(|b| b.end).min();
+                let all = before.iter().map(|b| b.end + 2 * self.config.block_range_ms).max();
+                self.model.gone_before = self.model.gone_before.max(end.or(all).unwrap_or(i64::MAX) + 1);
+            }
+        }
+    }
+
+    fn blocks(&self) -> Vec<TimeRange> {
+        let db = self.db();
+        (0..TENANTS).flat_map(|i| db.blocks(&tenant(i))).map(|meta| meta.range()).collect()
+    }
+
+    /// A snapshot is a data directory that shows what the database shows.
+    fn snapshot(&mut self) {
+        self.disk.heal();
+        self.disk.set_capacity(None);
+        self.snapshots += 1;
+        let Ok(path) = self.db().snapshot(&format!("s{}", self.snapshots), false) else {
+            assert!(self.faults || !self.hurt.is_empty(), "seed {}: no snapshot", self.seed);
+            return;
+        };
+        let config = StorageConfig { dir: path.clone(), ..self.config.clone() };
+        let copy = Db::open_single_threaded(config, Arc::new(self.disk.clone()), self.clock.clone());
+        self.check_samples(&copy.unwrap(), "in a snapshot");
+        self.disk.remove_dir_all(&path).unwrap();
+    }
+
+    /// Time passes for everybody.
+    fn advance(&mut self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        self.now += seconds as i64 * 1000;
+    }
+
+    fn die(&mut self, power: bool) {
+        (self.reading, self.db) = (None, {
+            self.disk.power_off();
+            None
+        });
+        if power {
+            self.disk.crash()
+        } else {
+            self.disk.kill()
+        }
+        self.disk.heal();
+        self.open();
+        self.check_restarted();
+    }
+
+    fn step(&mut self) {
+        match self.rng.below(200) {
+            0..=99 => self.append(),
+            100..=124 => {
+                let seconds = self.rng.below(40);
+                self.advance(seconds);
+                self.maintain();
+            }
+            125..=127 => {
+                let minutes = 30 + self.rng.below(60);
+                self.advance(minutes * 60);
+                self.maintain();
+            }
+            128..=130 => self.clock.jump_wall(self.rng.below(20 * 24 * 60) as i64 * MINUTE - 14_400 * MINUTE),
+            131..=136 => self.clock.set_wall(self.now),
+            137..=145 => self.delete(),
+            146..=151 => self.undo(),
+            152 => self.purge(),
+            153..=160 => self.read_on(),
+            161..=164 => self.check("in between"),
+            165..=167 => self.snapshot(),
+            168..=173 => self.die(true),
+            174..=177 => self.die(false),
+            178..=180 => {
+                self.open();
+                self.check_restarted();
+            }
+            _ if !self.faults => {}
+            181..=187 => self.disk.fail_in(self.rng.below(60), Fault::PowerOff),
+            188..=191 => self.disk.fail_in(self.rng.below(30), Fault::Io),
+            192..=194 => self.disk.set_capacity(Some(self.disk.used() + self.rng.below(20_000))),
+            _ => {
+                self.disk.set_capacity(None);
+                self.disk.heal();
+            }
+        }
+        if self.disk.is_off() {
+            self.die(true);
+        }
+    }
+}
+
+fn exemplar(key: Key) -> Exemplar {
+    let labels = Labels::from_pairs([("trace_id", format!("{:x}", key.2))]);
+    Exemplar { labels, value: (key.2 * 3 + key.1 as i64) as f64, timestamp: key.2 }
+}
+
+fn metadata(help: &str) -> Metadata {
+    Metadata { metric_type: MetricType::Counter, help: help.to_owned(), unit: "s".to_owned() }
+}
+
+fn matches(sets: &[Vec<Matcher>], labels: &Labels) -> bool {
+    sets.iter().any(|set| set.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or(""))))
+}
+
+#[test]
+fn the_engine_keeps_what_it_acknowledged_and_shows_nothing_else() {
+    run_seeds(500, |seed| {
+        let mut run = Run::new(seed, true);
+        for _ in 0..150 {
+            run.step();
+        }
+        run.disk.set_capacity(None);
+        run.clock.set_wall(run.now);
+        run.die(true);
+        run.die(false);
+    });
+}
