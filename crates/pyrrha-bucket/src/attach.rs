@@ -5,18 +5,15 @@
 //! LIST ─► directories, marks, metas ─► rules of visibility ─► tenants ─► streams, by external labels
 //!         (listing)                     (rules)               (ownership)     │
 //! query ─► matchers on external labels ─► blocks, or windows ─► labels injected ─► replicas as one
-//!          (streams)                       (gateway)             (relabel)          (replicas)
+//!          (streams)                       (gateway)             (crate::external)
 //! ```
 //!
 //! What a bucket has is looked at again now and then; a query keeps the blocks that it began with.
 
-mod labels;
 mod listing;
 mod mimir_index;
 mod ownership;
 mod queryable;
-mod relabel;
-mod replicas;
 mod rules;
 mod streams;
 
@@ -32,14 +29,15 @@ use pyrrha_storage::manifest::BlockEntry;
 
 use crate::block_files;
 use crate::door::Bucket;
+use crate::error::BucketError;
 use crate::gateway::{CacheStats, ForeignReader, GatewayConfig};
 use crate::runtime::BucketRuntime;
 use listing::{Found, Listing, Metas};
-use rules::Candidate;
 
 pub use ownership::{OwnershipError, TenantRule, TenantRules};
 pub use queryable::WithBuckets;
 pub use rules::Why;
+pub(crate) use rules::{Candidate, have};
 use streams::{ForeignStream, streams_of};
 
 /// How the blocks of a bucket lie in it.
@@ -150,6 +148,17 @@ pub struct Looked {
     pub removed: usize,
 }
 
+/// How looks at a bucket went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looks {
+    /// Looks so far, those that failed among them.
+    pub done: u64,
+    /// Looks that failed.
+    pub failed: u64,
+    /// Why the last one failed, if it did.
+    pub last_error: Option<String>,
+}
+
 /// A bucket that somebody else writes.
 #[derive(Debug)]
 pub struct AttachedBucket {
@@ -159,6 +168,7 @@ pub struct AttachedBucket {
     view: RwLock<Arc<BucketView>>,
     /// Metas and marks that were read before.
     metas: Mutex<Metas>,
+    looks: Mutex<Looks>,
 }
 
 impl AttachedBucket {
@@ -171,7 +181,14 @@ impl AttachedBucket {
         config: AttachConfig,
     ) -> Self {
         let reader = ForeignReader::new(bucket, runtime, disk, config.reading.clone());
-        Self { reader, config, clock, view: RwLock::default(), metas: Mutex::default() }
+        Self {
+            reader,
+            config,
+            clock,
+            view: RwLock::default(),
+            metas: Mutex::default(),
+            looks: Mutex::default(),
+        }
     }
 
     /// Its name in messages.
@@ -202,11 +219,26 @@ impl AttachedBucket {
     /// Looks at the bucket. Waits for requests, so it must not be called on a thread of a runtime. After
     /// an error everything stays as it was.
     pub fn look(&self) -> Result<Looked, StoreError> {
+        let looked = self.try_look();
+        let mut looks = self.looks.lock();
+        looks.done += 1;
+        looks.failed += u64::from(looked.is_err());
+        looks.last_error = looked.as_ref().err().map(ToString::to_string);
+        looked
+    }
+
+    /// How looks went so far.
+    pub fn looks(&self) -> Looks {
+        self.looks.lock().clone()
+    }
+
+    fn try_look(&self) -> Result<Looked, StoreError> {
         let known = std::mem::take(&mut *self.metas.lock());
         let listing = Listing {
             bucket: self.reader.bucket().clone(),
             config: self.config.clone(),
             now: self.clock.now_ms(),
+            by_index: true,
         };
         let (metas, found) = self.reader.runtime().wait(async move { Ok(listing.run(known).await) })?;
         *self.metas.lock() = metas;
@@ -260,10 +292,22 @@ impl AttachedBucket {
     }
 }
 
+/// All blocks of a bucket by listing it, whether there is a bucket index or not, each with the reason for
+/// which an attached bucket would not read it.
+pub(crate) async fn survey(
+    bucket: Bucket,
+    config: AttachConfig,
+    now: Timestamp,
+) -> Result<Vec<(Candidate, Option<Why>)>, BucketError> {
+    let (_, found) = Listing { bucket, config: config.clone(), now, by_index: false }.run(Metas::new()).await;
+    let found = found?;
+    Ok(rules::Rules::of(&config, found.layout, now).sort_out(found.blocks, &config.tenants))
+}
+
 /// The entry of a block of which only the files are known.
 fn entry_without_meta(block: BlockId) -> BlockEntry {
     block_files::entry(&pyrrha_storage::block::BlockMeta::of_head(block, 0, 0), Vec::new())
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

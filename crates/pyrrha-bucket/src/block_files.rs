@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use pyrrha_model::TenantId;
 use pyrrha_model::contract::DeleteId;
-use pyrrha_storage::block::{Block, BlockMeta};
+use pyrrha_storage::block::{Block, BlockId, BlockMeta};
 use pyrrha_storage::manifest::BlockEntry;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,11 @@ const DELETES_LISTED: &str = "deletesListed";
 /// Key of the reason for which a block takes no part in compaction.
 const SET_ASIDE: &str = "setAside";
 
+/// Key of the directory above a block's own, where that is not its tenant's.
+const ROOT: &str = "root";
+/// Key that says that somebody else made a block, and that it was listed where it was.
+const ADOPTED: &str = "adopted";
+
 /// A file of a block in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlockFile {
@@ -39,16 +45,9 @@ pub(crate) struct BlockFile {
 /// The entry of a block with these files.
 pub(crate) fn entry(meta: &BlockMeta, files: Vec<BlockFile>) -> BlockEntry {
     let bytes = files.iter().map(|f| f.bytes).fold(0, u64::saturating_add);
-    let mut entry = BlockEntry::of(meta, bytes);
-    // Only a map with keys that are not strings can fail.
-    if let Ok(list) = serde_json::to_value(&files) {
-        entry.other.insert(FILES.to_owned(), list);
-    }
-    let labels = meta.thanos.as_ref().and_then(|thanos| thanos.labels.as_ref());
-    if let Some(labels) = labels.filter(|labels| !labels.is_empty())
-        && let Ok(labels) = serde_json::to_value(labels)
-    {
-        entry.other.insert(LABELS.to_owned(), labels);
+    let mut entry = with_files(&BlockEntry::of(meta, bytes), &files);
+    if let Some(labels) = meta.thanos.as_ref().and_then(|thanos| thanos.labels.as_ref()) {
+        entry = with_labels(entry, labels);
     }
     Origin::copy(meta, &mut entry.other);
     entry
@@ -89,6 +88,78 @@ pub(crate) fn lists_deletes(entry: &BlockEntry) -> bool {
 pub(crate) fn external_labels(entry: &BlockEntry) -> BTreeMap<String, String> {
     let labels = entry.other.get(LABELS).cloned();
     labels.and_then(|labels| serde_json::from_value(labels).ok()).unwrap_or_default()
+}
+
+/// The directory of a block in the bucket: `<tenant>/<ULID>`, unless its entry says that it lies elsewhere.
+pub(crate) fn dir(tenant: &TenantId, entry: &BlockEntry) -> String {
+    dir_in(tenant.as_str(), entry)
+}
+
+/// The same, of a block of the tenant whose directory this is.
+pub(crate) fn dir_in(home: &str, entry: &BlockEntry) -> String {
+    match root(entry) {
+        None => format!("{home}/{}", entry.ulid),
+        Some("") => entry.ulid.to_string(),
+        Some(root) => format!("{root}/{}", entry.ulid),
+    }
+}
+
+/// The directory of a block under a root; of its tenant's if there is none.
+pub(crate) fn dir_under(tenant: &TenantId, root: Option<&str>, block: BlockId) -> String {
+    match root.filter(|root| is_root(root)) {
+        None => format!("{tenant}/{block}"),
+        Some("") => block.to_string(),
+        Some(root) => format!("{root}/{block}"),
+    }
+}
+
+/// The directory above that of a block, if it is not its tenant's; empty for the root of the bucket.
+pub(crate) fn root(entry: &BlockEntry) -> Option<&str> {
+    entry.other.get(ROOT).and_then(serde_json::Value::as_str).filter(|root| is_root(root))
+}
+
+/// Whether something may be a directory above blocks. What a manifest says must not lead out of the bucket.
+fn is_root(root: &str) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
+    root.is_empty() || root.split('/').all(plain)
+}
+
+/// The entry, of a block that lies under a root.
+pub(crate) fn with_root(mut entry: BlockEntry, root: Option<&str>) -> BlockEntry {
+    match root {
+        Some(root) => entry.other.insert(ROOT.to_owned(), root.into()),
+        None => entry.other.remove(ROOT),
+    };
+    entry
+}
+
+/// Whether somebody else made a block, and it was listed where it was.
+pub(crate) fn is_adopted(entry: &BlockEntry) -> bool {
+    entry.other.get(ADOPTED).and_then(serde_json::Value::as_bool) == Some(true)
+}
+
+/// The entry of somebody else's block that is listed where it is, with the external labels that its series
+/// get.
+pub(crate) fn adopted(
+    entry: &BlockEntry,
+    root: Option<&str>,
+    labels: &BTreeMap<String, String>,
+) -> BlockEntry {
+    let mut entry = with_root(entry.clone().imported(), root);
+    entry.other.insert(ADOPTED.to_owned(), true.into());
+    with_labels(entry, labels)
+}
+
+/// The entry, of a block whose series get these external labels.
+pub(crate) fn with_labels(mut entry: BlockEntry, labels: &BTreeMap<String, String>) -> BlockEntry {
+    entry.other.remove(LABELS);
+    // Only a map with keys that are not strings can fail.
+    if !labels.is_empty()
+        && let Ok(labels) = serde_json::to_value(labels)
+    {
+        entry.other.insert(LABELS.to_owned(), labels);
+    }
+    entry
 }
 
 /// Why an entry's block takes no part in compaction, if it does not.

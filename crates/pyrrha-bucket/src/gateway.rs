@@ -20,6 +20,7 @@ mod segments;
 mod set;
 mod stored_lists;
 mod stream;
+mod streams;
 mod windows;
 
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub(crate) use foreign::{ForeignBlock, ForeignReader};
 pub(crate) use header::check as check_header;
 pub use pages::CacheStats;
 pub use queryable::{BucketQueryable, LocalSources};
+pub(crate) use streams::streams_of;
 
 use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;
@@ -46,6 +48,7 @@ use pages::Caches;
 use segments::Candidate;
 use set::BucketSet;
 use stream::Selection;
+use streams::Streams;
 
 /// How a gateway reads.
 #[derive(Debug, Clone)]
@@ -67,6 +70,10 @@ pub struct Gateway {
     disk: Arc<dyn Disk>,
     config: GatewayConfig,
     caches: Arc<Caches>,
+    /// External labels that tell replicas apart.
+    replica_labels: Vec<String>,
+    /// Of each tenant, the blocks that answer together.
+    streams: Streams,
     /// Blocks that a query has touched. A header is a map of a local file and some tables.
     blocks: Mutex<HashMap<(TenantId, BlockId), Arc<BucketBlock>>>,
 }
@@ -91,7 +98,13 @@ impl Gateway {
         config: GatewayConfig,
     ) -> Self {
         let caches = Arc::new(Caches::new(disk.clone(), &config));
-        Self { tenants, runtime, disk, config, caches, blocks: Mutex::default() }
+        let (replica_labels, streams, blocks) = Default::default();
+        Self { tenants, runtime, disk, config, caches, replica_labels, streams, blocks }
+    }
+
+    /// The same, for which blocks whose external labels differ only in these are replicas.
+    pub fn with_replica_labels(self, replica_labels: Vec<String>) -> Self {
+        Self { replica_labels, ..self }
     }
 
     /// What the cache in memory holds and did.
@@ -152,7 +165,7 @@ impl Gateway {
         let look = async move {
             let found = async {
                 let opened = block.open(&inner).await?;
-                for matchers in leave_out.iter() {
+                for matchers in &block.external.left_of_sets(&leave_out) {
                     if !block.matching(&inner, opened, matchers).await?.is_empty() {
                         return Ok::<_, StoreError>(true);
                     }
@@ -169,12 +182,19 @@ impl Gateway {
     pub(crate) fn parts(
         &self,
         tenant: &TenantId,
-        state: &ManifestState,
+        state: &Arc<ManifestState>,
         range: TimeRange,
         hints: &SelectHints,
         hidden: impl Fn(&BlockEntry) -> bool,
     ) -> Parts {
-        let (parts, warnings) = choose(state, range, hints, hidden);
+        let (mut parts, mut warnings) = (Vec::new(), Vec::new());
+        for stream in self.streams.of(tenant, state, &self.replica_labels).iter() {
+            let (own, said) = choose(stream, range, hints, &hidden);
+            parts.extend(own);
+            warnings.extend(said);
+        }
+        warnings.sort_unstable();
+        warnings.dedup();
         let deletes = state.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
         let blocks = parts.into_iter().map(|(entry, range)| (self.block(tenant, entry), range)).collect();
         Parts { blocks, warnings, deletes }

@@ -19,6 +19,7 @@ mod deletes;
 mod door;
 pub mod downsample;
 mod error;
+mod external;
 #[cfg(test)]
 mod faulty;
 mod gateway;

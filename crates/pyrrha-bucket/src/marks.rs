@@ -17,6 +17,7 @@ use pyrrha_storage::manifest::{BlockEntry, Change, Manifest, ManifestError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::block_files::dir;
 use crate::door::Bucket;
 use crate::error::BucketError;
 
@@ -216,8 +217,8 @@ impl MarkFiles {
         Self { bucket, tenant: tenant.clone() }
     }
 
-    fn key(&self, block: BlockId, kind: MarkKind) -> String {
-        format!("{}/{block}/{}", self.tenant, kind.file())
+    fn key(&self, entry: &BlockEntry, kind: MarkKind) -> String {
+        format!("{}/{}", dir(&self.tenant, entry), kind.file())
     }
 
     fn global_key(&self, block: BlockId, kind: MarkKind) -> String {
@@ -232,17 +233,17 @@ impl MarkFiles {
 
     /// Writes the files of all marks of blocks; for Mimir too, if it reads the directory.
     pub(crate) async fn write(&self, entries: &[BlockEntry]) -> Result<(), BucketError> {
-        let all = entries.iter().flat_map(|e| marks(e).into_iter().map(|(k, mark)| (e.ulid, k, mark)));
-        let all: Vec<(BlockId, MarkKind, Mark)> = all.collect();
+        let all = entries.iter().flat_map(|e| marks(e).into_iter().map(move |(k, mark)| (e, k, mark)));
+        let all: Vec<(&BlockEntry, MarkKind, Mark)> = all.collect();
         if all.is_empty() {
             return Ok(());
         }
         let mimir = self.is_mimir().await?;
-        for (block, kind, mark) in all {
-            let file = mark.encode(block, kind);
-            self.bucket.put(&self.key(block, kind), file.clone()).await?;
+        for (entry, kind, mark) in all {
+            let file = mark.encode(entry.ulid, kind);
+            self.bucket.put(&self.key(entry, kind), file.clone()).await?;
             if mimir && kind.is_global() {
-                self.bucket.put(&self.global_key(block, kind), file).await?;
+                self.bucket.put(&self.global_key(entry.ulid, kind), file).await?;
             }
         }
         Ok(())
@@ -251,12 +252,13 @@ impl MarkFiles {
     /// Removes the files of a mark of blocks, whoever wrote them. Gives the blocks that had one.
     pub(crate) async fn remove(
         &self,
-        blocks: &[BlockId],
+        blocks: &[std::sync::Arc<BlockEntry>],
         kind: MarkKind,
     ) -> Result<Vec<BlockId>, BucketError> {
         let mut had = Vec::new();
-        for &block in blocks {
-            let mut keys = vec![self.key(block, kind)];
+        for entry in blocks {
+            let block = entry.ulid;
+            let mut keys = vec![self.key(entry, kind)];
             keys.extend(kind.is_global().then(|| self.global_key(block, kind)));
             for key in keys {
                 if self.bucket.head(&key).await?.is_some() {
@@ -276,10 +278,10 @@ impl MarkFiles {
     ) -> Result<Vec<(BlockId, MarkKind, Mark)>, BucketError> {
         let asked = entries.iter().flat_map(|entry| {
             let open = MarkKind::ALL.into_iter().filter(|kind| !is_marked(entry, *kind));
-            open.map(|kind| (entry.ulid, kind)).collect::<Vec<_>>()
+            open.map(|kind| (entry.clone(), kind)).collect::<Vec<_>>()
         });
-        let looks = asked.map(|(block, kind)| async move {
-            let key = self.key(block, kind);
+        let looks = asked.map(|(entry, kind)| async move {
+            let (block, key) = (entry.ulid, self.key(&entry, kind));
             let Some(object) = self.bucket.head(&key).await? else { return Ok(None) };
             let said = match self.bucket.get(&key, MARK_MAX).await {
                 Ok(Some(file)) => Mark::decode(kind, &file),

@@ -68,7 +68,7 @@ async fn read_meta(
     tenant: &TenantId,
     block: BlockId,
 ) -> Result<Result<BlockMeta, String>, BucketError> {
-    let key = format!("{tenant}/{block}/meta.json");
+    let key = format!("{}/meta.json", block_files::dir_under(tenant, None, block));
     let Some(json) = bucket.get(&key, META_MAX).await? else {
         return Ok(Err("meta.json went away".to_owned()));
     };

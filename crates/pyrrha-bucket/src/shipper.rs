@@ -133,7 +133,8 @@ impl Shipper {
 
     fn upload(&self, tenant: &TenantId, block: &Block) -> Result<(), StoreError> {
         let bucket = self.tenants.bucket().clone();
-        let upload = Upload::new(bucket, self.disk.clone(), tenant, block.clone());
+        let dir = block_files::dir_under(tenant, None, block.meta().ulid);
+        let upload = Upload::new(bucket, self.disk.clone(), dir, block.clone());
         let files = self.runtime.wait(async move { upload.run().await })?;
         let entry = block_files::entry_of(block, files);
         let manifest = self.tenants.manifest(tenant)?;

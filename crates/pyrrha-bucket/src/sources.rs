@@ -50,7 +50,7 @@ impl<G: Clone + Eq + Hash> Holders<G> {
 }
 
 /// Whether `holder` has all that `entry` has, in the same resolution.
-fn holds(holder: &BlockEntry, entry: &BlockEntry) -> bool {
+pub(crate) fn holds(holder: &BlockEntry, entry: &BlockEntry) -> bool {
     holder.resolution == entry.resolution
         && !entry.sources.is_empty()
         && entry.sources.iter().all(|source| holder.sources.contains(source))

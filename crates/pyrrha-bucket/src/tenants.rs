@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use pyrrha_env::Clock;
 use pyrrha_model::{StoreError, TenantId};
+use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{Manifest, ManifestState};
 use std::collections::HashMap;
 
@@ -64,16 +65,21 @@ impl BucketTenants {
         all
     }
 
-    /// Opens every tenant that has a directory in the bucket.
-    pub fn discover(&self) -> Result<Vec<TenantId>, StoreError> {
+    /// Opens every tenant that has a directory in the bucket. Those whose manifest cannot be read come
+    /// back with the reason; the others are open nonetheless. A directory with the name of a block is no
+    /// tenant's: so it is in a bucket without tenants.
+    pub fn discover(&self) -> Result<Vec<(TenantId, StoreError)>, StoreError> {
         let bucket = self.bucket.clone();
         let names = self.runtime.wait(async move { bucket.list_dirs("").await })?;
+        let is_tenant = |name: &&String| name.parse::<BlockId>().is_err();
         // Other names are not ours.
-        let found: Vec<TenantId> = names.iter().filter_map(|name| TenantId::new(name).ok()).collect();
-        for tenant in &found {
-            self.manifest(tenant)?;
-        }
-        Ok(found)
+        let found = names.iter().filter(is_tenant).filter_map(|name| TenantId::new(name).ok());
+        let failed = found.filter_map(|tenant| {
+            let error = self.manifest(&tenant).err()?;
+            tracing::error!(%tenant, %error, "manifest of a tenant cannot be read, the others are looked after");
+            Some((tenant, error))
+        });
+        Ok(failed.collect())
     }
 
     /// Reads what others committed since. Goes on after an error, and gives the first.
@@ -86,5 +92,26 @@ impl BucketTenants {
             }
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tools::tests::put;
+    use crate::worlds::{World, block, id};
+
+    #[test]
+    fn one_tenant_that_does_not_read_leaves_the_others_and_blocks_are_no_tenants() {
+        let world = World::new();
+        world.ship(&[block(&world.disk, 0, 3)]).expect("no fault");
+        put(&world, "broken/manifest/00000000000000000001.json", b"{".to_vec());
+        put(&world, &format!("{}/meta.json", id(7)), b"{}".to_vec());
+        put(&world, "zoo/manifest/x", Vec::new());
+        let tenants =
+            crate::BucketTenants::new(world.bucket.clone(), world.runtime.clone(), world.clock.clone());
+        let failed = tenants.discover().expect("the bucket answers");
+        assert_eq!(failed.iter().map(|(tenant, _)| tenant.as_str()).collect::<Vec<_>>(), ["broken"]);
+        let open: Vec<String> = tenants.all().iter().map(ToString::to_string).collect();
+        assert_eq!(open, ["anonymous", "zoo"]);
     }
 }

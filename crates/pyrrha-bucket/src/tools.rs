@@ -3,9 +3,12 @@
 //! Commands print; what they print is found here. Nothing of this runs beside queries, so it takes
 //! the plain way: the manifest, one listing of a tenant, and the objects that are asked about.
 
+mod adopt;
+mod compare;
 pub(crate) mod copy;
 pub(crate) mod fetch;
 mod mark;
+mod migrate;
 mod orphans;
 mod replicate;
 mod selector;
@@ -21,7 +24,10 @@ use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
+pub use adopt::{AdoptedBlock, AdoptedTenant, Adoption, LeftOut};
+pub use compare::{ComparedRange, Digest};
 pub use mark::{Marked, Unmark};
+pub use migrate::{ComparedTenant, CopiedTenant, MigrationPlan, PlannedTenant};
 pub use orphans::Orphan;
 pub use replicate::Replicated;
 pub use selector::BlockSelector;
@@ -97,7 +103,7 @@ impl BucketTools {
         entries: &[Arc<BlockEntry>],
     ) -> Result<Vec<Result<BlockMeta, String>>, StoreError> {
         let wanted: Vec<(BlockId, String)> =
-            entries.iter().map(|e| (e.ulid, format!("{tenant}/{}/meta.json", e.ulid))).collect();
+            entries.iter().map(|e| (e.ulid, format!("{}/meta.json", block_files::dir(tenant, e)))).collect();
         let bucket = self.tenants.bucket().clone();
         Ok(self.runtime.wait(async move {
             let reads = wanted.into_iter().map(|(block, key)| {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use pyrrha_encoding::crc;
 use pyrrha_env::{Disk, DiskFile};
-use pyrrha_model::TenantId;
 use pyrrha_storage::block::Block;
 
 use crate::block_files::BlockFile;
@@ -26,9 +25,9 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Of a block on `disk`.
-    pub(crate) fn new(bucket: Bucket, disk: Arc<dyn Disk>, tenant: &TenantId, block: Block) -> Self {
-        Self { bucket, disk, key: format!("{tenant}/{}", block.meta().ulid), block }
+    /// Of a block on `disk`, to this directory of the bucket.
+    pub(crate) fn new(bucket: Bucket, disk: Arc<dyn Disk>, key: String, block: Block) -> Self {
+        Self { bucket, disk, key, block }
     }
 
     /// Uploads what is missing, verifies all of it, and gives the files. An earlier attempt may

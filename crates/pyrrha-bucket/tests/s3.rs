@@ -7,11 +7,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pyrrha_bucket::{Bucket, BucketManifestStore, BucketRuntime, Created, Operation, config};
-use pyrrha_env::SystemClock;
-use pyrrha_model::TenantId;
+use pyrrha_bucket::attach::{AttachConfig, AttachedBucket, WithBuckets};
+use pyrrha_bucket::tools::BucketTools;
+use pyrrha_bucket::{
+    Bucket, BucketManifestStore, BucketQueryable, BucketRuntime, BucketTenants, Created, Gateway,
+    GatewayConfig, Operation, config,
+};
+use pyrrha_env::{Clock, Disk, SystemClock};
+use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable};
+use pyrrha_model::{Labels, TenantId, TimeRange};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestError};
+use pyrrha_storage::{Db, StorageConfig};
+use pyrrha_testkit::SimDisk;
+use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket};
 use pyrrha_testkit::object_stores::MotoServer;
 
 /// A connection of its own.
@@ -78,4 +87,59 @@ fn a_real_s3_server_serves() {
     assert_eq!(state.blocks.keys().copied().collect::<BTreeSet<_>>(), expected);
     assert_eq!(state.number, 20);
     assert!(bucket.counters().attempts(Operation::List) <= 2 + 1);
+}
+
+#[test]
+fn a_bucket_of_thanos_on_a_real_s3_server_is_attached_and_adopted() {
+    let Some(moto) = MotoServer::start() else { return };
+    let runtime = Arc::new(BucketRuntime::start(2).unwrap());
+    let bucket = connect(&moto);
+    let mut foreign = ForeignBucket::default();
+    for (n, cluster) in [(1, "eu"), (2, "us")] {
+        let block = ForeignBlock::new(&id(n).to_string(), 0, 7_200_000, &[("cluster", cluster)]);
+        foreign.add("", &block.with_floats(&[("__name__", "up")], &[(1000, 1.0), (2000, n as f64)]));
+    }
+    let (filled, objects) = (bucket.clone(), foreign.objects);
+    let put = async move {
+        for (key, bytes) in objects {
+            filled.put(&key, bytes.into()).await?;
+        }
+        Ok(())
+    };
+    runtime.wait(put).unwrap();
+    let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) =
+        (Arc::new(SimDisk::new(1)), Arc::new(SystemClock::new()));
+    let reading = |name: &str| GatewayConfig { cache_dir: name.into(), cache_bytes: 1 << 20, disk_bytes: 0 };
+    let config = AttachConfig::new(reading("/theirs"));
+    let attached =
+        AttachedBucket::new(connect(&moto), runtime.clone(), disk.clone(), clock.clone(), config.clone());
+    assert_eq!(attached.look().unwrap().added, 2);
+    assert_eq!((attached.looks().done, attached.looks().failed), (1, 0));
+    let sent = |bucket: &Bucket| {
+        let writes = [Operation::Put, Operation::Create, Operation::Upload, Operation::Delete];
+        writes.map(|operation| bucket.counters().attempts(operation)).iter().sum::<u64>()
+    };
+    let db = || {
+        let db =
+            Db::open_single_threaded(StorageConfig::new("/data"), Arc::new(SimDisk::new(2)), clock.clone());
+        Arc::new(db.unwrap()).queryable()
+    };
+    let series = |from: &dyn Queryable| -> Vec<String> {
+        let all = LabelQuery::all(TimeRange::ALL);
+        let found = from.series(&QueryContext::unlimited(), &all).unwrap();
+        found.iter().map(Labels::to_string).collect()
+    };
+    let attached = Arc::new(attached);
+    let expected = [r#"up{cluster="eu"}"#, r#"up{cluster="us"}"#];
+    assert_eq!(series(&WithBuckets::new(db(), vec![attached.clone()])), expected);
+    assert_eq!(sent(attached.bucket()), 0, "nothing is written to an attached bucket");
+    // Adopted, the same, with one object for the manifest and its hint.
+    let tenants = Arc::new(BucketTenants::new(bucket.clone(), runtime.clone(), clock.clone()));
+    let tools = BucketTools::new(tenants.clone(), runtime.clone(), disk.clone(), clock.clone());
+    let before = sent(&bucket);
+    let done = tools.adopt(&config, &[], false).unwrap();
+    assert_eq!((done.tenants[0].blocks.len(), sent(&bucket) - before), (2, 2));
+    let gateway = Arc::new(Gateway::new(tenants, runtime, disk, reading("/ours")));
+    let listed = BucketQueryable::new(db(), Arc::new(|_| BTreeSet::new()), gateway);
+    assert_eq!(series(&listed), expected);
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyrrha_bucket::TenantOverview;
+use pyrrha_bucket::attach::AttachedBucket;
 use pyrrha_env::Clock;
 use pyrrha_ingest::IngestLimits;
 use pyrrha_ingest::remote_write::RemoteWriter;
@@ -95,6 +96,11 @@ pub trait Store: Ingest + Queryable {
     fn bucket_jobs(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
         let _ = tenant;
         Err(StoreError::new(ErrorKind::NotFound, "this store has no bucket"))
+    }
+
+    /// Buckets of others that its reads span.
+    fn attached_buckets(&self) -> &[Arc<AttachedBucket>] {
+        &[]
     }
 
     /// Its deletes, if it has any.

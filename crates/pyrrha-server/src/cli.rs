@@ -5,6 +5,7 @@ mod bucket;
 mod directory;
 mod export;
 mod import;
+mod migrate;
 mod output;
 mod progress;
 mod promql;
@@ -53,6 +54,11 @@ enum Command {
         #[command(subcommand)]
         command: backup::Command,
     },
+    /// Takes over a bucket of Thanos, Mimir or Cortex, and shows that the answers are the same.
+    Migrate {
+        #[command(subcommand)]
+        command: migrate::Command,
+    },
     /// Writes series and samples of a data directory for other tools.
     Export(export::Args),
     /// Brings data of other systems into a data directory.
@@ -71,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::Tsdb { command } => tsdb::run(command),
         Command::Bucket { command } => bucket::run(command),
         Command::Backup { command } => backup::run(command),
+        Command::Migrate { command } => migrate::run(command),
         Command::Export(args) => export::run(args),
         Command::Import { command } => import::run(command),
     }

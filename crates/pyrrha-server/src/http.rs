@@ -2,6 +2,7 @@
 
 mod active;
 mod admin;
+mod attached;
 mod body;
 pub(crate) mod cors;
 mod deletes;
@@ -75,6 +76,7 @@ fn api() -> Router<Arc<App>> {
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/tsdb/blocks", get(status::blocks))
         .route("/status/bucket/jobs", get(status::bucket_jobs))
+        .route("/status/attached", get(attached::attached))
         .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/active_queries", get(active::list))

@@ -2,6 +2,7 @@
 
 mod attached;
 mod attached_buckets;
+mod attached_metrics;
 mod bucket;
 mod bucket_metrics;
 mod metrics;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pyrrha_bucket::attach::WithBuckets;
+use pyrrha_bucket::attach::{AttachedBucket, WithBuckets};
 use pyrrha_bucket::{BucketDeletes, TenantOverview};
 use pyrrha_env::{Clock, OsDisk};
 use pyrrha_model::contract::{
@@ -28,6 +29,7 @@ use crate::config::{Settings, TenantLimits};
 use crate::query_pool::waiting_elsewhere;
 use crate::server::OpenStore;
 use attached_buckets::AttachedBuckets;
+use attached_metrics::AttachedCollector;
 use bucket::{Compacting, LongTerm, Shipping};
 use bucket_metrics::BucketCollector;
 
@@ -57,7 +59,8 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
         config.compaction = false;
         config.keep_unshipped = true;
     }
-    let db = Arc::new(Db::open(config, Arc::new(OsDisk), clock).map_err(|e| e.to_string())?);
+    let db = Db::open(config, Arc::new(OsDisk), clock.clone()).map_err(|e| e.to_string())?;
+    let db = Arc::new(db);
     app.telemetry.add_collector(metrics::DbCollector::new(db.clone()));
     let thread = |e: std::io::Error| format!("cannot start a thread: {e}");
     let housekeeper = Housekeeper::start(db.clone(), attached.clone()).map_err(thread)?;
@@ -73,7 +76,9 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
         shipping = Some(Shipping::start(long_term, db.clone()).map_err(thread)?);
     }
     if let Some(attached) = &attached_buckets {
+        app.telemetry.add_collector(AttachedCollector::new(&attached.buckets, clock));
         store.queryable = Arc::new(WithBuckets::new(store.queryable, attached.buckets.clone()));
+        store.attached = attached.buckets.clone();
     }
     let close = Box::new(move || {
         housekeeper.stop();
@@ -129,13 +134,15 @@ impl Housekeeper {
 pub(crate) struct DbStore {
     db: Arc<Db>,
     queryable: Arc<dyn Queryable>,
+    /// Buckets of others that reads span.
+    attached: Vec<Arc<AttachedBucket>>,
     /// Where blocks are, too, and deletes that reach them there.
     long_term: Option<(Arc<LongTerm>, BucketDeletes)>,
 }
 
 impl DbStore {
     pub(crate) fn new(db: Arc<Db>) -> Self {
-        Self { queryable: db.queryable(), db, long_term: None }
+        Self { queryable: db.queryable(), db, attached: Vec::new(), long_term: None }
     }
 
     /// Reads span what is attached, too.
@@ -143,7 +150,8 @@ impl DbStore {
         if attached.is_empty() {
             return Self::new(db);
         }
-        Self { queryable: Arc::new(Spanning::new(db.queryable(), attached)), db, long_term: None }
+        let queryable = Arc::new(Spanning::new(db.queryable(), attached));
+        Self { queryable, ..Self::new(db) }
     }
 
     /// Reads span the bucket, too.
@@ -195,6 +203,10 @@ impl Store for DbStore {
             max: status.last_segment,
             current: status.current_segment,
         }
+    }
+
+    fn attached_buckets(&self) -> &[Arc<AttachedBucket>] {
+        &self.attached
     }
 
     fn deletes(&self) -> Option<&dyn Deletes> {

@@ -13,5 +13,7 @@ mod import;
 mod look;
 #[path = "tools/marks.rs"]
 mod marks;
+#[path = "tools/migrate.rs"]
+mod migrate;
 #[path = "tools/run.rs"]
 mod run;

@@ -56,6 +56,8 @@ pub(super) struct Listing {
     pub(super) bucket: Bucket,
     pub(super) config: AttachConfig,
     pub(super) now: Timestamp,
+    /// Whether a bucket index may answer for a tenant: it names neither files nor sources.
+    pub(super) by_index: bool,
 }
 
 /// A directory with the name of a block.
@@ -121,6 +123,9 @@ impl Listing {
     /// The blocks of a tenant by its bucket index, if there is one and it is fresh. Empty if the tenant is
     /// marked for deletion.
     async fn by_index(&self, dir: &str, tenant: &TenantId) -> Result<Option<Vec<Candidate>>, BucketError> {
+        if !self.by_index {
+            return Ok(None);
+        }
         let key = format!("{dir}/{}", mimir_index::NAME);
         let Some(packed) = self.bucket.get(&key, mimir_index::PACKED_MAX).await? else { return Ok(None) };
         let index = match mimir_index::parse(&packed) {

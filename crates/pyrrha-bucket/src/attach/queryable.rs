@@ -10,10 +10,8 @@ use pyrrha_model::contract::{
 };
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
 
-use super::labels::External;
-use super::replicas::Replicas;
-use super::streams::ByReplica;
 use super::{AttachedBucket, BucketView};
+use crate::external::{ByReplica, External};
 use crate::gateway::ForeignBlock;
 
 /// Blocks that are asked for labels at once.
@@ -41,11 +39,7 @@ impl WithBuckets {
         ctx: &QueryContext,
         query: &LabelQuery,
         store: Vec<T>,
-        ask: impl Fn(
-            &External,
-            &ForeignBlock,
-            LabelQuery,
-        ) -> Option<BoxFuture<'static, Result<Vec<T>, StoreError>>>,
+        ask: impl Fn(ForeignBlock, External, LabelQuery) -> BoxFuture<'static, Result<Vec<T>, StoreError>>,
     ) -> Result<Vec<T>, StoreError> {
         let mut answers = vec![Ok(store)];
         for bucket in &self.attached {
@@ -73,19 +67,19 @@ fn questions<T: Send + 'static>(
     view: &BucketView,
     ctx: &QueryContext,
     query: &LabelQuery,
-    ask: impl Fn(&External, &ForeignBlock, LabelQuery) -> Option<BoxFuture<'static, Result<Vec<T>, StoreError>>>,
+    ask: impl Fn(ForeignBlock, External, LabelQuery) -> BoxFuture<'static, Result<Vec<T>, StoreError>>,
 ) -> Vec<Answer<T>> {
     // Labels are the same in windows, which may be all that is left.
     let any = SelectHints { windows: Some(WindowHints::default()), ..SelectHints::default() };
-    let mut questions = Vec::new();
+    let mut questions: Vec<Answer<T>> = Vec::new();
     for stream in view.streams.get(&ctx.tenant).into_iter().flatten() {
-        let Some(left) = stream.external.left_of_query(query) else { continue };
+        if stream.external.left_of_query(query).is_none() {
+            continue;
+        }
         for (block, _) in stream.parts(&QueryContext::unlimited(), query.range, &any) {
             let missing = block.entry().range();
-            let answer = ask(&stream.external, &block, left.clone());
-            questions.extend(
-                answer.map(|answer| -> Answer<T> { Box::pin(async move { (missing, answer.await) }) }),
-            );
+            let answer = ask(block, stream.external.clone(), query.clone());
+            questions.push(Box::pin(async move { (missing, answer.await) }));
         }
     }
     questions
@@ -107,33 +101,19 @@ impl Queryable for WithBuckets {
         let mut sources = vec![self.store.select(ctx, matchers, range, &hints.with_all_labels())?];
         for (bucket, view) in views {
             let from: Arc<str> = format!("attached bucket={}", bucket.name()).into();
-            let mut sets = ByReplica::new();
+            let mut sets = ByReplica::default();
             for stream in view.streams.get(&ctx.tenant).into_iter().flatten() {
                 stream.select(ctx, matchers, range, hints, &from, &mut sets)?;
             }
-            let mut replicas: Vec<Box<dyn SeriesSet>> =
-                sets.into_values().map(|sets| pyrrha_storage::merge(ctx, sets, 0)).collect();
-            match replicas.len() {
-                0 => {}
-                1 => sources.append(&mut replicas),
-                _ => sources.push(Box::new(Replicas::new(ctx, replicas))),
-            }
+            sources.extend(sets.merged(ctx));
         }
         Ok(pyrrha_storage::merge(ctx, sources, hints.limit))
     }
 
     fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
         let store = self.store.label_names(ctx, query)?;
-        self.union(ctx, query, store, |external, block, left| {
-            let (block, ctx, external) = (block.clone(), ctx.clone(), external.clone());
-            Some(Box::pin(async move {
-                let mut names = block.label_names(ctx, left).await?;
-                names.retain(|name| external.shows(name));
-                if !names.is_empty() {
-                    names.extend(external.injected().map(|(name, _)| name.to_owned()));
-                }
-                Ok(names)
-            }))
+        self.union(ctx, query, store, |block, external, query| {
+            Box::pin(block.label_names(external, ctx.clone(), query))
         })
     }
 
@@ -144,29 +124,15 @@ impl Queryable for WithBuckets {
         query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
         let store = self.store.label_values(ctx, name, query)?;
-        self.union(ctx, query, store, |external, block, left| {
-            if !external.shows(name) {
-                return None;
-            }
-            let injected = external.injected().find(|(n, _)| *n == name).map(|(_, value)| value.to_owned());
-            let (block, ctx, name) = (block.clone(), ctx.clone(), name.to_owned());
-            Some(Box::pin(async move {
-                match injected {
-                    Some(value) => Ok(if block.any(ctx, left).await? { vec![value] } else { Vec::new() }),
-                    None => block.label_values(ctx, name, left).await,
-                }
-            }))
+        self.union(ctx, query, store, |block, external, query| {
+            Box::pin(block.label_values(external, ctx.clone(), name.to_owned(), query))
         })
     }
 
     fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
         let store = self.store.series(ctx, query)?;
-        self.union(ctx, query, store, |external, block, left| {
-            let (block, ctx, external) = (block.clone(), ctx.clone(), external.clone());
-            Some(Box::pin(async move {
-                let series = block.series(ctx, left).await?;
-                Ok(series.iter().map(|labels| external.of_series(labels)).collect())
-            }))
+        self.union(ctx, query, store, |block, external, query| {
+            Box::pin(block.series(external, ctx.clone(), query))
         })
     }
 

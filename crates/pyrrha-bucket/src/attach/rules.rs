@@ -42,6 +42,9 @@ pub enum Why {
 }
 
 impl Why {
+    /// All words that [`word`](Self::word) gives.
+    pub const WORDS: [&str; 6] = ["partial", "damaged", "young", "deleted", "superseded", "no-tenant"];
+
     /// A word for it, for metrics and lists.
     pub fn word(&self) -> &'static str {
         match self {
@@ -70,20 +73,20 @@ impl std::fmt::Display for Why {
 
 /// A block that was found.
 #[derive(Debug, Clone)]
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     /// Whose it is; of flat buckets found by rule.
-    pub(super) tenant: Option<TenantId>,
+    pub(crate) tenant: Option<TenantId>,
     /// Its directory in the bucket.
-    pub(super) dir: String,
-    pub(super) entry: Arc<BlockEntry>,
+    pub(crate) dir: String,
+    pub(crate) entry: Arc<BlockEntry>,
     /// `None` where nothing but a bucket index was read.
-    pub(super) meta: Option<Arc<BlockMeta>>,
+    pub(crate) meta: Option<Arc<BlockMeta>>,
     /// External labels.
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) partial: bool,
-    pub(super) damaged: Option<String>,
-    pub(super) deletion: Option<Timestamp>,
-    pub(super) no_compact: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) partial: bool,
+    pub(crate) damaged: Option<String>,
+    pub(crate) deletion: Option<Timestamp>,
+    pub(crate) no_compact: Option<String>,
 }
 
 impl Default for Candidate {
@@ -199,6 +202,12 @@ fn supersede(blocks: &mut [(Candidate, Option<Why>)]) {
             None => kept.add(&group, &block.entry, i),
         }
     }
+}
+
+/// Whether blocks with these labels, of which each has all sources of a block with labels `own`, have its data.
+pub(crate) fn have(holders: &[BTreeMap<String, String>], own: &BTreeMap<String, String>) -> bool {
+    let holders: Vec<_> = holders.iter().enumerate().map(|(i, labels)| (i, shard(labels))).collect();
+    by(&holders, shard(own)).is_some()
 }
 
 /// Of blocks with all sources of a block, one that tells that its data is there; all shards of a split

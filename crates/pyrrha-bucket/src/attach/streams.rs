@@ -4,18 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet};
-use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
+use pyrrha_model::contract::{QueryContext, SelectHints};
+use pyrrha_model::{Matcher, StoreError, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::ManifestState;
 
 use super::SeenBlock;
-use super::labels::External;
-use super::relabel::Relabelled;
+use crate::external::{ByReplica, External};
 use crate::gateway::{ForeignBlock, ForeignReader, choose};
-
-/// Replicas that are told apart within one block by labels of its series.
-const INNER_REPLICAS_MAX: usize = 64;
 
 /// Blocks of one origin.
 #[derive(Debug)]
@@ -24,12 +20,6 @@ pub(super) struct ForeignStream {
     state: ManifestState,
     blocks: BTreeMap<BlockId, (String, ForeignBlock)>,
 }
-
-/// Sets of series by the values of the labels that tell replicas apart.
-pub(super) type ByReplica = BTreeMap<Vec<String>, Vec<Box<dyn SeriesSet>>>;
-
-/// The values of the labels that tell a replica apart, and the matchers of its series.
-type OneReplica = (Vec<String>, Vec<Matcher>);
 
 /// Sorts blocks into streams. Blocks that were there before are taken over with what is known of them.
 pub(super) fn streams_of(
@@ -88,66 +78,12 @@ impl ForeignStream {
         from: &Arc<str>,
         sets: &mut ByReplica,
     ) -> Result<(), StoreError> {
-        let Some(matchers) = self.external.left_of(matchers) else { return Ok(()) };
-        // Labels are all needed for the order; what is cut by shard or number is cut when they are there.
-        let mut inner = hints.with_all_labels();
-        let shard = if self.external.changes_nothing() { None } else { inner.shard.take() };
-        inner.newest_only = false;
-        if !self.external.changes_nothing() {
-            inner.limit = 0;
+        if self.external.left_of(matchers).is_none() {
+            return Ok(());
         }
         for (block, range) in self.parts(ctx, range, hints) {
-            for (key, own) in self.replicas(ctx, &block, &matchers)? {
-                let series = block.select(ctx, own, range, inner.clone(), self.external.dropped());
-                let set = Relabelled::new(ctx, series, &self.external, shard, from.clone());
-                sets.entry(key).or_default().push(Box::new(set));
-            }
+            sets.select(ctx, (&block, range), &self.external, matchers, hints, from)?;
         }
         Ok(())
-    }
-
-    /// The replicas whose series a block has, with matchers for each.
-    fn replicas(
-        &self,
-        ctx: &QueryContext,
-        block: &ForeignBlock,
-        matchers: &[Matcher],
-    ) -> Result<Vec<OneReplica>, StoreError> {
-        let mut replicas = vec![(BTreeMap::new(), matchers.to_vec())];
-        for name in self.external.inner_replica_names() {
-            let values = match block.values(ctx, name) {
-                Ok(values) => values,
-                Err(error) if ctx.partial_response && ctx.cancel.reason().is_none() => {
-                    ctx.notices.gap(block.entry().range(), error.to_string());
-                    return Ok(Vec::new());
-                }
-                Err(error) => return Err(error),
-            };
-            if values.is_empty() {
-                continue;
-            }
-            if replicas.len() * (values.len() + 1) > INNER_REPLICAS_MAX {
-                let block = block.entry().ulid;
-                let text = format!(
-                    "too many values of a replica label: label={name} block={block} limit={INNER_REPLICAS_MAX}"
-                );
-                return Err(StoreError::new(ErrorKind::Limit, text));
-            }
-            let before = std::mem::take(&mut replicas);
-            for value in std::iter::once(String::new()).chain(values) {
-                for (key, matchers) in &before {
-                    let (mut key, mut matchers) = (key.clone(), matchers.clone());
-                    matchers.push(Matcher::equal(name.clone(), value.clone()));
-                    key.insert(name.clone(), value.clone());
-                    replicas.push((key, matchers));
-                }
-            }
-        }
-        let names = self.external.replica_names();
-        let key = |inner: &BTreeMap<String, String>| {
-            let outer = |name: &String| self.external.replica_value(name).map(str::to_owned);
-            names.iter().map(|n| outer(n).or_else(|| inner.get(n).cloned()).unwrap_or_default()).collect()
-        };
-        Ok(replicas.into_iter().map(|(inner, matchers)| (key(&inner), matchers)).collect())
     }
 }

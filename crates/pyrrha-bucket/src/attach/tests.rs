@@ -100,7 +100,7 @@ fn text(labels: &Labels) -> String {
     labels.iter().map(|l| format!("{}={}", l.name, l.value)).collect::<Vec<_>>().join(",")
 }
 
-fn read(
+pub(crate) fn read(
     ctx: &QueryContext,
     mut set: Box<dyn pyrrha_model::contract::SeriesSet>,
 ) -> Vec<(String, Vec<(i64, f64)>)> {
@@ -120,7 +120,7 @@ fn read(
     all
 }
 
-fn every(step: i64, range: std::ops::Range<i64>, value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
+pub(crate) fn every(step: i64, range: std::ops::Range<i64>, value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
     range.step_by(step as usize).map(|t| (t, value(t))).collect()
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Backups;
 use super::record::BackupRecord;
-use crate::block_files::{BlockFile, files, with_files};
+use crate::block_files::{BlockFile, files, with_files, with_root};
 use crate::door::Created;
 use crate::tools::copy::{BlockCopy, Copied, named_files};
 use crate::tools::{BucketTools, Progress};
@@ -74,7 +74,8 @@ impl Backups {
                 }
                 None => copy.block(entry, &mut copied, &mut *progress).map_err(|e| went_away(e, entry))?,
             };
-            *entry = with_files(entry, &named);
+            // In the backup it lies with the tenant's others.
+            *entry = with_root(with_files(entry, &named), None);
         }
         Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;
         if dry_run {

@@ -11,6 +11,7 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use super::origin::{Origin, deletes_applied};
 use super::{FIVE_MINUTES, HOUR};
 use crate::block_files::set_aside;
+use crate::gateway::streams_of;
 use crate::jobs::{JobKind, JobSpec, identity, pruned_partly};
 use crate::marks::{MarkKind, is_marked};
 
@@ -58,8 +59,12 @@ impl DownsampleTask {
 }
 
 /// What is to be built, the newest first: five minutes from raw blocks, hours from what is up to date
-/// of five minutes.
-pub(crate) fn plan(state: &ManifestState) -> Vec<DownsampleTask> {
+/// of five minutes. Blocks whose external labels differ by more than these have no windows in common.
+pub(crate) fn plan(state: &ManifestState, replica_labels: &[String]) -> Vec<DownsampleTask> {
+    streams_of(state, replica_labels).iter().flat_map(|stream| plan_stream(stream)).collect()
+}
+
+fn plan_stream(state: &ManifestState) -> Vec<DownsampleTask> {
     let mut tasks = of_resolution(state, 0, FIVE_MINUTES);
     let behind: BTreeSet<BlockId> = tasks.iter().flat_map(|t| t.replaces.iter().copied()).collect();
     let hours = of_resolution(state, FIVE_MINUTES, HOUR);

@@ -53,7 +53,7 @@ fn run_all(world: &World) -> u64 {
 }
 
 fn planned(world: &World) -> Vec<DownsampleTask> {
-    plan(&world.tenants.manifest(&World::tenant()).expect("opens").current())
+    plan(&world.tenants.manifest(&World::tenant()).expect("opens").current(), &[])
 }
 
 fn hints(step: i64, range: i64) -> SelectHints {

@@ -21,9 +21,10 @@ use super::ranges::RangedObject;
 use super::stored_lists::StoredLists;
 use super::windows::WindowFiles;
 use super::{Gateway, header};
-use crate::block_files::{BlockFile, files};
+use crate::block_files::{self, BlockFile, external_labels, files};
 use crate::door::Bucket;
 use crate::error::BucketError;
+use crate::external::External;
 
 /// Largest tombstones file that is read.
 const TOMBSTONES_MAX: u64 = 256 << 20;
@@ -32,10 +33,12 @@ const TOMBSTONES_MAX: u64 = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct BucketBlock {
     pub(super) entry: Arc<BlockEntry>,
+    /// Labels that its series have beside those in the block, as far as its entry says.
+    pub(super) external: External,
     bucket: Bucket,
     disk: Arc<dyn Disk>,
     caches: Arc<Caches>,
-    /// `<tenant>/<ULID>`
+    /// Its directory in the bucket.
     key: String,
     kept: PathBuf,
     files: Vec<BlockFile>,
@@ -73,14 +76,15 @@ impl BucketBlock {
             bucket: gateway.tenants.bucket().clone(),
             disk: gateway.disk.clone(),
             caches: gateway.caches.clone(),
-            key: format!("{tenant}/{}", entry.ulid),
+            key: block_files::dir(tenant, &entry),
             kept,
         };
-        Self::at(place, entry)
+        let external = External::of_listed(external_labels(&entry), &gateway.replica_labels);
+        Self::at(place, entry, external)
     }
 
     /// A block at a place.
-    pub(super) fn at(place: Place, entry: Arc<BlockEntry>) -> Self {
+    pub(super) fn at(place: Place, entry: Arc<BlockEntry>, external: External) -> Self {
         let Place { bucket, disk, caches, key, kept } = place;
         Self {
             bucket,
@@ -89,6 +93,7 @@ impl BucketBlock {
             key,
             kept,
             files: files(&entry),
+            external,
             entry,
             opened: OnceCell::new(),
             segments: Mutex::default(),

@@ -34,7 +34,7 @@ impl BucketBlock {
                 }
             } else if self.range().overlaps(&delete.range) {
                 let mut series = RoaringBitmap::new();
-                for matchers in &delete.matcher_sets {
+                for matchers in &self.external.left_of_sets(&delete.matcher_sets) {
                     series |= self.matching(ctx, opened, matchers).await?;
                 }
                 if !series.is_empty() {

@@ -1,13 +1,13 @@
-//! Blocks that no manifest names, read as those of a manifest are: the door to the gateway for attached
-//! buckets.
+//! Blocks with external labels, whether a manifest names them or not: the door to the gateway for attached
+//! buckets, and for blocks that were adopted from others.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pyrrha_env::Disk;
 use pyrrha_index::RoaringBitmap;
-use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesSet};
-use pyrrha_model::{Labels, Matcher, StoreError, TimeRange};
+use pyrrha_model::contract::{Delete, LabelQuery, QueryContext, SelectHints, SeriesSet};
+use pyrrha_model::{Labels, Matcher, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::manifest::BlockEntry;
 
 use super::GatewayConfig;
@@ -19,6 +19,7 @@ use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
 use crate::door::Bucket;
+use crate::external::External;
 use crate::runtime::BucketRuntime;
 
 /// Reads blocks of a bucket wherever they are in it.
@@ -64,16 +65,20 @@ impl ForeignReader {
             key: key.to_owned(),
             kept: self.config.cache_dir.join(format!("{key}.header")),
         };
-        let block = Arc::new(BucketBlock::at(place, entry));
-        ForeignBlock { runtime: self.runtime.clone(), block }
+        let block = Arc::new(BucketBlock::at(place, entry, External::default()));
+        ForeignBlock { runtime: self.runtime.clone(), block, deletes: Arc::default(), horizon: None }
     }
 }
 
-/// A block that is read in place.
+/// A block whose series have external labels too.
 #[derive(Debug, Clone)]
 pub(crate) struct ForeignBlock {
-    runtime: Arc<BucketRuntime>,
-    block: Arc<BucketBlock>,
+    pub(super) runtime: Arc<BucketRuntime>,
+    pub(super) block: Arc<BucketBlock>,
+    /// Deletes that stand.
+    pub(super) deletes: Arc<[Delete]>,
+    /// Samples before this moment are past retention.
+    pub(super) horizon: Option<Timestamp>,
 }
 
 impl ForeignBlock {
@@ -96,8 +101,8 @@ impl ForeignBlock {
             matchers,
             range,
             hints,
-            deletes: Arc::default(),
-            horizon: None,
+            deletes: self.deletes.clone(),
+            horizon: self.horizon,
             leave_out: Arc::default(),
             without,
         };
@@ -111,39 +116,93 @@ impl ForeignBlock {
         self.runtime.wait_while(&ctx.cancel, async move { Ok(answer.await) })?
     }
 
-    /// Whether a series satisfies the query.
-    pub(crate) async fn any(self, ctx: QueryContext, query: LabelQuery) -> Result<bool, StoreError> {
-        let opened = self.block.open(&ctx).await?;
-        Ok(!matching(&self.block, &ctx, opened, &query).await?.is_empty())
-    }
-
     /// Names of labels of the series that the query asks for.
     pub(crate) async fn label_names(
         self,
+        external: External,
         ctx: QueryContext,
         query: LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        names_of(self.block, ctx, query).await
+        outer_names(self.block, external, ctx, query).await
     }
 
     /// Values of a label of the series that the query asks for.
     pub(crate) async fn label_values(
         self,
+        external: External,
         ctx: QueryContext,
         name: String,
         query: LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
-        values_of(self.block, ctx, name, query).await
+        outer_values(self.block, external, ctx, name, query).await
     }
 
     /// The series that the query asks for.
     pub(crate) async fn series(
         self,
+        external: External,
         ctx: QueryContext,
         query: LabelQuery,
     ) -> Result<Vec<Labels>, StoreError> {
-        series_of(self.block, ctx, query).await
+        outer_series(self.block, external, ctx, query).await
     }
+}
+
+/// Names of labels of the series that a query asks for, external ones among them.
+pub(super) async fn outer_names(
+    block: Arc<BucketBlock>,
+    external: External,
+    ctx: QueryContext,
+    query: LabelQuery,
+) -> Result<Vec<String>, StoreError> {
+    if external.changes_nothing() {
+        return names_of(block, ctx, query).await;
+    }
+    let Some(left) = external.left_of_query(&query) else { return Ok(Vec::new()) };
+    let mut names = names_of(block, ctx, left).await?;
+    names.retain(|name| external.shows(name));
+    if !names.is_empty() {
+        names.extend(external.injected().map(|(name, _)| name.to_owned()));
+    }
+    Ok(names)
+}
+
+/// Values of a label, maybe an external one, of the series that a query asks for.
+pub(super) async fn outer_values(
+    block: Arc<BucketBlock>,
+    external: External,
+    ctx: QueryContext,
+    name: String,
+    query: LabelQuery,
+) -> Result<Vec<String>, StoreError> {
+    if external.changes_nothing() {
+        return values_of(block, ctx, name, query).await;
+    }
+    let Some(left) = external.left_of_query(&query) else { return Ok(Vec::new()) };
+    if !external.shows(&name) {
+        return Ok(Vec::new());
+    }
+    let Some((_, value)) = external.injected().find(|(n, _)| *n == name) else {
+        return values_of(block, ctx, name, left).await;
+    };
+    let opened = block.open(&ctx).await?;
+    let any = !matching(&block, &ctx, opened, &left).await?.is_empty();
+    Ok(if any { vec![value.to_owned()] } else { Vec::new() })
+}
+
+/// The series that a query asks for, with external labels.
+pub(super) async fn outer_series(
+    block: Arc<BucketBlock>,
+    external: External,
+    ctx: QueryContext,
+    query: LabelQuery,
+) -> Result<Vec<Labels>, StoreError> {
+    if external.changes_nothing() {
+        return series_of(block, ctx, query).await;
+    }
+    let Some(left) = external.left_of_query(&query) else { return Ok(Vec::new()) };
+    let series = series_of(block, ctx, left).await?;
+    Ok(series.iter().map(|labels| external.of_series(labels)).collect())
 }
 
 /// The entries of `series` in the order of their labels without those of these names. Where the block has

@@ -16,10 +16,12 @@ use pyrrha_storage::manifest::BlockEntry;
 
 use super::block::{BucketBlock, Opened};
 use super::budget::Reserved;
+use super::foreign::{ForeignBlock, outer_names, outer_series, outer_values};
 use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
 use super::{Gateway, Parts};
+use crate::external::ByReplica;
 use crate::jobs::Retention;
 
 /// Blocks that are asked for labels at once.
@@ -138,7 +140,19 @@ impl Queryable for BucketQueryable {
         let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
         let Parts { blocks, warnings, deletes } = self.blocks(ctx, range, &hints)?;
         warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
+        let (mut outer, from): (_, Arc<str>) = (ByReplica::default(), "".into());
         for (block, range) in blocks {
+            if !block.external.changes_nothing() {
+                let external = block.external.clone();
+                let block = ForeignBlock {
+                    runtime: self.gateway.runtime.clone(),
+                    horizon: self.horizon(&ctx.tenant, block.entry.resolution),
+                    deletes: deletes.clone(),
+                    block,
+                };
+                outer.select(ctx, (&block, range), &external, matchers, &hints, &from)?;
+                continue;
+            }
             let selection = Selection {
                 horizon: self.horizon(&ctx.tenant, block.entry.resolution),
                 deletes: deletes.clone(),
@@ -152,12 +166,15 @@ impl Queryable for BucketQueryable {
             };
             sources.push(Box::new(BucketSet::start(self.gateway.runtime.handle(), selection)));
         }
+        sources.extend(outer.merged(ctx));
         sources.push(local);
         Ok(pyrrha_storage::merge(ctx, sources, hints.limit))
     }
 
     fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
-        self.union(ctx, query, self.local.label_names(ctx, query)?, names_of)
+        self.union(ctx, query, self.local.label_names(ctx, query)?, |block, ctx, query| {
+            outer_names(block.clone(), block.external.clone(), ctx, query)
+        })
     }
 
     fn label_values(
@@ -167,11 +184,15 @@ impl Queryable for BucketQueryable {
         query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
         let local = self.local.label_values(ctx, name, query)?;
-        self.union(ctx, query, local, |block, ctx, query| values_of(block, ctx, name.to_owned(), query))
+        self.union(ctx, query, local, |block, ctx, query| {
+            outer_values(block.clone(), block.external.clone(), ctx, name.to_owned(), query)
+        })
     }
 
     fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
-        self.union(ctx, query, self.local.series(ctx, query)?, series_of)
+        self.union(ctx, query, self.local.series(ctx, query)?, |block, ctx, query| {
+            outer_series(block.clone(), block.external.clone(), ctx, query)
+        })
     }
 
     fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {

@@ -66,7 +66,7 @@ impl Selection {
     async fn stream(&self, send: &Sender<Result<Piece, StoreError>>) -> Result<(), StoreError> {
         let opened = self.block.open(&self.ctx).await?;
         let mut series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
-        for matchers in self.leave_out.iter() {
+        for matchers in &self.block.external.left_of_sets(&self.leave_out) {
             series -= self.block.matching(&self.ctx, opened, matchers).await?;
         }
         let _reserved = Reserved::new(&self.ctx, series.serialized_size() as u64)?;

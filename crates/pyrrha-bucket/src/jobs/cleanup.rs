@@ -10,6 +10,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::Change;
 
 use super::directory::{BoardJob, HeldLease, JobDirectory};
+use super::record::JobRecord;
 use super::runner::Compactor;
 use crate::door::Bucket;
 use crate::error::BucketError;
@@ -17,15 +18,15 @@ use crate::marks::{self, MarkFiles};
 
 const META: &str = "meta.json";
 
-/// Removes the files of a block: `meta.json` first, so that nobody takes the rest for a block, and marks
-/// last, so that all know why it is not whole.
+/// Removes the files of a block in its directory: `meta.json` first, so that nobody takes the rest for a
+/// block, and marks last, so that all know why it is not whole.
 pub(crate) async fn remove_block(
     bucket: &Bucket,
     tenant: &TenantId,
     block: BlockId,
+    dir: &str,
 ) -> Result<u64, BucketError> {
-    let dir = format!("{tenant}/{block}");
-    let there = bucket.list(&dir).await?;
+    let there = bucket.list(dir).await?;
     let removed = there.len() as u64;
     let meta = format!("{dir}/{META}");
     if there.iter().any(|o| o.key == meta) {
@@ -82,7 +83,9 @@ impl Compactor {
         let named: BTreeSet<BlockId> = record.named().collect();
         for block in named.into_iter().filter(|block| !live.blocks.contains_key(block)) {
             let (bucket, owner) = (self.tenants().bucket().clone(), tenant.clone());
-            let removed = self.runtime().wait(async move { remove_block(&bucket, &owner, block).await })?;
+            let dir = record.dir_of(tenant, block);
+            let removed =
+                self.runtime().wait(async move { remove_block(&bucket, &owner, block, &dir).await })?;
             if removed > 0 {
                 self.metrics().blocks_removed.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(%tenant, %block, job = job.id, "block removed from the bucket");
@@ -110,11 +113,13 @@ impl Compactor {
     }
 
     /// Removes what this worker uploaded for a job that came to nothing.
-    pub(super) fn discard(&self, tenant: &TenantId, outputs: &[BlockId]) {
-        let (bucket, owner, outputs) = (self.tenants().bucket().clone(), tenant.clone(), outputs.to_vec());
+    pub(super) fn discard(&self, tenant: &TenantId, record: &JobRecord) {
+        let (bucket, owner) = (self.tenants().bucket().clone(), tenant.clone());
+        let dirs: Vec<(BlockId, String)> =
+            record.outputs.iter().map(|block| (*block, record.dir_of(tenant, *block))).collect();
         let removed = self.runtime().wait(async move {
-            for block in outputs {
-                remove_block(&bucket, &owner, block).await?;
+            for (block, dir) in dirs {
+                remove_block(&bucket, &owner, block, &dir).await?;
             }
             Ok(())
         });

@@ -7,13 +7,16 @@ use parking_lot::Mutex;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId};
-use pyrrha_storage::block::{Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile};
+use pyrrha_storage::block::{
+    Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile, ThanosMeta,
+};
 use pyrrha_storage::compact::{Source, merge_sources};
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
+use super::places::output_root;
 use super::prune;
 use crate::block_files::{
-    self, deletes_through, external_labels, files, lists_deletes, with_deletes_through,
+    self, deletes_through, external_labels, files, lists_deletes, with_deletes_through, with_root,
 };
 use crate::door::Bucket;
 use crate::downsample::{DownsampleTask, build, deletes_applied, note_deletes_applied};
@@ -102,7 +105,7 @@ impl Work<'_> {
             let series = reader.whole_block(self.tenant, entry.clone(), None, deletes, leave_out, &self.ctx);
             sources.push(Source {
                 replica: self.replica_of(entry),
-                meta: self.without_replica(meta),
+                meta: self.listed_meta(entry, meta),
                 series: Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }),
                 deletes_through: beside.deletes.through.max(deletes_through(entry)).max(honoured),
                 exemplars: beside.exemplars.as_ref(),
@@ -134,7 +137,7 @@ impl Work<'_> {
             let lost = || {
                 StoreError::new(ErrorKind::Corrupt, format!("block is corrupt: no meta.json block={name}"))
             };
-            metas.push(BlockMeta::parse(&name, &json.ok_or_else(lost)?)?);
+            metas.push(self.listed_meta(entry, BlockMeta::parse(&name, &json.ok_or_else(lost)?)?));
             let (deletes, leave_out) = (self.deletes.clone(), self.leave_out.clone());
             let series =
                 reader.whole_block(self.tenant, entry.clone(), Some(both), deletes, leave_out, &self.ctx);
@@ -189,9 +192,11 @@ impl Work<'_> {
     /// Uploads a block that was made, verifies it, and gives its entry.
     pub(super) fn upload(&self, block: Block) -> Result<BlockEntry, StoreError> {
         (self.before_upload)()?;
-        let upload = Upload::new(self.bucket().clone(), self.disk.clone(), self.tenant, block.clone());
+        let root = output_root(self.inputs.iter().map(|input| &**input));
+        let dir = block_files::dir_under(self.tenant, root, block.meta().ulid);
+        let upload = Upload::new(self.bucket().clone(), self.disk.clone(), dir, block.clone());
         let sent = self.runtime.wait_while(&self.ctx.cancel, async move { upload.run().await })?;
-        let mut entry = block_files::entry_of(&block, sent);
+        let mut entry = with_root(block_files::entry_of(&block, sent), root);
         self.note_applied(&mut entry);
         entry.imported = self.inputs.iter().any(|input| input.imported);
         if self.inputs.iter().all(|input| input.resolution == entry.resolution) {
@@ -209,12 +214,16 @@ impl Work<'_> {
         values.collect::<Vec<_>>().join("\u{1}")
     }
 
-    /// The meta without those labels, and without what is said of files.
-    fn without_replica(&self, mut meta: BlockMeta) -> BlockMeta {
+    /// The meta with the external labels that the manifest says, without those that tell replicas apart, and
+    /// without what is said of files.
+    fn listed_meta(&self, entry: &BlockEntry, mut meta: BlockMeta) -> BlockMeta {
+        let mut labels = external_labels(entry);
+        labels.retain(|name, _| !self.replica_labels.contains(name));
+        if meta.thanos.is_none() && !labels.is_empty() {
+            meta.thanos = Some(ThanosMeta { version: 1, ..ThanosMeta::default() });
+        }
         if let Some(thanos) = &mut meta.thanos {
-            if let Some(labels) = &mut thanos.labels {
-                labels.retain(|name, _| !self.replica_labels.contains(name));
-            }
+            thanos.labels = Some(labels);
             thanos.files.clear();
             thanos.segment_files.clear();
             thanos.index_stats = None;
@@ -266,7 +275,8 @@ impl Work<'_> {
     }
 
     fn fetch(&self, entry: &BlockEntry, name: &str, limit: u64) -> Result<Option<bytes::Bytes>, StoreError> {
-        let (bucket, key) = (self.bucket().clone(), format!("{}/{}/{name}", self.tenant, entry.ulid));
+        let key = format!("{}/{name}", block_files::dir(self.tenant, entry));
+        let bucket = self.bucket().clone();
         Ok(self.runtime.wait_while(&self.ctx.cancel, async move { bucket.get(&key, limit).await })?)
     }
 
@@ -277,7 +287,7 @@ impl Work<'_> {
         let local = |source| local(&path, source);
         self.disk.create_dir_all(&dir).map_err(local)?;
         let file = self.disk.create_new(&path).map_err(local)?;
-        let key = format!("{}/{}/{name}", self.tenant, entry.ulid);
+        let key = format!("{}/{name}", block_files::dir(self.tenant, entry));
         let mut at = 0;
         while at < bytes {
             let (bucket, key, range) = (self.bucket().clone(), key.clone(), at..bytes.min(at + PIECE));

@@ -1,10 +1,13 @@
 //! What the files of a job say.
 
-use pyrrha_model::Timestamp;
+use std::collections::BTreeMap;
+
+use pyrrha_model::{TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use serde::{Deserialize, Serialize};
 
 use super::{JobKind, JobSpec};
+use crate::block_files;
 
 const VERSION: u32 = 2;
 
@@ -49,6 +52,9 @@ pub(crate) struct JobRecord {
     /// Outputs of those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) abandoned: Vec<BlockId>,
+    /// Where blocks lie that it replaces or makes, unless that is where their tenant's do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) roots: BTreeMap<BlockId, String>,
     pub(crate) min_time: Timestamp,
     pub(crate) max_time: Timestamp,
     /// Bytes that are read.
@@ -99,6 +105,7 @@ impl JobRecord {
             outputs,
             taken_over: Vec::new(),
             abandoned: Vec::new(),
+            roots: BTreeMap::new(),
             min_time: spec.min_time,
             max_time: spec.max_time,
             bytes: spec.bytes,
@@ -119,6 +126,11 @@ impl JobRecord {
     pub(crate) fn named(&self) -> impl Iterator<Item = BlockId> + '_ {
         let replaced: &[BlockId] = if self.committed { &self.replaces } else { &[] };
         replaced.iter().chain(&self.abandoned).chain(&self.outputs).copied()
+    }
+
+    /// The directory in the bucket of a block that it names.
+    pub(crate) fn dir_of(&self, tenant: &TenantId, block: BlockId) -> String {
+        block_files::dir_under(tenant, self.roots.get(&block).map(String::as_str), block)
     }
 
     /// All blocks that must be live for it to commit.

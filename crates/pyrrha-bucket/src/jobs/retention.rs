@@ -128,7 +128,7 @@ impl Compactor {
     ) -> Option<JobSpec> {
         // What is to be downsampled yet stays until it is (decision 24), unless nobody can read it.
         let off = self.config().leaves.contains(&JobKind::FiveMinutes);
-        let tasks = if off { Vec::new() } else { downsample::plan(state) };
+        let tasks = if off { Vec::new() } else { downsample::plan(state, &self.config().replica_labels) };
         let awaited: BTreeSet<BlockId> = tasks.iter().flat_map(|task| task.job().inputs).collect();
         let past = |block: &BlockEntry| {
             if awaited.contains(&block.ulid) && set_aside(block).is_none() {

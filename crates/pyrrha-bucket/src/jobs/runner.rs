@@ -16,6 +16,7 @@ use super::cleanup::backoff;
 use super::directory::{BoardJob, JobDirectory};
 use super::lease::{End, Lease, Watch};
 use super::merge::{Work, WorkError};
+use super::places::roots_of;
 use super::plan::plan;
 use super::prune;
 use super::record::JobRecord;
@@ -218,7 +219,9 @@ impl Compactor {
         if self.lock.is_none() {
             return Err(StoreError::new(ErrorKind::Internal, "an observer does no jobs"));
         }
-        let mut result = self.tenants.discover().map(|_| ());
+        let discovered = self.tenants.discover();
+        let mut result =
+            discovered.and_then(|failed| failed.into_iter().next().map_or(Ok(()), |(_, e)| Err(e)));
         let retain_at = self.retention_time().unwrap_or_else(|error| {
             tracing::warn!(%error, "the store's clock is not known, nothing leaves by retention");
             None
@@ -304,7 +307,7 @@ impl Compactor {
         // What is about to be merged is downsampled afterwards.
         let mut held = busy.clone();
         held.extend(jobs.iter().flat_map(|job| job.inputs.iter().copied()));
-        let windows = downsample::plan(state);
+        let windows = downsample::plan(state, &self.config.replica_labels);
         // Windows that are past retention are not built to be removed.
         let past = |job: &JobSpec| {
             let resolution = if job.kind == JobKind::Hour { HOUR } else { FIVE_MINUTES };
@@ -357,8 +360,9 @@ impl Compactor {
             let id = spec.id();
             let before = board.get(&id);
             // One at least, which can be revoked.
-            let outputs = (0..spec.outputs.max(1)).map(|_| BlockId::new(&*self.clock)).collect();
-            let record = JobRecord::taken(
+            let outputs: Vec<BlockId> =
+                (0..spec.outputs.max(1)).map(|_| BlockId::new(&*self.clock)).collect();
+            let mut record = JobRecord::taken(
                 &spec,
                 BlockId::new(&*self.clock),
                 self.worker,
@@ -366,6 +370,7 @@ impl Compactor {
                 self.clock.now_ms(),
                 before.and_then(BoardJob::last_end).map(|last| &last.record),
             );
+            record.roots = roots_of(&state, &spec, &record.outputs);
             let epoch = before.map_or(1, |job| job.newest.saturating_add(1));
             // A token of its own: that one job is taken over does not stop the worker.
             let lease_cancel = CancelToken::default();
@@ -450,7 +455,7 @@ impl Compactor {
                 }
             }
             Err(WorkError { error, damaged }) => {
-                self.discard(tenant, &outputs);
+                self.discard(tenant, &lease.record);
                 if lease.cancel.reason().is_some() {
                     tracing::info!(%tenant, job = lease.id, "job stopped");
                     lease.end(End::Nothing, took());

@@ -28,6 +28,7 @@ impl Compactor {
             beat: 0,
             taken_over: dead.iter().map(|lease| lease.record.lease).collect(),
             abandoned: dead.iter().flat_map(|lease| lease.record.all_outputs()).collect(),
+            roots: dead.iter().flat_map(|lease| lease.record.roots.clone()).collect(),
             outputs: Vec::new(),
             ..last.record.clone()
         };

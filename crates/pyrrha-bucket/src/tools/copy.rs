@@ -5,7 +5,7 @@ use pyrrha_storage::manifest::BlockEntry;
 
 use super::fetch::{checksum, is_plain};
 use super::{BucketTools, Progress};
-use crate::block_files::{BlockFile, files};
+use crate::block_files::{BlockFile, dir_in, files};
 use crate::door::Bucket;
 use crate::error::BucketError;
 
@@ -55,13 +55,15 @@ impl BlockCopy<'_> {
         progress: Progress<'_>,
     ) -> Result<Vec<BlockFile>, StoreError> {
         let mut named = named_files(entry)?;
-        let (source_dir, dir) = (self.dirs.0, self.dirs.1);
-        let (bucket, at) = (self.to.tenants.bucket().clone(), format!("{dir}/{}", entry.ulid));
+        // Where it goes it lies under the tenant.
+        let from_dir = dir_in(self.dirs.0, entry);
+        let dir = format!("{}/{}", self.dirs.1, entry.ulid);
+        let (bucket, at) = (self.to.tenants.bucket().clone(), dir.clone());
         let there = self.to.runtime.wait(async move { bucket.list(&at).await })?;
         for file in &mut named {
             progress(self.word, done.copied_bytes.saturating_add(done.present_bytes), self.total);
-            let from_key = format!("{source_dir}/{}/{}", entry.ulid, file.name);
-            let key = format!("{dir}/{}/{}", entry.ulid, file.name);
+            let from_key = format!("{from_dir}/{}", file.name);
+            let key = format!("{dir}/{}", file.name);
             let is_there = there.iter().any(|o| o.key == key && o.bytes == file.bytes);
             let (expected, bytes) = (file.crc32c, file.bytes);
             if self.dry_run {

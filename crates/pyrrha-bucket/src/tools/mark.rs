@@ -98,7 +98,7 @@ impl BucketTools {
             chosen.iter().filter(|entry| without(entry).is_some()).map(|entry| entry.ulid).collect();
         let files = MarkFiles::new(self.tenants.bucket().clone(), tenant);
         if let Unmark::Mark(kind) = what {
-            let (looked, entries) = (files.clone(), chosen);
+            let (looked, entries) = (files.clone(), chosen.clone());
             let found = self.runtime.wait(async move { looked.found(&entries).await })?;
             changed.extend(found.into_iter().filter(|(_, k, _)| *k == kind).map(|(block, _, _)| block));
         }
@@ -107,7 +107,7 @@ impl BucketTools {
         }
         if let Unmark::Mark(kind) = what {
             // First, or a job that finds them takes them in again.
-            let blocks: Vec<BlockId> = changed.iter().copied().collect();
+            let blocks: Vec<_> = chosen.into_iter().filter(|b| changed.contains(&b.ulid)).collect();
             self.runtime.wait(async move { files.remove(&blocks, kind).await })?;
         }
         change_entries(&*self.tenants.manifest(tenant)?, &ids, without)?;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use pyrrha_model::{StoreError, TenantId};
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::BlockId;
 
 use super::{BucketTools, ObjectClass};
+use crate::block_files::{dir_under, is_adopted};
 use crate::jobs::{JobDirectory, remove_block};
 
 /// Objects of a block that nobody names.
@@ -33,6 +34,12 @@ impl BucketTools {
         dry_run: bool,
     ) -> Result<Vec<Orphan>, StoreError> {
         let survey = self.survey(tenant)?;
+        // Others upload there: what is not listed yet is theirs.
+        if survey.state.blocks.values().any(|entry| is_adopted(entry)) {
+            let text =
+                format!("tenant has adopted blocks, and what is not listed may be others': tenant={tenant}");
+            return Err(StoreError::new(ErrorKind::Invalid, text));
+        }
         let directory = JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant);
         let age = i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
         let before = if age == 0 { i64::MAX } else { directory.store_now_ms()?.saturating_sub(age) };
@@ -58,7 +65,8 @@ impl BucketTools {
         found.retain(|orphan| !live.blocks.contains_key(&orphan.block));
         for orphan in &found {
             let (bucket, owner, block) = (self.tenants.bucket().clone(), tenant.clone(), orphan.block);
-            self.runtime.wait(async move { remove_block(&bucket, &owner, block).await })?;
+            let dir = dir_under(tenant, None, block);
+            self.runtime.wait(async move { remove_block(&bucket, &owner, block, &dir).await })?;
         }
         Ok(found)
     }

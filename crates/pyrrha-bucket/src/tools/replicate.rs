@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::copy::{BlockCopy, Copied};
 use super::{BlockSelector, BucketTools, Progress};
-use crate::block_files::with_files;
+use crate::block_files::{with_files, with_root};
 use crate::downsample::forget_numbers;
 use crate::marks::MarkFiles;
 use crate::sources::{held_by, is_held};
@@ -73,7 +73,8 @@ impl BucketTools {
         for entry in chosen {
             let named = copy.block(&entry, &mut copied, &mut *progress)?;
             Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;
-            let mut entry = with_files(&entry, &named);
+            // There it lies where ours do.
+            let mut entry = with_root(with_files(&entry, &named), None);
             forget_numbers(&mut entry);
             let replaced = held_by(&manifest.current(), &entry);
             if !dry_run {

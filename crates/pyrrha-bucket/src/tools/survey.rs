@@ -9,7 +9,7 @@ use pyrrha_storage::manifest::ManifestState;
 use serde::Serialize;
 
 use super::BucketTools;
-use crate::block_files::files;
+use crate::block_files::{files, root};
 use crate::door::ObjectInfo;
 use crate::jobs::JobDirectory;
 
@@ -114,9 +114,9 @@ impl Survey {
 
 /// Blocks that the jobs of a tenant name.
 #[derive(Debug, Default)]
-struct Named {
-    working: BTreeSet<BlockId>,
-    leaving: BTreeSet<BlockId>,
+pub(super) struct Named {
+    pub(super) working: BTreeSet<BlockId>,
+    pub(super) leaving: BTreeSet<BlockId>,
 }
 
 impl BucketTools {
@@ -126,13 +126,15 @@ impl BucketTools {
         // In this order: what is committed meanwhile is not taken for an orphan of a job.
         let named = self.named_by_jobs(tenant)?;
         let (bucket, dir) = (self.tenants.bucket().clone(), tenant.as_str().to_owned());
-        let listed = self.runtime.wait(async move { bucket.list(&dir).await })?;
+        let mut listed = self.runtime.wait(async move { bucket.list(&dir).await })?;
         let state = self.state(tenant)?;
+        let prefix = format!("{tenant}/");
+        listed.extend(self.list_elsewhere(&state, &named, &prefix)?);
+        listed.sort_by(|a, b| a.key.cmp(&b.key));
         let mut known: BTreeMap<BlockId, BTreeSet<String>> = BTreeMap::new();
         for entry in state.blocks.values() {
             known.insert(entry.ulid, files(entry).into_iter().map(|file| file.name).collect());
         }
-        let prefix = format!("{tenant}/");
         let place = |object: ObjectInfo| {
             let name = object.key.strip_prefix(&prefix)?.to_owned();
             let (class, kind, block) = place_of(&name, &known, &named);
@@ -149,7 +151,40 @@ impl BucketTools {
         Ok(Survey { tenant: tenant.clone(), state, objects })
     }
 
-    fn named_by_jobs(&self, tenant: &TenantId) -> Result<Named, StoreError> {
+    /// Objects of live blocks that lie elsewhere, and of those that jobs name there, as if they were the
+    /// tenant's. What else is there is none of its business.
+    fn list_elsewhere(
+        &self,
+        state: &ManifestState,
+        named: &Named,
+        prefix: &str,
+    ) -> Result<Vec<ObjectInfo>, StoreError> {
+        let roots: BTreeSet<&str> = state.blocks.values().filter_map(|entry| root(entry)).collect();
+        let mut found = Vec::new();
+        for above in roots {
+            let (bucket, dir) = (self.tenants.bucket().clone(), above.to_owned());
+            for object in self.runtime.wait(async move { bucket.list(&dir).await })? {
+                let path = if above.is_empty() {
+                    Some(object.key.as_str())
+                } else {
+                    object.key.strip_prefix(above).and_then(|k| k.strip_prefix('/'))
+                };
+                let block =
+                    path.and_then(|p| p.split_once('/')).and_then(|(id, _)| id.parse::<BlockId>().ok());
+                let (Some(path), Some(block)) = (path, block) else { continue };
+                let lies_here = match state.blocks.get(&block) {
+                    Some(entry) => root(entry) == Some(above),
+                    None => named.working.contains(&block) || named.leaving.contains(&block),
+                };
+                if lies_here {
+                    found.push(ObjectInfo { key: format!("{prefix}{path}"), ..object });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn named_by_jobs(&self, tenant: &TenantId) -> Result<Named, StoreError> {
         let directory = JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant);
         let mut named = Named::default();
         for lease in directory.load()?.values().flat_map(|job| &job.leases) {

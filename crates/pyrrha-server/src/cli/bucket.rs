@@ -1,11 +1,13 @@
 //! `pyrrha bucket …`
 
+mod adopt;
 mod cleanup;
 mod compact;
 mod du;
 mod jobs;
 mod ls;
 mod mark;
+mod owners;
 mod rebuild;
 mod replicate;
 pub(super) mod select;
@@ -22,11 +24,17 @@ use pyrrha_env::{Clock, OsDisk, SystemClock};
 use pyrrha_storage::block::BlockId;
 
 use super::output::{self, CommandError};
+pub(super) use adopt::print as print_adoption;
 use compact::Task;
+pub(super) use owners::OwnerArgs;
+pub(super) use select::FormArgs;
 
 /// What can be done with the blocks in an object store.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Lists blocks of Thanos or Mimir in manifests where they are: they become the tenants' own, and nothing is
+    /// copied or moved. Done again, it brings in what came meanwhile.
+    Adopt(Box<adopt::Args>),
     /// Merges blocks and removes what is past retention, beside any number of others that do.
     Compact(Box<compact::Args>),
     /// Shows jobs: planned, under way, failed, and how long they take.
@@ -111,6 +119,7 @@ pub(super) fn tools_of(opened: Opened) -> BucketTools {
 
 pub(super) fn run(command: Command) -> ExitCode {
     match command {
+        Command::Adopt(args) => output::run(|out| adopt::run(out, *args)),
         Command::Compact(args) => output::run(|out| compact::run(out, *args, Task::All)),
         Command::Downsample(args) => output::run(|out| compact::run(out, *args, Task::Downsample)),
         Command::Cleanup(args) => output::run(|out| cleanup::run(out, *args)),

@@ -69,6 +69,8 @@ impl LongTerm {
             .filter_map(|(id, limits)| Some((id.clone(), limits.bucket_retention_matchers.clone()?)))
             .collect();
         let retention = work.retention.clone();
+        let gateway = Gateway::new(tenants.clone(), runtime.clone(), disk.clone(), reading)
+            .with_replica_labels(work.replica_labels.clone());
         let (t, r, d, c) = (tenants.clone(), runtime.clone(), disk.clone(), clock.clone());
         let compactor = match settings.compactor.enabled {
             true => Compactor::new(t, r, d, c, work).map_err(|e| e.to_string())?,
@@ -77,7 +79,7 @@ impl LongTerm {
         let long_term = Self {
             compactor,
             retention,
-            gateway: Arc::new(Gateway::new(tenants.clone(), runtime.clone(), disk.clone(), reading)),
+            gateway: Arc::new(gateway),
             shipper: Shipper::new(tenants.clone(), runtime.clone(), disk),
             tenants,
             bucket,

@@ -83,6 +83,7 @@ fn queries_span_an_attached_bucket_and_nothing_is_written_there() {
     let mut foreign = ForeignBucket::default();
     foreign.add("", &block("01BX5ZZKBKACTAV9WEVGEMMVRZ", "a"));
     foreign.add("", &block("01BX5ZZKBKACTAV9WEVGEMMVS0", "b"));
+    foreign.put("01BX5ZZKBKACTAV9WEVGEMMVS1/index", vec![0; 9]);
     foreign.write_to(&bucket).unwrap();
     let before = listing(&bucket);
     let objstore = dir.with_extension("yml");
@@ -101,6 +102,16 @@ fn queries_span_an_attached_bucket_and_nothing_is_written_there() {
         (Some(1), &"60".into()),
         "{answer}"
     );
+    let status = server.get("/api/v1/status/attached").json();
+    let shown = &status["data"]["buckets"][0];
+    assert_eq!(shown["blocks"].as_array().map(Vec::len), Some(2), "{status}");
+    assert_eq!(shown["blocks"][0]["labels"]["replica"], "a", "{status}");
+    assert!(shown["lookedAt"].is_string() && shown["failedLooks"] == 0, "{status}");
+    assert_eq!(shown["hidden"][0]["why"], "partial", "{status}");
+    let metrics = server.get("/metrics").text();
+    for line in ["pyrrha_attached_blocks{", "reason=\"partial\"} 1", "pyrrha_attached_look_age_seconds{"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
     let values = server.get("/api/v1/label/cluster/values").json();
     assert_eq!(values["data"][0], "eu", "{values}");
     let answer = server.query("anonymous", "requests_total{cluster=\"us\"}", 7140.0);

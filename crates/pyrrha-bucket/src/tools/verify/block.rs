@@ -8,7 +8,7 @@ use pyrrha_storage::manifest::BlockEntry;
 use pyrrha_storage::tsdb::verify_block;
 
 use super::{Depth, Issue, IssueKind, VerifyOptions, VerifyReport, aside};
-use crate::block_files::{BlockFile, files};
+use crate::block_files::{self, BlockFile, files};
 use crate::error::BucketError;
 use crate::gateway::check_header;
 use crate::tools::survey::Survey;
@@ -46,7 +46,7 @@ impl BucketTools {
                 report.issues.push(issue.of_block(entry.ulid).in_file("meta.json"));
             }
         }
-        let key = format!("{}/{}", survey.tenant, entry.ulid);
+        let key = block_files::dir(&survey.tenant, entry);
         match options.depth {
             Depth::Objects => {
                 let index = named.iter().find(|f| f.name == "index" && whole.contains(f.name.as_str()));

@@ -134,10 +134,10 @@ fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -
         return Ok(true);
     }
     let Opened { runtime, tenants, clock } = opened;
-    tenants.discover()?;
+    let unread = jobs::warn_of_unread(&tenants)?;
     let observer = Compactor::observer(tenants, runtime, Arc::new(OsDisk), clock, config);
     jobs::show(out, &observer.overview()?)?;
-    Ok(true)
+    Ok(unread == 0)
 }
 
 /// Stops the worker when the system or the user says so.

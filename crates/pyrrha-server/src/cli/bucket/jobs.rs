@@ -4,12 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyrrha_bucket::{Compactor, JobPhase, TenantOverview};
+use pyrrha_bucket::{BucketTenants, Compactor, JobPhase, TenantOverview};
 use pyrrha_env::OsDisk;
 use pyrrha_model::rfc3339;
 
 use super::{BucketArgs, Opened};
-use crate::cli::output::{CommandError, Out, go_duration, size, table};
+use crate::cli::output::{CommandError, Out, go_duration, size, table, warn};
 use crate::config::{CompactorFlags, CompactorSettings};
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
     let Opened { runtime, tenants, clock } = args.bucket.open()?;
-    tenants.discover()?;
+    let unread = warn_of_unread(&tenants)?;
     let config = settings.config(PathBuf::new());
     let compactor = Compactor::observer(tenants, runtime, Arc::new(OsDisk), clock, config);
     let overview = compactor.overview()?;
@@ -35,10 +35,17 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
             let line = serde_json::to_string(tenant).map_err(CommandError::new)?;
             writeln!(out, "{line}")?;
         }
-        return Ok(true);
+        return Ok(unread == 0);
     }
     show(out, &overview)?;
-    Ok(true)
+    Ok(unread == 0)
+}
+
+/// Opens all tenants, warns of those whose manifest does not read, and counts them.
+pub(super) fn warn_of_unread(tenants: &BucketTenants) -> Result<usize, CommandError> {
+    let failed = tenants.discover()?;
+    failed.iter().for_each(|(tenant, error)| warn(format!("tenant={tenant}: {error}")));
+    Ok(failed.len())
 }
 
 /// Shows jobs in columns, and a line per tenant.

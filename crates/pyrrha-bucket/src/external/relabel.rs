@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
 use pyrrha_model::{StoreError, SymbolId};
 
-use super::labels::External;
+use super::External;
 
 /// Series taken from the source at once.
 const AT_ONCE: usize = 64;
@@ -84,10 +84,10 @@ fn inject(mut item: Item, at: usize, pair: Pair) -> Item {
 
 /// The series of a source with external labels in place of those of the same names, and without labels of
 /// replicas. The source gives them in the order of what is left of their labels.
-pub(super) struct Relabelled {
+pub(crate) struct Relabelled {
     ctx: QueryContext,
     source: Box<dyn SeriesSet>,
-    /// Says where an error is from.
+    /// Says where an error is from; empty if the error does.
     from: Arc<str>,
     dropped: Vec<SymbolId>,
     injectors: Vec<Injector>,
@@ -98,7 +98,7 @@ pub(super) struct Relabelled {
 }
 
 impl Relabelled {
-    pub(super) fn new(
+    pub(crate) fn new(
         ctx: &QueryContext,
         source: Box<dyn SeriesSet>,
         external: &External,
@@ -133,11 +133,18 @@ impl Relabelled {
         }
     }
 
+    fn blame(&self, error: StoreError) -> StoreError {
+        match self.from.is_empty() {
+            true => error,
+            false => StoreError::new(error.kind(), format!("{}: {error}", self.from)),
+        }
+    }
+
     /// Makes some series ready, unless the source has no more.
     fn fill(&mut self) -> Result<(), StoreError> {
         while self.ready.is_empty() && !self.done {
             let more = self.source.next_batch(AT_ONCE, &mut self.batch);
-            self.done = !more.map_err(|e| StoreError::new(e.kind(), format!("{}: {e}", self.from)))?;
+            self.done = !more.map_err(|e| self.blame(e))?;
             let mut items = VecDeque::with_capacity(self.batch.series.len());
             for i in 0..self.batch.series.len() {
                 let entry = std::mem::take(&mut self.batch.series[i]);

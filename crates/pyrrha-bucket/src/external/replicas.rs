@@ -15,7 +15,7 @@ const AT_ONCE: usize = 64;
 const SAMPLE_BYTES: usize = 64;
 
 /// The series of several replicas, each sorted by labels, with each once.
-pub(super) struct Replicas {
+pub(crate) struct Replicas {
     ctx: QueryContext,
     sources: Vec<Replica>,
 }
@@ -40,7 +40,7 @@ impl Replica {
 
 impl Replicas {
     /// Of equally full ones the first is taken.
-    pub(super) fn new(ctx: &QueryContext, sets: Vec<Box<dyn SeriesSet>>) -> Self {
+    pub(crate) fn new(ctx: &QueryContext, sets: Vec<Box<dyn SeriesSet>>) -> Self {
         let replica = |set| Replica { set, batch: SeriesBatch::default(), next: 0, done: false };
         Self { ctx: ctx.clone(), sources: sets.into_iter().map(replica).collect() }
     }

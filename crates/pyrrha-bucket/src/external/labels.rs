@@ -8,8 +8,8 @@ use pyrrha_model::contract::LabelQuery;
 use pyrrha_model::{Labels, Matcher};
 
 /// The external labels of a stream of blocks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct External {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct External {
     /// All that series may be asked for.
     all: BTreeMap<String, String>,
     /// Names that tell replicas apart, whether the block has them or its series.
@@ -19,7 +19,7 @@ pub(super) struct External {
 impl External {
     /// Of a block's external labels. Names in double underscores are for the system that made them; `owner`
     /// is the name of the label that says whose it is.
-    pub(super) fn new(
+    pub(crate) fn new(
         labels: &BTreeMap<String, String>,
         owner: Option<&str>,
         replica_names: Arc<[String]>,
@@ -29,41 +29,50 @@ impl External {
         Self { all: all.map(|(n, v)| (n.clone(), v.clone())).collect(), replica_names }
     }
 
+    /// Of a block that a manifest lists. Labels of series tell no replicas apart there.
+    pub(crate) fn of_listed(labels: BTreeMap<String, String>, replica_labels: &[String]) -> Self {
+        if labels.is_empty() {
+            return Self::default();
+        }
+        let own = replica_labels.iter().filter(|name| labels.contains_key(*name));
+        Self::new(&labels, None, own.cloned().collect())
+    }
+
     /// Labels that every series gets.
-    pub(super) fn injected(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn injected(&self) -> impl Iterator<Item = (&str, &str)> {
         let kept = self.all.iter().filter(|(name, _)| !self.replica_names.contains(name));
         kept.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Names of labels of series that are taken away: of replicas, and those that are injected.
-    pub(super) fn dropped(&self) -> Arc<[String]> {
+    pub(crate) fn dropped(&self) -> Arc<[String]> {
         let injected = self.all.keys().filter(|name| !self.replica_names.contains(name));
         self.replica_names.iter().chain(injected).cloned().collect()
     }
 
     /// Names of replica labels that series may have of their own.
-    pub(super) fn inner_replica_names(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn inner_replica_names(&self) -> impl Iterator<Item = &String> {
         self.replica_names.iter().filter(|name| !self.all.contains_key(*name))
     }
 
     /// The value of a label that tells replicas apart.
-    pub(super) fn replica_value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn replica_value(&self, name: &str) -> Option<&str> {
         self.all.get(name).map(String::as_str)
     }
 
     /// All names that tell replicas apart.
-    pub(super) fn replica_names(&self) -> &[String] {
+    pub(crate) fn replica_names(&self) -> &[String] {
         &self.replica_names
     }
 
     /// Whether series come out as they are in the block, as far as this tells.
-    pub(super) fn changes_nothing(&self) -> bool {
+    pub(crate) fn changes_nothing(&self) -> bool {
         self.all.is_empty() && self.replica_names.is_empty()
     }
 
     /// The matchers that series have to satisfy themselves; `None` if an external label does not satisfy
     /// its own.
-    pub(super) fn left_of(&self, matchers: &[Matcher]) -> Option<Vec<Matcher>> {
+    pub(crate) fn left_of(&self, matchers: &[Matcher]) -> Option<Vec<Matcher>> {
         let mut left = Vec::new();
         for matcher in matchers {
             match self.all.get(&matcher.name) {
@@ -76,7 +85,7 @@ impl External {
     }
 
     /// The same of a query about labels, without its limit; `None` if no series can satisfy it.
-    pub(super) fn left_of_query(&self, query: &LabelQuery) -> Option<LabelQuery> {
+    pub(crate) fn left_of_query(&self, query: &LabelQuery) -> Option<LabelQuery> {
         if query.matcher_sets.is_empty() {
             return Some(LabelQuery::all(query.range));
         }
@@ -89,8 +98,14 @@ impl External {
         Some(LabelQuery::new(if all { Vec::new() } else { sets }, query.range))
     }
 
+    /// The sets of matchers of a delete that series have to satisfy themselves; those that an external label
+    /// does not satisfy are left out.
+    pub(crate) fn left_of_sets(&self, sets: &[Vec<Matcher>]) -> Vec<Vec<Matcher>> {
+        sets.iter().filter_map(|set| self.left_of(set)).collect()
+    }
+
     /// The labels of a series as queries see them.
-    pub(super) fn of_series(&self, labels: &Labels) -> Labels {
+    pub(crate) fn of_series(&self, labels: &Labels) -> Labels {
         if self.changes_nothing() {
             return labels.clone();
         }
@@ -105,7 +120,7 @@ impl External {
     }
 
     /// A name of a label of series as queries see it, if they do.
-    pub(super) fn shows(&self, name: &str) -> bool {
+    pub(crate) fn shows(&self, name: &str) -> bool {
         !self.replica_names.iter().any(|n| n == name)
     }
 }

@@ -1,0 +1,116 @@
+//! External labels: they belong to all series of a block and are in none of them (decision 19). What reads
+//! blocks of others in place and what reads blocks that a manifest lists does so by this.
+//!
+//! ```text
+//! block ─► matchers on external labels ─► series ─► labels injected, in order ─► replicas as one
+//!          (labels)                       (gateway) (relabel)                     (replicas)
+//! ```
+
+mod labels;
+mod relabel;
+mod replicas;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet};
+use pyrrha_model::{ErrorKind, Matcher, StoreError, TimeRange};
+
+use crate::gateway::ForeignBlock;
+pub(crate) use labels::External;
+use relabel::Relabelled;
+use replicas::Replicas;
+
+/// Replicas that are told apart within one block by labels of its series.
+const INNER_REPLICAS_MAX: usize = 64;
+
+/// The values of the labels that tell a replica apart, and the matchers of its series.
+type OneReplica = (Vec<String>, Vec<Matcher>);
+
+/// Sets of series by the values of the labels that tell replicas apart.
+#[derive(Default)]
+pub(crate) struct ByReplica(BTreeMap<Vec<String>, Vec<Box<dyn SeriesSet>>>);
+
+impl ByReplica {
+    /// Begins to read the series of a block as queries see them, each replica by itself. Errors say that
+    /// they are from `from`, if that is anything.
+    pub(crate) fn select(
+        &mut self,
+        ctx: &QueryContext,
+        (block, range): (&ForeignBlock, TimeRange),
+        external: &External,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+        from: &Arc<str>,
+    ) -> Result<(), StoreError> {
+        let Some(matchers) = external.left_of(matchers) else { return Ok(()) };
+        // Labels are all needed for the order; what is cut by shard or number is cut when they are there.
+        let mut inner = hints.with_all_labels();
+        let shard = if external.changes_nothing() { None } else { inner.shard.take() };
+        inner.newest_only = false;
+        if !external.changes_nothing() {
+            inner.limit = 0;
+        }
+        for (key, own) in replicas_in(ctx, block, external, &matchers)? {
+            let series = block.select(ctx, own, range, inner.clone(), external.dropped());
+            let set = Relabelled::new(ctx, series, external, shard, from.clone());
+            self.0.entry(key).or_default().push(Box::new(set));
+        }
+        Ok(())
+    }
+
+    /// All of it as one; `None` if there is nothing.
+    pub(crate) fn merged(self, ctx: &QueryContext) -> Option<Box<dyn SeriesSet>> {
+        let mut replicas: Vec<Box<dyn SeriesSet>> =
+            self.0.into_values().map(|sets| pyrrha_storage::merge(ctx, sets, 0)).collect();
+        match replicas.len() {
+            0 | 1 => replicas.pop(),
+            _ => Some(Box::new(Replicas::new(ctx, replicas))),
+        }
+    }
+}
+
+/// The replicas whose series a block has, with matchers for each.
+fn replicas_in(
+    ctx: &QueryContext,
+    block: &ForeignBlock,
+    external: &External,
+    matchers: &[Matcher],
+) -> Result<Vec<OneReplica>, StoreError> {
+    let mut replicas = vec![(BTreeMap::new(), matchers.to_vec())];
+    for name in external.inner_replica_names() {
+        let values = match block.values(ctx, name) {
+            Ok(values) => values,
+            Err(error) if ctx.partial_response && ctx.cancel.reason().is_none() => {
+                ctx.notices.gap(block.entry().range(), error.to_string());
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        if values.is_empty() {
+            continue;
+        }
+        if replicas.len() * (values.len() + 1) > INNER_REPLICAS_MAX {
+            let block = block.entry().ulid;
+            let text = format!(
+                "too many values of a replica label: label={name} block={block} limit={INNER_REPLICAS_MAX}"
+            );
+            return Err(StoreError::new(ErrorKind::Limit, text));
+        }
+        let before = std::mem::take(&mut replicas);
+        for value in std::iter::once(String::new()).chain(values) {
+            for (key, matchers) in &before {
+                let (mut key, mut matchers) = (key.clone(), matchers.clone());
+                matchers.push(Matcher::equal(name.clone(), value.clone()));
+                key.insert(name.clone(), value.clone());
+                replicas.push((key, matchers));
+            }
+        }
+    }
+    let names = external.replica_names();
+    let key = |inner: &BTreeMap<String, String>| {
+        let outer = |name: &String| external.replica_value(name).map(str::to_owned);
+        names.iter().map(|n| outer(n).or_else(|| inner.get(n).cloned()).unwrap_or_default()).collect()
+    };
+    Ok(replicas.into_iter().map(|(inner, matchers)| (key(&inner), matchers)).collect())
+}
