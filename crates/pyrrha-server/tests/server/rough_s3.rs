@@ -92,8 +92,9 @@ fn storm(moto: &MotoServer, workers: u64) {
     let rough = flag_of(&dir, "rough.yml", &s3_yml(&proxy.address, &prefix));
     let place = Place { dir: dir.clone(), direct, rough, clock: SystemClock::new() };
     let last = now_ms() / (24 * HOUR) * 24 * HOUR - 48 * HOUR;
-    // Two servers, each with its own time of the same series.
-    let halves = [(dir.join("a"), last - HOURS * HOUR), (dir.join("b"), last)];
+    // Two servers, each with its own time of the same series, far enough apart that neither is asked for the
+    // other's samples.
+    let halves = [(dir.join("a"), last - (HOURS + 2) * HOUR), (dir.join("b"), last)];
     let expected = halves.each_ref().map(|(data, end)| {
         fill_hours(data, *end, HOURS);
         let plain = Server::start(data, &["--self-scrape=false"]);

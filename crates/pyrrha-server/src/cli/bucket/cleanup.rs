@@ -9,7 +9,9 @@ use super::compact::{self, Task};
 use super::tools_of;
 use crate::cli::output::{CommandError, Out, size};
 
+// The worker's arguments are a group of the same name.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     worker: compact::Args,
