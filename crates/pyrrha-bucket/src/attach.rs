@@ -37,7 +37,7 @@ use listing::{Found, Listing, Metas};
 pub use ownership::{OwnershipError, TenantRule, TenantRules};
 pub use queryable::WithBuckets;
 pub use rules::Why;
-pub(crate) use rules::{Candidate, have};
+pub(crate) use rules::{Candidate, have, shard};
 use streams::{ForeignStream, streams_of};
 
 /// How the blocks of a bucket lie in it.

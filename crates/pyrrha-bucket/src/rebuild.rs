@@ -8,7 +8,8 @@ use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
-use crate::block_files::{self, BlockFile, FILES};
+use crate::attach::shard;
+use crate::block_files::{self, BlockFile, FILES, external_labels};
 use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::manifest_store::BucketManifestStore;
@@ -85,11 +86,13 @@ fn sort_out(mut entries: Vec<BlockEntry>, found: &mut FoundBlocks) {
     entries.sort_by_key(holders_first);
     let mut holders = Holders::default();
     for entry in entries {
-        if let Some(&by) = holders.of(&entry.resolution, &entry).first() {
+        // One shard of a split block has not what another has.
+        let group = (entry.resolution, shard(&external_labels(&entry)));
+        if let Some(&by) = holders.of(&group, &entry).first() {
             found.replaced.push((entry.ulid, found.live[by].ulid));
             continue;
         }
-        holders.add(&entry.resolution, &entry, found.live.len());
+        holders.add(&group, &entry, found.live.len());
         found.live.push(entry);
     }
     found.live.sort_by_key(|entry| entry.ulid);

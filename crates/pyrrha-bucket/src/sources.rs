@@ -7,6 +7,9 @@ use std::hash::Hash;
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
+use crate::attach::shard;
+use crate::block_files::external_labels;
+
 /// Sorts blocks so that whoever holds another's data comes before it. Of two with the same sources the
 /// one of the higher level stays, then the newer.
 pub(crate) fn holders_first(entry: &BlockEntry) -> Reverse<(usize, u32, BlockId)> {
@@ -49,11 +52,17 @@ impl<G: Clone + Eq + Hash> Holders<G> {
     }
 }
 
-/// Whether `holder` has all that `entry` has, in the same resolution.
-pub(crate) fn holds(holder: &BlockEntry, entry: &BlockEntry) -> bool {
+/// Whether `holder` has all sources of `entry`, in the same resolution. Of split blocks all shards do.
+pub(crate) fn has_sources(holder: &BlockEntry, entry: &BlockEntry) -> bool {
     holder.resolution == entry.resolution
         && !entry.sources.is_empty()
         && entry.sources.iter().all(|source| holder.sources.contains(source))
+}
+
+/// Whether `holder` has all that `entry` has, in the same resolution. One shard has not what another has.
+pub(crate) fn holds(holder: &BlockEntry, entry: &BlockEntry) -> bool {
+    let of = |entry| shard(&external_labels(entry));
+    has_sources(holder, entry) && of(holder).is_none_or(|own| of(entry) == Some(own))
 }
 
 /// Whether `entry`, or a block that has all that it has, is live.
@@ -65,4 +74,27 @@ pub(crate) fn is_held(state: &ManifestState, entry: &BlockEntry) -> bool {
 pub(crate) fn held_by(state: &ManifestState, entry: &BlockEntry) -> Vec<BlockId> {
     let held = state.blocks.values().filter(|b| b.ulid != entry.ulid && holds(entry, b));
     held.map(|b| b.ulid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pyrrha_storage::block::BlockMeta;
+
+    use super::*;
+    use crate::block_files::with_labels;
+
+    #[test]
+    fn a_shard_has_not_what_another_has() {
+        let entry = |shard: &str| {
+            let entry = BlockEntry::of(&BlockMeta::of_head(BlockId::from_parts(1, 1), 0, 1), 1);
+            let label = ("__compactor_shard_id__".to_owned(), shard.to_owned());
+            with_labels(entry, &if shard.is_empty() { BTreeMap::new() } else { BTreeMap::from([label]) })
+        };
+        let (whole, one, two) = (entry(""), entry("1_of_2"), entry("2_of_2"));
+        assert!(holds(&whole, &whole) && holds(&whole, &one) && holds(&one, &one));
+        assert!(!holds(&one, &two) && !holds(&one, &whole));
+        assert!(has_sources(&one, &two));
+    }
 }

@@ -175,8 +175,8 @@ impl Rules {
     }
 }
 
-/// The shard of a block, `(i, N)`.
-fn shard(labels: &BTreeMap<String, String>) -> Option<(u32, u32)> {
+/// The shard of a block by its external labels, `(i, N)`.
+pub(crate) fn shard(labels: &BTreeMap<String, String>) -> Option<(u32, u32)> {
     let (i, n) = labels.get(SHARD_LABEL).or_else(|| labels.get(OLD_SHARD_LABEL))?.split_once("_of_")?;
     let (i, n) = (i.parse().ok()?, n.parse().ok()?);
     (1..=n).contains(&i).then_some((i, n)).filter(|_| n <= SHARDS_MAX)

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{JobKind, JobSpec, Retention};
 use crate::block_files::{lists_deletes, set_aside};
 use crate::downsample::{self, Origin};
+use crate::gateway::streams_of;
 use crate::marks::{MarkKind, is_marked};
 
 /// Rules applied to all that the block has.
@@ -99,10 +100,13 @@ pub(super) fn plan(
         return Vec::new();
     }
     let undoable = state.deletes.iter().any(|delete| !delete.is_final);
+    let streams = streams_of(state, &[]);
     let may = |b: &&Arc<BlockEntry>| {
         let waits = held.contains(&b.ulid) || (undoable && lists_deletes(b));
         // Windows that others made cannot be written anew, and those behind a delete are built again.
-        let ours = b.resolution == 0 || (Origin::of(b).is_some() && downsample::is_usable(state, b));
+        let stream = || streams.iter().find(|stream| stream.blocks.contains_key(&b.ulid));
+        let usable = || stream().is_some_and(|stream| downsample::is_usable(stream, b));
+        let ours = b.resolution == 0 || (Origin::of(b).is_some() && usable());
         ours && !waits && set_aside(b).is_none() && !is_marked(b, MarkKind::Deletion)
     };
     let blocks = state.blocks.values().filter(may);

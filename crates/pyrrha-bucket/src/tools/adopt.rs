@@ -17,7 +17,7 @@ use super::survey::Named;
 use crate::attach::{self, AttachConfig, Candidate, Why};
 use crate::block_files::{self, external_labels, files, is_adopted, with_files};
 use crate::marks::{Mark, MarkKind, SUFFIX, with_mark};
-use crate::sources::{holders_first, holds};
+use crate::sources::{has_sources, holders_first};
 
 /// Commits that others were before are tried again so often.
 const TRIES: usize = 4;
@@ -234,7 +234,7 @@ fn plan(
 
 /// Whether one block has all that another has, and goes for it.
 fn goes_for(holder: &BlockEntry, entry: &BlockEntry) -> bool {
-    holds(holder, entry) && holders_first(holder) < holders_first(entry)
+    has_sources(holder, entry) && holders_first(holder) < holders_first(entry)
 }
 
 /// Whether a block is live, or live blocks have all that it has; of a split one all shards do.
@@ -246,7 +246,7 @@ fn is_held(state: &ManifestState, block: &Candidate) -> bool {
     // What we made goes for whatever has no more than it.
     let has = |live: &BlockEntry| match is_adopted(live) {
         true => goes_for(live, &block.entry),
-        false => holds(live, &block.entry),
+        false => has_sources(live, &block.entry),
     };
     let holders = state.blocks.values().filter(|live| has(live));
     let holders: Vec<BTreeMap<String, String>> = holders.map(|live| external_labels(live)).collect();
