@@ -22,6 +22,7 @@ mod plan;
 mod prune;
 mod record;
 mod retention;
+mod rewrite;
 mod runner;
 mod take_over;
 
@@ -34,7 +35,8 @@ pub use overview::{JobOverview, JobPhase, SetAside, TenantOverview};
 pub use plan::Ladder;
 pub use prune::MatcherRetention;
 pub(crate) use prune::{identity, pruned_partly};
-pub use retention::Retention;
+pub use retention::{Expiring, Retention};
+pub use rewrite::RewrittenBlock;
 pub use runner::{Compactor, CompactorConfig, CompactorMetrics, Round};
 
 /// What a job does.
@@ -55,6 +57,8 @@ pub enum JobKind {
     Prune,
     /// Blocks past retention go.
     Retain,
+    /// A block is written anew by rules that somebody gives.
+    Rewrite,
 }
 
 impl JobKind {
@@ -72,6 +76,7 @@ impl JobKind {
             Self::Purge => "purge",
             Self::Prune => "prune",
             Self::Retain => "retain",
+            Self::Rewrite => "rewrite",
         }
     }
 }

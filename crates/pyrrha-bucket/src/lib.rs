@@ -27,6 +27,7 @@ mod jobs;
 mod manifest_store;
 mod marks;
 mod rebuild;
+pub mod rewrite;
 mod runtime;
 mod shipper;
 mod sources;
@@ -41,8 +42,8 @@ pub use door::{Bucket, Counters, Created, ObjectInfo, Operation, RetryPolicy};
 pub use error::BucketError;
 pub use gateway::{BucketQueryable, CacheStats, Gateway, GatewayConfig, LocalSources};
 pub use jobs::{
-    Compactor, CompactorConfig, CompactorMetrics, JobKind, JobOverview, JobPhase, JobSpec, Ladder,
-    MatcherRetention, Retention, Round, SetAside, TenantOverview,
+    Compactor, CompactorConfig, CompactorMetrics, Expiring, JobKind, JobOverview, JobPhase, JobSpec, Ladder,
+    MatcherRetention, Retention, RewrittenBlock, Round, SetAside, TenantOverview,
 };
 pub use manifest_store::BucketManifestStore;
 pub use marks::{Mark, MarkKind, marks};

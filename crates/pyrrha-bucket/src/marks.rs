@@ -165,10 +165,9 @@ pub(crate) fn with_mark(entry: &BlockEntry, kind: MarkKind, mark: Option<&Mark>)
     entry
 }
 
-/// Gives what is made of `inputs`, and takes their place, the marks that stay: those that say what is not to
-/// be done, if all of them have it.
+/// Gives what is made of `inputs`, and takes their place, the marks that all of them have.
 pub(crate) fn carry_over(inputs: &[std::sync::Arc<BlockEntry>], entry: &mut BlockEntry) {
-    for kind in [MarkKind::NoCompact, MarkKind::NoDownsample] {
+    for kind in MarkKind::ALL {
         if let Some(mark) = inputs.first().and_then(|input| mark_of(input, kind))
             && inputs.iter().all(|input| is_marked(input, kind))
         {

@@ -15,5 +15,7 @@ mod look;
 mod marks;
 #[path = "tools/migrate.rs"]
 mod migrate;
+#[path = "tools/rewrite.rs"]
+mod rewrite;
 #[path = "tools/run.rs"]
 mod run;

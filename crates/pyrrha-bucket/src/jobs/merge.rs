@@ -75,10 +75,10 @@ impl<E: Into<StoreError>> From<E> for WorkError {
 
 /// What lies beside the samples of an input.
 #[derive(Default)]
-struct Beside {
-    exemplars: Option<ExemplarFile>,
-    metadata: Option<MetadataFile>,
-    deletes: BlockDeletes,
+pub(super) struct Beside {
+    pub(super) exemplars: Option<ExemplarFile>,
+    pub(super) metadata: Option<MetadataFile>,
+    pub(super) deletes: BlockDeletes,
 }
 
 impl Work<'_> {
@@ -158,7 +158,7 @@ impl Work<'_> {
         note_deletes_applied(entry, before.max(self.deletes_number));
     }
 
-    fn reader(&self) -> Gateway {
+    pub(super) fn reader(&self) -> Gateway {
         let config = GatewayConfig {
             cache_dir: self.scratch.join("headers"),
             cache_bytes: PAGES_BYTES,
@@ -216,7 +216,7 @@ impl Work<'_> {
 
     /// The meta with the external labels that the manifest says, without those that tell replicas apart, and
     /// without what is said of files.
-    fn listed_meta(&self, entry: &BlockEntry, mut meta: BlockMeta) -> BlockMeta {
+    pub(super) fn listed_meta(&self, entry: &BlockEntry, mut meta: BlockMeta) -> BlockMeta {
         let mut labels = external_labels(entry);
         labels.retain(|name, _| !self.replica_labels.contains(name));
         if meta.thanos.is_none() && !labels.is_empty() {
@@ -234,7 +234,7 @@ impl Work<'_> {
     }
 
     /// Metas and sidecars of all inputs.
-    fn fetch_beside(&self) -> Result<(Vec<BlockMeta>, Vec<Beside>), WorkError> {
+    pub(super) fn fetch_beside(&self) -> Result<(Vec<BlockMeta>, Vec<Beside>), WorkError> {
         let (mut metas, mut all) = (Vec::new(), Vec::new());
         for entry in &self.inputs {
             self.ctx.cancel.check()?;
@@ -315,10 +315,10 @@ fn readable<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<T> {
 }
 
 /// Remembers which input an error is from.
-struct Blamed {
-    series: Box<dyn SeriesSet>,
-    block: BlockId,
-    damaged: Arc<Mutex<Option<BlockId>>>,
+pub(super) struct Blamed {
+    pub(super) series: Box<dyn SeriesSet>,
+    pub(super) block: BlockId,
+    pub(super) damaged: Arc<Mutex<Option<BlockId>>>,
 }
 
 impl SeriesSet for Blamed {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyrrha_model::{StoreError, TenantId, Timestamp};
+use pyrrha_model::contract::CancelToken;
+use pyrrha_model::{ErrorKind, StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use serde::Serialize;
 
-use super::runner::Compactor;
+use super::prune;
+use super::runner::{Compactor, Orders};
 use super::{JobKind, JobSpec, MatcherRetention};
 use crate::block_files::set_aside;
 use crate::downsample;
@@ -126,18 +129,120 @@ impl Compactor {
         state: &ManifestState,
         now: Timestamp,
     ) -> Option<JobSpec> {
-        // What is to be downsampled yet stays until it is (decision 24), unless nobody can read it.
+        let past = self.past(tenant, state, now);
+        removal_of(past.iter().filter(|(_, awaited, _)| !awaited).map(|(block, ..)| block))
+    }
+
+    /// Blocks that are past retention as of `now`, whether each is to be downsampled yet, and the time before
+    /// which samples are past it.
+    fn past(
+        &self,
+        tenant: &TenantId,
+        state: &ManifestState,
+        now: Timestamp,
+    ) -> Vec<(Arc<BlockEntry>, bool, Timestamp)> {
+        let awaited = self.awaited(state);
+        let past = |block: &Arc<BlockEntry>| {
+            let horizon = self.config().retention.horizon(tenant, block.resolution, now)?;
+            let waits = awaited.contains(&block.ulid) && set_aside(block).is_none();
+            (block.max_time <= horizon).then(|| (block.clone(), waits, horizon))
+        };
+        state.blocks.values().filter_map(past).collect()
+    }
+
+    /// Blocks that windows are to be made of yet: they stay until that is done (decision 24), unless nobody can
+    /// read them.
+    fn awaited(&self, state: &ManifestState) -> BTreeSet<BlockId> {
         let off = self.config().leaves.contains(&JobKind::FiveMinutes);
         let tasks = if off { Vec::new() } else { downsample::plan(state, &self.config().replica_labels) };
-        let awaited: BTreeSet<BlockId> = tasks.iter().flat_map(|task| task.job().inputs).collect();
-        let past = |block: &BlockEntry| {
-            if awaited.contains(&block.ulid) && set_aside(block).is_none() {
-                return false;
+        tasks.iter().flat_map(|task| task.job().inputs).collect()
+    }
+
+    /// Removes what is past retention of these tenants, and says what that is, the oldest first. It goes by one
+    /// look at clocks that agree, as somebody asks for it. With `dry_run` nothing is removed.
+    pub fn retain(
+        &self,
+        tenants: &[TenantId],
+        dry_run: bool,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Expiring>, StoreError> {
+        let mut all = Vec::new();
+        for tenant in tenants {
+            let state = self.tenants().manifest(tenant)?.refresh()?;
+            let Some(now) = self.agreed_time(tenant)? else {
+                let text = "this machine's clock and the store's disagree, nothing leaves by time";
+                return Err(StoreError::new(ErrorKind::Unavailable, text));
+            };
+            let mut past = self.past(tenant, &state, now);
+            past.sort_by_key(|(block, ..)| (block.min_time, block.ulid));
+            let spec = self.expired(tenant, &state, now).filter(|_| !dry_run);
+            let done =
+                spec.map_or(Ok(false), |spec| self.do_now(tenant, &spec, Orders::default(), cancel))?;
+            // What has gone, or gets windows first, is not pruned.
+            let mut held = self.awaited(&state);
+            held.extend(past.iter().map(|(block, ..)| block.ulid));
+            all.extend(past.into_iter().map(|(block, awaits_windows, horizon)| Expiring {
+                horizon: Some(horizon),
+                awaits_windows,
+                committed: done && !awaits_windows,
+                ..Expiring::of(tenant, &block)
+            }));
+            for spec in prune::plan(&self.config().retention, tenant, &state, &held, now) {
+                cancel.check()?;
+                let rules = self.due_to(tenant, &state, &spec, now);
+                let block = spec.inputs.first().and_then(|input| state.blocks.get(input));
+                let without = rules.1.clone();
+                let orders = Orders { rules, rewrite: None };
+                let committed = !dry_run && self.do_now(tenant, &spec, orders, cancel)?;
+                all.extend(block.map(|block| Expiring { without, committed, ..Expiring::of(tenant, block) }));
             }
-            let horizon = self.config().retention.horizon(tenant, block.resolution, now);
-            horizon.is_some_and(|horizon| block.max_time <= horizon)
-        };
-        removal_of(state.blocks.values().filter(|b| past(b)))
+        }
+        Ok(all)
+    }
+}
+
+/// A block that is past retention, or has series that are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Expiring {
+    /// The tenant.
+    pub tenant: String,
+    /// The block.
+    pub block: String,
+    /// ms; 0 for raw samples.
+    pub resolution: i64,
+    /// First millisecond of its range.
+    pub min_time: Timestamp,
+    /// First millisecond after its range.
+    pub max_time: Timestamp,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// What ends at or before this time is past retention, ms; none if only some series are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<Timestamp>,
+    /// Selectors of series that are past a rule: the block is written anew without them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
+    /// Whether it stays until its windows are made.
+    pub awaits_windows: bool,
+    /// Whether it has left.
+    pub committed: bool,
+}
+
+impl Expiring {
+    fn of(tenant: &TenantId, block: &BlockEntry) -> Self {
+        Self {
+            tenant: tenant.to_string(),
+            block: block.ulid.to_string(),
+            resolution: block.resolution,
+            min_time: block.min_time,
+            max_time: block.max_time,
+            bytes: block.bytes,
+            horizon: None,
+            without: Vec::new(),
+            awaits_windows: false,
+            committed: false,
+        }
     }
 }
 

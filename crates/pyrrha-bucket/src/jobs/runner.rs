@@ -21,11 +21,13 @@ use super::plan::plan;
 use super::prune;
 use super::record::JobRecord;
 use super::retention::Looks;
+use super::rewrite::Rewrite;
 use super::{JobKind, JobSpec, Ladder, Retention};
 use crate::block_files::with_set_aside;
 use crate::deletes::due;
 use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
 use crate::error::BucketError;
+use crate::gateway::{Gateway, GatewayConfig};
 use crate::marks::change_entries;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
@@ -33,6 +35,8 @@ use crate::tenants::BucketTenants;
 /// A commit of which nobody knows whether it happened is tried so often.
 const COMMIT_TRIES: usize = 3;
 const LOCK: &str = "lock";
+/// Pages that are kept where somebody only looks at blocks.
+const LOOKING_BYTES: usize = 16 << 20;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -122,6 +126,16 @@ struct Task<'a> {
     spec: &'a JobSpec,
     /// Series that are left out, and the names of the rules that want it.
     rules: (Vec<Vec<Matcher>>, Vec<String>),
+    rewrite: Option<&'a Rewrite>,
+}
+
+/// What a job is told beside its blocks.
+#[derive(Debug, Default)]
+pub(super) struct Orders<'a> {
+    /// Series that are left out, and the names of the rules that want it.
+    pub(super) rules: (Vec<Vec<Matcher>>, Vec<String>),
+    /// Rules that somebody gives.
+    pub(super) rewrite: Option<&'a Rewrite>,
 }
 
 /// What a look at a tenant came to.
@@ -202,6 +216,16 @@ impl Compactor {
 
     pub(super) fn looks(&self) -> &Looks {
         &self.looks
+    }
+
+    /// What reads blocks for those who only look.
+    pub(super) fn looking(&self) -> Gateway {
+        let config = GatewayConfig {
+            cache_dir: self.config.scratch_dir.join("looking"),
+            cache_bytes: LOOKING_BYTES,
+            disk_bytes: 0,
+        };
+        Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
     }
 
     pub(super) fn runtime(&self) -> &Arc<BucketRuntime> {
@@ -357,44 +381,80 @@ impl Compactor {
             if self.take_in_marks(tenant, &manifest, &state, &spec)? {
                 return self.step(tenant, retain_at, cancel);
             }
-            let id = spec.id();
-            let before = board.get(&id);
-            // One at least, which can be revoked.
-            let outputs: Vec<BlockId> =
-                (0..spec.outputs.max(1)).map(|_| BlockId::new(&*self.clock)).collect();
-            let mut record = JobRecord::taken(
-                &spec,
-                BlockId::new(&*self.clock),
-                self.worker,
-                outputs,
-                self.clock.now_ms(),
-                before.and_then(BoardJob::last_end).map(|last| &last.record),
-            );
-            record.roots = roots_of(&state, &spec, &record.outputs);
-            let epoch = before.map_or(1, |job| job.newest.saturating_add(1));
-            // A token of its own: that one job is taken over does not stop the worker.
-            let lease_cancel = CancelToken::default();
-            let timeout = self.config.lease_timeout;
-            let Some(lease) = Lease::take(&directory, &id, epoch, record, timeout, lease_cancel)? else {
-                continue;
-            };
+            let Some(lease) = self.take(&directory, &board, &state, &spec)? else { continue };
             let rules = match (spec.kind, retain_at) {
                 (JobKind::Prune, Some(at)) => self.due_to(tenant, &state, &spec, at),
                 _ => Default::default(),
             };
-            self.perform(
-                &Task { tenant, manifest: &manifest, state: &state, spec: &spec, rules },
-                lease,
-                cancel,
-            );
+            let task = Task { tenant, manifest: &manifest, state: &state, spec: &spec, rules, rewrite: None };
+            // How it ended is in the log, and in what the job left.
+            let _ = self.perform(&task, lease, cancel);
             return Ok(Step::Did);
         }
         Ok(Step::Nothing { waits: !busy.is_empty() })
     }
 
-    /// Does a job that is ours, commits it, and says how it ended.
-    fn perform(&self, task: &Task<'_>, lease: Lease, cancel: &CancelToken) {
-        let Task { tenant, manifest, state, spec, ref rules } = *task;
+    /// Takes a job; `None` if another worker was faster.
+    fn take(
+        &self,
+        directory: &JobDirectory,
+        board: &BTreeMap<String, BoardJob>,
+        state: &ManifestState,
+        spec: &JobSpec,
+    ) -> Result<Option<Lease>, StoreError> {
+        let id = spec.id();
+        let before = board.get(&id);
+        // One at least, which can be revoked.
+        let outputs: Vec<BlockId> = (0..spec.outputs.max(1)).map(|_| BlockId::new(&*self.clock)).collect();
+        let mut record = JobRecord::taken(
+            spec,
+            BlockId::new(&*self.clock),
+            self.worker,
+            outputs,
+            self.clock.now_ms(),
+            before.and_then(BoardJob::last_end).map(|last| &last.record),
+        );
+        record.roots = roots_of(state, spec, &record.outputs);
+        let epoch = before.map_or(1, |job| job.newest.saturating_add(1));
+        // A token of its own: that one job is taken over does not stop the worker.
+        let lease_cancel = CancelToken::default();
+        Lease::take(directory, &id, epoch, record, self.config.lease_timeout, lease_cancel)
+    }
+
+    /// Does a job that somebody asked for. True if it was committed; false if others came first, or nothing
+    /// was to be done.
+    pub(super) fn do_now(
+        &self,
+        tenant: &TenantId,
+        spec: &JobSpec,
+        Orders { rules, rewrite }: Orders<'_>,
+        cancel: &CancelToken,
+    ) -> Result<bool, StoreError> {
+        let manifest = self.tenants.manifest(tenant)?;
+        let state = manifest.refresh()?;
+        let directory = self.directory(tenant);
+        let board = self.board(tenant, &directory)?;
+        let busy = self.busy(&board);
+        let blocks = || spec.inputs.iter().chain(&spec.replaces);
+        let held = || {
+            let named: Vec<String> = blocks().map(ToString::to_string).collect();
+            let text =
+                format!("a job has a block, run it again when that is done: blocks={}", named.join(" "));
+            StoreError::new(ErrorKind::Unavailable, text)
+        };
+        // What only goes is in nobody's way.
+        if !spec.inputs.is_empty() && blocks().any(|block| busy.contains(block)) {
+            return Err(held());
+        }
+        let lease = self.take(&directory, &board, &state, spec)?.ok_or_else(held)?;
+        let task = Task { tenant, manifest: &manifest, state: &state, spec, rules, rewrite };
+        self.perform(&task, lease, cancel)
+    }
+
+    /// Does a job that is ours, commits it, and says how it ended: true if it was committed, false if it came
+    /// too late or was stopped.
+    fn perform(&self, task: &Task<'_>, lease: Lease, cancel: &CancelToken) -> Result<bool, StoreError> {
+        let Task { tenant, manifest, state, spec, ref rules, rewrite } = *task;
         let began = self.clock.monotonic();
         let took = || self.clock.monotonic().saturating_sub(began);
         let outputs = lease.record.outputs.clone();
@@ -419,7 +479,7 @@ impl Compactor {
             deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
             before_upload: &|| lease.hold(),
         };
-        let made = self.watched(cancel, &lease.cancel, || self.work(state, spec, &work));
+        let made = self.watched(cancel, &lease.cancel, || self.work(state, spec, rewrite, &work));
         if let Err(error) = self.disk.remove_dir_all(&scratch) {
             tracing::warn!(%error, "scratch directory could not be removed");
         }
@@ -437,6 +497,7 @@ impl Compactor {
                             "job done"
                         );
                         lease.end(End::Committed, took());
+                        Ok(true)
                     }
                     Err(error) if error.kind() == ErrorKind::Execution => {
                         self.metrics.jobs_late.fetch_add(1, Ordering::Relaxed);
@@ -446,11 +507,13 @@ impl Compactor {
                         let live = manifest.current();
                         let gone = spec.replaces.iter().any(|block| !live.blocks.contains_key(block));
                         lease.end(if gone { End::Committed } else { End::Nothing }, took());
+                        Ok(false)
                     }
                     // Nobody knows: whoever takes over finds out.
                     Err(error) => {
                         tracing::warn!(%tenant, job = lease.id, %error, "commit of a job is in doubt");
                         lease.abandon();
+                        Err(error.into())
                     }
                 }
             }
@@ -459,7 +522,11 @@ impl Compactor {
                 if lease.cancel.reason().is_some() {
                     tracing::info!(%tenant, job = lease.id, "job stopped");
                     lease.end(End::Nothing, took());
-                    return;
+                    return Ok(false);
+                }
+                if rewrite.is_some_and(|rewrite| rewrite.unchanged.load(Ordering::Relaxed)) {
+                    lease.end(End::Nothing, took());
+                    return Ok(false);
                 }
                 self.metrics.jobs_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%tenant, job = lease.id, %error, "job failed, the blocks are as they were");
@@ -467,12 +534,13 @@ impl Compactor {
                 let aside =
                     damaged.is_some_and(|block| self.set_aside(tenant, manifest, block, &error.to_string()));
                 lease.end(if aside { End::Nothing } else { End::Failed(&error) }, took());
+                Err(error)
             }
         }
     }
 
     /// What a prune leaves out, and by which rules.
-    fn due_to(
+    pub(super) fn due_to(
         &self,
         tenant: &TenantId,
         state: &ManifestState,
@@ -505,6 +573,7 @@ impl Compactor {
         &self,
         state: &ManifestState,
         spec: &JobSpec,
+        rewrite: Option<&Rewrite>,
         work: &Work<'_>,
     ) -> Result<Vec<BlockEntry>, WorkError> {
         match spec.kind {
@@ -529,6 +598,13 @@ impl Compactor {
                 Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
             }
             JobKind::Retain => Ok(Vec::new()),
+            JobKind::Rewrite => {
+                let Some(rewrite) = rewrite else {
+                    return Err(StoreError::new(ErrorKind::Internal, "a rewrite without rules").into());
+                };
+                let made = work.rewrite(rewrite)?;
+                Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
+            }
         }
     }
 

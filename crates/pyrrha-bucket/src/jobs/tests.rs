@@ -18,6 +18,7 @@ use pyrrha_storage::manifest::{Change, DeleteEntry, ManifestState};
 use pyrrha_testkit::{SimClock, SimDisk};
 
 mod marked;
+mod rewritten;
 
 use super::*;
 use crate::door::{Bucket, RetryPolicy};

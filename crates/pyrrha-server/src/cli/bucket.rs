@@ -10,6 +10,8 @@ mod mark;
 mod owners;
 mod rebuild;
 mod replicate;
+mod retention;
+mod rewrite;
 pub(super) mod select;
 mod verify;
 
@@ -55,6 +57,10 @@ pub(super) enum Command {
     Mark(Box<mark::MarkArgs>),
     /// Takes marks back, whoever made them.
     Unmark(Box<mark::UnmarkArgs>),
+    /// Removes what is past retention, once.
+    Retention(Box<retention::Args>),
+    /// Writes blocks anew without some series or times, or with other labels.
+    Rewrite(Box<rewrite::Args>),
     /// Copies blocks to another bucket; what is there already is not copied again.
     Replicate(Box<replicate::Args>),
     /// Looks whether what the manifests name is there and sound; exit code 1 if it is not.
@@ -125,6 +131,8 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Cleanup(args) => output::run(|out| cleanup::run(out, *args)),
         Command::Mark(args) => output::run(|out| mark::mark(out, *args)),
         Command::Unmark(args) => output::run(|out| mark::unmark(out, *args)),
+        Command::Retention(args) => output::run(|out| retention::run(out, *args)),
+        Command::Rewrite(args) => output::run(|out| rewrite::run(out, *args)),
         Command::Replicate(args) => output::run(|out| replicate::run(out, *args)),
         Command::RebuildManifest(args) => output::run(|out| rebuild::run(out, *args)),
         Command::Jobs(args) => output::run(|out| jobs::run(out, *args)),

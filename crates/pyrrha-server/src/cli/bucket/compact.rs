@@ -141,7 +141,7 @@ fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -
 }
 
 /// Stops the worker when the system or the user says so.
-async fn on_signal(cancel: CancelToken) {
+pub(super) async fn on_signal(cancel: CancelToken) {
     #[cfg(unix)]
     if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         tokio::select! {
