@@ -60,18 +60,18 @@ impl Block {
         let index_bytes = file.len() as u64;
         let index = IndexReader::open(file).map_err(|e| blame.index(e))?;
         let segments = Segments::open(disk, dir, layout, &blame)?;
-        let tombstones = if disk.exists(&dir.join(TOMBSTONES_FILE)) {
+        let (tombstones, tombstones_bytes) = if disk.exists(&dir.join(TOMBSTONES_FILE)) {
             let file = disk.read(&dir.join(TOMBSTONES_FILE)).map_err(blame.io(TOMBSTONES_FILE))?;
-            Tombstones::decode(&blame, &file)?
+            (Tombstones::decode(&blame, &file)?, file.len() as u64)
         } else {
-            Tombstones::default()
+            (Tombstones::default(), 0)
         };
         let exemplars = ExemplarFile::open(disk, dir, &blame);
         let metadata = MetadataFile::open(disk, dir, &blame);
         // Without it what is deleted would be there again, so a damaged one is a damaged block.
         let deletes = BlockDeletes::open(disk, dir, &blame)?;
         let hidden = Hidden::listed(&deletes);
-        let mut bytes = json.len() as u64 + index_bytes + segments.bytes();
+        let mut bytes = json.len() as u64 + index_bytes + segments.bytes() + tombstones_bytes;
         bytes += exemplars.iter().flatten().map(ExemplarFile::bytes).sum::<u64>();
         bytes += metadata.iter().flatten().map(MetadataFile::bytes).sum::<u64>();
         let dir = dir.to_owned();
