@@ -87,6 +87,9 @@ stop() { # pid
     pids="${pids/ $1 / }"
 }
 
+# A part that fails does not keep the others from being measured.
+left_out() { echo "$server: $1 failed and is left out" >&2; }
+
 # Milliseconds from now until the path answers 200; fails if the server ends, or after ten minutes.
 until_ok() {
     local began now
@@ -163,10 +166,11 @@ for server in $servers; do
     # shellcheck disable=SC2086 # a flag and its value
     for file in benches/queries.toml tools/yardstick/queries/public.toml; do
         "$yardstick" query --url "$url" --queries "$file" --start "$from" --end "$end" --runs "$runs" $param \
-            --server-pid "$pid" --json "$out/$server-$(basename "$file" .toml).json" >/dev/null
+            --server-pid "$pid" --json "$out/$server-$(basename "$file" .toml).json" >/dev/null ||
+            left_out "$file"
     done
-    "$burst" --url "$url" --end "$end" --rounds 20 >"$out/$server-burst.json"
-    json_rate >"$out/$server-json.json"
+    "$burst" --url "$url" --end "$end" --rounds 20 >"$out/$server-burst.json" || left_out "small queries at once"
+    json_rate >"$out/$server-json.json" || left_out "JSON"
     if [ "$server" != pyrrha ] && [ -d "$out/data-pyrrha" ]; then
         peer=$url peer_pid=$pid
         start pyrrha "$out/data-pyrrha"
@@ -189,7 +193,7 @@ for server in $servers; do
         stop "$pid"
         start "$server" "$single"
         until_ok "$ready" >/dev/null
-        rate_over_all >"$out/$server-one.json"
+        rate_over_all >"$out/$server-one.json" || left_out "a rate over one metric"
         stop "$pid"
         rm -rf "$single"
     fi
