@@ -25,7 +25,7 @@ pub struct EngineOptions {
     pub default_step_ms: i64,
     /// Threads that one query may use; 1 evaluates on the caller's.
     pub threads: usize,
-    /// Chunk data for which one thread more is woken where series are fewer than a batch, bytes.
+    /// Chunk data (or as much other work) for which one thread more is woken, bytes.
     pub thread_worth: usize,
     /// What is switched on.
     pub features: Features,

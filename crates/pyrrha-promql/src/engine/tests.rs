@@ -184,13 +184,17 @@ fn threads_do_not_change_a_bit() {
         "-m > 10 or m",
     ] {
         let expr = crate::parse(query, &Features::all()).expect("the query parses");
-        let run = |threads| {
-            let engine = Engine::new(EngineOptions { threads, thread_worth: 0, ..options(Optimiser::ON) });
+        let run = |threads, thread_worth| {
+            let engine = Engine::new(EngineOptions { threads, thread_worth, ..options(Optimiser::ON) });
             let result =
                 engine.range(&QueryContext::unlimited(), &db, &expr, 0, 1_200_000, 60_000).expect(query);
             result.value
         };
-        assert_eq!(run(1), run(4), "{query}");
+        let one = run(1, 0);
+        // From the first series on, from the second batch on, and never.
+        for thread_worth in [0, 100_000, usize::MAX] {
+            assert_eq!(one, run(4, thread_worth), "{query}");
+        }
     }
 }
 

@@ -236,11 +236,7 @@ impl<'a> Exec<'a> {
                 if !any {
                     return Ok(());
                 }
-                let run = run::Run { exec: self, head: &*head, stages, fold };
-                match shares::helpers_for(&batch, BATCH, self.options) {
-                    0 => run.serial(&mut *set, batch, total),
-                    helpers => run.parallel(set, batch, helpers, total),
-                }
+                run::Run { exec: self, head: &*head, stages, fold }.all(set, batch, total)
             }
         }
     }

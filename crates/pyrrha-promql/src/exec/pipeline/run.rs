@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Condvar, Mutex};
 use pyrrha_model::contract::{SeriesBatch, SeriesEntry, SeriesSet};
 
-use super::shares::{Lent, Made, Slot};
+use super::shares::{Lent, Made, Slot, helpers_for, work_of};
 use super::{BATCH, Fold, Head, Stage, Work, apply};
 use crate::annotations::Annotation;
 use crate::error::QueryError;
@@ -66,19 +66,28 @@ impl<F: Fold> Drop for Release<'_, '_, '_, F> {
 }
 
 impl<'a, F: Fold> Run<'_, 'a, F> {
-    pub(super) fn serial(
+    /// Works on all batches of a set, of which `batch` is the first: on this thread, and once more are worth
+    /// waking on several.
+    pub(super) fn all(
         &self,
-        set: &mut dyn SeriesSet,
+        mut set: Box<dyn SeriesSet>,
         mut batch: SeriesBatch,
         total: &mut F::Total,
     ) -> Result<(), QueryError> {
         let mut work = Work::new(self.exec);
+        let mut done = 0;
         loop {
+            let helpers = helpers_for(&batch, BATCH, done, self.exec.options);
+            if helpers > 0 {
+                drop(work);
+                return self.parallel(set, batch, helpers, total);
+            }
             self.exec.charge_symbols()?;
             let mut part = self.fold.begin()?;
             self.own_share(&batch, &batch.series, &mut part, &mut self.head.reads(), &mut work)?;
             self.exec.annotate(work.notes.drain(..));
             self.fold.fold(total, part)?;
+            done += work_of(&batch);
             self.exec.watch.begin();
             let more = set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)?;
             self.exec.watch.lap(self.head.node());
@@ -89,7 +98,7 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
     }
 
     /// With `helpers` threads besides this one.
-    pub(super) fn parallel(
+    fn parallel(
         &self,
         set: Box<dyn SeriesSet>,
         first: SeriesBatch,

@@ -16,15 +16,28 @@ use crate::value::Series;
 /// Shares of a batch, so that threads end at about the same time.
 const SHARES: usize = 32;
 
-/// How many threads more than one are worth having for a stream that begins with `batch`.
-pub(super) fn helpers_for(batch: &SeriesBatch, full: usize, options: &EngineOptions) -> usize {
+/// What a series costs besides its chunks, in bytes of chunks that could be read instead.
+const SERIES: usize = 128;
+
+/// About how much work a batch is, in bytes of chunks.
+pub(super) fn work_of(batch: &SeriesBatch) -> usize {
+    let chunks: usize = batch.series.iter().flat_map(|s| &s.chunks).map(|c| c.bytes.len()).sum();
+    chunks + SERIES * batch.series.len()
+}
+
+/// How many threads more than one are worth having for a stream of which `batch` is next and which was
+/// `done` work so far. Behind a full batch there is likely more, as much as there was.
+pub(super) fn helpers_for(batch: &SeriesBatch, full: usize, done: usize, options: &EngineOptions) -> usize {
     let most = options.threads.saturating_sub(1);
-    if most == 0 || batch.series.len() >= full {
-        return most;
+    if most == 0 {
+        return 0;
     }
-    let bytes: usize = batch.series.iter().flat_map(|s| &s.chunks).map(|c| c.bytes.len()).sum();
-    let worth = bytes.checked_div(options.thread_worth).unwrap_or(most);
-    most.min(worth).min(batch.series.len() / 2)
+    let (work, series) = (work_of(batch), batch.series.len());
+    if series >= full {
+        return if done + work >= options.thread_worth { most } else { 0 };
+    }
+    let chunks = work - SERIES * series;
+    most.min(chunks.checked_div(options.thread_worth).unwrap_or(most)).min(series / 2)
 }
 
 /// What a helper made of a share.
