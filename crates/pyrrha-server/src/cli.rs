@@ -88,3 +88,13 @@ fn fail(error: impl std::fmt::Display) -> ExitCode {
     eprintln!("pyrrha: {error}");
     ExitCode::FAILURE
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_of_all_commands_go_together() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -192,6 +192,25 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
 }
 
 #[test]
+fn what_nobody_names_goes_only_on_request_and_only_if_it_is_old() {
+    let fixture = Fixture::new();
+    let orphan = fixture.tenant().join(id(99).to_string());
+    std::fs::create_dir_all(orphan.join("chunks")).unwrap();
+    std::fs::write(orphan.join("chunks/000001"), [7; 100]).unwrap();
+    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+    let quiet = "--log.level=error";
+    fixture.run("cleanup", &[&scratch, quiet, "--compactor.delete-delay=0s"]);
+    fixture.run("cleanup", &[&scratch, quiet, "--orphans-older-than=1h"]);
+    let looked = fixture.run("cleanup", &[&scratch, quiet, "--orphans-older-than=0s", "--dry-run"]);
+    assert!(looked.contains(&format!("orphan={} objects=1 size=100B goes", id(99))), "{looked}");
+    assert!(orphan.join("chunks/000001").exists());
+    let done = fixture.run("cleanup", &[&scratch, quiet, "--orphans-older-than=0s"]);
+    assert!(done.contains("removed"), "{done}");
+    assert!(!orphan.join("chunks/000001").exists());
+    fixture.run("verify", &["--strict", "--checksums"]);
+}
+
+#[test]
 fn a_bucket_is_copied_and_the_copy_goes_on_where_it_stopped() {
     let fixture = Fixture::new();
     let (file, bucket) = (fixture.home.path().join("to.yml"), fixture.home.path().join("copy"));
