@@ -34,7 +34,7 @@ fn blocks_are_rewritten_by_rules_in_files_and_flags() {
     assert_eq!(fixture.try_run("verify", &["--deep", &scratch, "--strict"]).0, Some(0));
     // What was replaced goes as after any job.
     fixture.run("cleanup", &[&scratch, "--log.level=error", "--compactor.delete-delay=0s"]);
-    assert!(!fixture.tenant().join(id(2).to_string()).exists());
+    assert!(!fixture.tenant().join(id(2).to_string()).join("index").exists());
 }
 
 #[test]
