@@ -15,6 +15,8 @@ pub mod attach;
 pub mod backup;
 mod block_files;
 pub mod config;
+#[cfg(test)]
+mod day;
 mod deletes;
 mod door;
 pub mod downsample;

@@ -61,6 +61,11 @@ impl ManifestStore for BucketManifestStore {
         self.wait(async move { bucket.get(&key, MANIFEST_MAX).await })
     }
 
+    fn exists(&self, number: u64) -> io::Result<bool> {
+        let (bucket, key) = (self.bucket.clone(), self.key(number));
+        Ok(self.wait(async move { bucket.head(&key).await })?.is_some())
+    }
+
     fn list(&self) -> io::Result<Vec<u64>> {
         let (bucket, dir) = (self.bucket.clone(), self.dir.clone());
         let objects = self.wait(async move { bucket.list(&dir).await })?;

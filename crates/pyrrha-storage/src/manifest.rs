@@ -44,6 +44,11 @@ pub trait ManifestStore: Send + Sync + std::fmt::Debug {
     /// The content of a number, `None` if it does not exist.
     fn get(&self, number: u64) -> io::Result<Option<Bytes>>;
 
+    /// Whether a number exists.
+    fn exists(&self, number: u64) -> io::Result<bool> {
+        Ok(self.get(number)?.is_some())
+    }
+
     /// All numbers that exist, ascending.
     fn list(&self) -> io::Result<Vec<u64>>;
 
@@ -138,7 +143,7 @@ impl Manifest {
         self.current.read().clone()
     }
 
-    /// Reads what others committed since.
+    /// Reads what others committed since. If nobody did, it asks only whether two numbers exist.
     pub fn refresh(&self) -> Result<Arc<ManifestState>, ManifestError> {
         let _one = self.committing.lock();
         self.reload()
@@ -205,7 +210,7 @@ impl Manifest {
                 Some(&last) if last > 1 => read_record(&*self.store, last)?.is_none_or(|r| r.base > 1),
                 _ => false,
             },
-            _ => self.store.get(number - 1).map_err(io)?.is_none(),
+            _ => !self.store.exists(number - 1).map_err(io)?,
         };
         if overslept {
             self.store.remove(number).map_err(io)?;
@@ -222,6 +227,14 @@ impl Manifest {
     }
 
     fn reload(&self) -> Result<Arc<ManifestState>, ManifestError> {
+        let known = self.current();
+        if known.number > 0 {
+            let number = last_from(&*self.store, known.number)?;
+            // As long as it exists nothing after it was collected either.
+            if number == known.number && exists(&*self.store, number)? {
+                return Ok(known);
+            }
+        }
         let state = Arc::new(newest(&*self.store)?);
         *self.current.write() = state.clone();
         Ok(state)
@@ -260,21 +273,29 @@ fn newest(store: &dyn ManifestStore) -> Result<ManifestState, ManifestError> {
 }
 
 fn newest_number(store: &dyn ManifestStore) -> Result<Option<u64>, ManifestError> {
-    let io = |number| move |source| ManifestError::Io { number, source };
-    if let Some(hint) = store.hint().map_err(io(0))? {
-        let exists = |number| Ok::<_, ManifestError>(store.get(number).map_err(io(number))?.is_some());
-        let mut number = hint;
-        if exists(number)? {
-            while exists(number + 1)? {
-                number += 1;
-            }
-            // A number whose predecessor is gone was created by a writer that had overslept.
-            if number > 1 && exists(number - 1)? {
-                return Ok(Some(number));
-            }
+    let io = |source| ManifestError::Io { number: 0, source };
+    if let Some(hint) = store.hint().map_err(io)?
+        && exists(store, hint)?
+    {
+        let number = last_from(store, hint)?;
+        // A number whose predecessor is gone was created by a writer that had overslept.
+        if number > 1 && exists(store, number - 1)? {
+            return Ok(Some(number));
         }
     }
-    Ok(store.list().map_err(io(0))?.last().copied())
+    Ok(store.list().map_err(io)?.last().copied())
+}
+
+fn exists(store: &dyn ManifestStore, number: u64) -> Result<bool, ManifestError> {
+    store.exists(number).map_err(|source| ManifestError::Io { number, source })
+}
+
+/// The last of the numbers that follow one without a gap.
+fn last_from(store: &dyn ManifestStore, mut number: u64) -> Result<u64, ManifestError> {
+    while number < u64::MAX && exists(store, number + 1)? {
+        number += 1;
+    }
+    Ok(number)
 }
 
 fn read_record(store: &dyn ManifestStore, number: u64) -> Result<Option<Record>, ManifestError> {

@@ -9,7 +9,7 @@ use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::Change;
 
-use super::directory::{BoardJob, HeldLease, JobDirectory};
+use super::directory::{Board, BoardJob, HeldLease, JobDirectory};
 use super::record::JobRecord;
 use super::runner::Compactor;
 use crate::door::Bucket;
@@ -46,14 +46,13 @@ pub(crate) async fn remove_block(
 
 impl Compactor {
     /// Removes what ended leases of a tenant left, once they have been over for the delay.
-    pub(super) fn clean_up(&self, tenant: &TenantId) -> Result<(), StoreError> {
+    pub(super) fn clean_up(&self, tenant: &TenantId, board: &Board) -> Result<(), StoreError> {
         let directory = self.directory(tenant);
-        let board = self.board(tenant, &directory)?;
         if board.values().all(|job| job.ended().next().is_none()) {
             return Ok(());
         }
         let delay = self.config().delete_delay;
-        let now = if delay.is_zero() { i64::MAX } else { directory.store_now_ms()? };
+        let now = if delay.is_zero() { i64::MAX } else { self.store_now_ms(&directory)? };
         let wait = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
         let mut result = Ok(());
         for job in board.values() {

@@ -4,12 +4,13 @@
 //! it: `<epoch>.<lease>` is overwritten by each beat, `<epoch>.<lease>.end` is written once. So nobody
 //! overwrites what another says, and whoever removes a file removes what it has read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::block::BlockId;
 
@@ -36,6 +37,24 @@ pub(crate) struct JobDirectory {
     pub(crate) bucket: Bucket,
     pub(crate) runtime: Arc<BucketRuntime>,
     dir: String,
+    ends: Arc<Ends>,
+}
+
+/// What leases said last, by key: such a file never changes, and is read once.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(Mutex<HashMap<String, JobRecord>>);
+
+impl Ends {
+    fn get(&self, key: &str) -> Option<JobRecord> {
+        self.0.lock().get(key).cloned()
+    }
+
+    /// Those below a directory are these from now on.
+    fn replace(&self, dir: &str, ends: impl Iterator<Item = (String, JobRecord)>) {
+        let mut known = self.0.lock();
+        known.retain(|key, _| !key.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/')));
+        known.extend(ends);
+    }
 }
 
 /// A lease as the bucket shows it.
@@ -72,6 +91,9 @@ pub(crate) struct BoardJob {
     /// Its leases that read, those of lower epochs first. Mostly one.
     pub(crate) leases: Vec<HeldLease>,
 }
+
+/// All jobs of a tenant, by id.
+pub(crate) type Board = BTreeMap<String, BoardJob>;
 
 impl BoardJob {
     pub(crate) fn running(&self) -> impl Iterator<Item = &HeldLease> {
@@ -141,7 +163,12 @@ impl EpochFiles {
 
 impl JobDirectory {
     pub(crate) fn new(bucket: Bucket, runtime: Arc<BucketRuntime>, tenant: &TenantId) -> Self {
-        Self { bucket, runtime, dir: format!("{tenant}/jobs") }
+        Self { bucket, runtime, dir: format!("{tenant}/jobs"), ends: Arc::default() }
+    }
+
+    /// With what is known from earlier looks.
+    pub(crate) fn knowing(self, ends: Arc<Ends>) -> Self {
+        Self { ends, ..self }
     }
 
     /// Who takes an epoch creates this.
@@ -159,7 +186,7 @@ impl JobDirectory {
     }
 
     /// All jobs by id. Files that do not read are of a later version, and left alone.
-    pub(crate) fn load(&self) -> Result<BTreeMap<String, BoardJob>, StoreError> {
+    pub(crate) fn load(&self) -> Result<Board, StoreError> {
         let (bucket, dir) = (self.bucket.clone(), self.dir.clone());
         let objects = self.runtime.wait(async move { bucket.list(&dir).await })?;
         let mut listed: BTreeMap<String, BTreeMap<u64, EpochFiles>> = BTreeMap::new();
@@ -180,19 +207,24 @@ impl JobDirectory {
             reads.extend(epochs.into_iter().flat_map(|(epoch, files)| files.reads(&id, epoch)));
             board.insert(id.clone(), BoardJob { id, newest, leases: Vec::new() });
         }
-        let bucket = self.bucket.clone();
-        let found: Vec<(Read, Option<Bytes>)> = self.runtime.wait(async move {
+        let (bucket, ends) = (self.bucket.clone(), self.ends.clone());
+        let found: Vec<(Read, Option<JobRecord>)> = self.runtime.wait(async move {
             let gets = reads.into_iter().map(|read| {
+                let known = read.end.as_deref().and_then(|key| ends.get(key));
                 let bucket = bucket.clone();
                 async move {
+                    if known.is_some() {
+                        return Ok((read, known));
+                    }
                     let bytes = bucket.get(&read.object.key, RECORD_MAX).await?;
-                    Ok::<_, BucketError>((read, bytes))
+                    Ok::<_, BucketError>((read, bytes.and_then(|bytes| JobRecord::decode(&bytes))))
                 }
             });
             futures::stream::iter(gets).buffered(READS_AT_ONCE).try_collect().await
         })?;
-        for (read, bytes) in found {
-            let record = bytes.and_then(|bytes| JobRecord::decode(&bytes));
+        let ended = found.iter().filter_map(|(read, record)| read.end.clone().zip(record.clone()));
+        self.ends.replace(&self.dir, ended);
+        for (read, record) in found {
             // One that is gone has ended and was removed since the listing.
             let Some(record) = record.filter(|r| read.lease.is_none_or(|lease| lease == r.lease)) else {
                 continue;

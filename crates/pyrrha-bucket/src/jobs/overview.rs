@@ -1,12 +1,14 @@
 //! What is planned, under way and waiting, and how long it may take.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::ManifestState;
 use serde::Serialize;
 
-use super::directory::HeldLease;
+use super::directory::{Board, HeldLease};
 use super::record::{JobRecord, JobState};
 use super::runner::Compactor;
 use super::{JobKind, JobSpec};
@@ -133,21 +135,39 @@ impl Compactor {
     pub fn overview(&self) -> Result<Vec<TenantOverview>, StoreError> {
         let all = self.tenants().all();
         let found = all.iter().map(|tenant| self.overview_of(tenant)).collect::<Result<Vec<_>, _>>()?;
+        self.note(&found);
+        Ok(found)
+    }
+
+    /// Counts the jobs that there are by what was seen of each tenant, for the metrics.
+    pub(super) fn count(&self, boards: &BTreeMap<TenantId, Board>) -> Result<(), StoreError> {
+        let of = |(tenant, board)| {
+            let state = self.tenants().manifest(tenant)?.current();
+            Ok(self.overview_by(tenant, &state, board))
+        };
+        self.note(&boards.iter().map(of).collect::<Result<Vec<_>, StoreError>>()?);
+        Ok(())
+    }
+
+    fn note(&self, found: &[TenantOverview]) {
         let planned = found.iter().flat_map(|t| &t.jobs).filter(|job| job.phase == JobPhase::Planned);
         let metrics = self.metrics();
         metrics.planned_jobs.store(planned.count() as u64, Ordering::Relaxed);
         metrics.backlog_bytes.store(found.iter().map(|t| t.backlog_bytes).sum(), Ordering::Relaxed);
         metrics.eta_ms.store(found.iter().filter_map(|t| t.eta_ms).max().unwrap_or(0), Ordering::Relaxed);
-        Ok(found)
     }
 
     /// The jobs of a tenant; see [`overview`](Self::overview).
     pub fn overview_of(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
         let state = self.tenants().manifest(tenant)?.refresh()?;
         let board = self.board(tenant, &self.directory(tenant))?;
+        Ok(self.overview_by(tenant, &state, &board))
+    }
+
+    fn overview_by(&self, tenant: &TenantId, state: &ManifestState, board: &Board) -> TenantOverview {
         let mut jobs: Vec<JobOverview> = Vec::new();
         let (mut read, mut took, mut workers) = (0u64, 0u64, 0u64);
-        for (id, job) in &board {
+        for (id, job) in board {
             for lease in job.running() {
                 workers += 1;
                 jobs.push(JobOverview::held(id, &lease.record, JobPhase::Running));
@@ -167,7 +187,7 @@ impl Compactor {
         }
         // By this clock alone: before it is done, others have to agree.
         let retain_at = self.config().retention.is_some().then(|| self.clock().now_ms());
-        let planned = self.planned(tenant, &state, &self.busy(&board), retain_at);
+        let planned = self.planned(tenant, state, &self.busy(board), retain_at);
         let known = |spec: &&JobSpec| board.get(&spec.id()).is_none_or(|job| job.failed().is_none());
         jobs.extend(planned.iter().filter(known).map(JobOverview::planned));
         let backlog_bytes = jobs.iter().map(|job| job.bytes).fold(0, u64::saturating_add);
@@ -182,7 +202,7 @@ impl Compactor {
                 reason: reason.to_owned(),
             })
         };
-        Ok(TenantOverview {
+        TenantOverview {
             tenant: tenant.clone(),
             blocks: state.blocks.len(),
             set_aside: state.blocks.values().filter_map(aside).collect(),
@@ -193,6 +213,6 @@ impl Compactor {
             },
             jobs,
             backlog_bytes,
-        })
+        }
     }
 }

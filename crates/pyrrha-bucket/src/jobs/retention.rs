@@ -103,7 +103,7 @@ impl Compactor {
         let Some(tenant) = self.tenants().all().into_iter().next() else { return Ok(None) };
         let store = match self.config().trust_own_clock {
             true => self.clock().now_ms(),
-            false => self.directory(&tenant).store_now_ms()?,
+            false => self.store_now_ms(&self.directory(&tenant))?,
         };
         Ok(self.looks().trusted(self.clock().monotonic(), self.clock().now_ms(), store))
     }
@@ -114,7 +114,7 @@ impl Compactor {
         if self.config().trust_own_clock {
             return Ok(Some(now));
         }
-        let store = self.directory(tenant).store_now_ms()?;
+        let store = self.store_now_ms(&self.directory(tenant))?;
         let agreed = now.abs_diff(store) <= TOLERANCE_MS;
         if !agreed {
             tracing::warn!(now, store, "this clock and the store's disagree, nothing is removed by time");

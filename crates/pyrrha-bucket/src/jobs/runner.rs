@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk, DiskLock};
 use pyrrha_model::contract::{CancelToken, Delete, MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, Timestamp};
@@ -13,7 +14,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestError, ManifestState};
 
 use super::cleanup::backoff;
-use super::directory::{BoardJob, JobDirectory};
+use super::directory::{Board, BoardJob, Ends, JobDirectory};
 use super::lease::{End, Lease, Watch};
 use super::merge::{Work, WorkError};
 use super::places::roots_of;
@@ -34,6 +35,8 @@ use crate::tenants::BucketTenants;
 
 /// A commit of which nobody knows whether it happened is tried so often.
 const COMMIT_TRIES: usize = 3;
+/// The store's clock is asked again so long after.
+const STORE_CLOCK_MAX_AGE: Duration = Duration::from_secs(600);
 const LOCK: &str = "lock";
 /// Pages that are kept where somebody only looks at blocks.
 const LOOKING_BYTES: usize = 16 << 20;
@@ -141,7 +144,11 @@ pub(super) struct Orders<'a> {
 /// What a look at a tenant came to.
 enum Step {
     Did,
-    Nothing { waits: bool },
+    /// There is nothing to do now, by these jobs.
+    Nothing {
+        waits: bool,
+        board: Board,
+    },
 }
 
 /// A worker. Threads may share one: each call of [`round`](Self::round) is a worker of its own.
@@ -156,6 +163,9 @@ pub struct Compactor {
     watch: Watch,
     metrics: CompactorMetrics,
     looks: Looks,
+    ends: Arc<Ends>,
+    /// What the store's clock said, and when by the monotonic one.
+    store_clock: Mutex<Option<(Duration, Timestamp)>>,
     /// Of the scratch directory. Who only looks has none.
     lock: Option<Box<dyn DiskLock>>,
 }
@@ -189,8 +199,20 @@ impl Compactor {
         config: CompactorConfig,
     ) -> Self {
         let worker = BlockId::new(&*clock);
-        let (watch, metrics, looks) = Default::default();
-        Self { tenants, runtime, disk, clock, config, worker, watch, metrics, looks, lock: None }
+        Self {
+            tenants,
+            runtime,
+            disk,
+            clock,
+            config,
+            worker,
+            watch: Watch::default(),
+            metrics: CompactorMetrics::default(),
+            looks: Looks::default(),
+            ends: Arc::default(),
+            store_clock: Mutex::default(),
+            lock: None,
+        }
     }
 
     /// What it did.
@@ -234,6 +256,21 @@ impl Compactor {
 
     pub(super) fn directory(&self, tenant: &TenantId) -> JobDirectory {
         JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant)
+            .knowing(self.ends.clone())
+    }
+
+    /// The store's clock, ms, by this machine's monotonic one since it was asked last.
+    pub(super) fn store_now_ms(&self, directory: &JobDirectory) -> Result<Timestamp, StoreError> {
+        let monotonic = self.clock.monotonic();
+        if let Some((asked, store)) = *self.store_clock.lock() {
+            let passed = monotonic.saturating_sub(asked);
+            if passed < STORE_CLOCK_MAX_AGE {
+                return Ok(store.saturating_add(i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)));
+            }
+        }
+        let store = directory.store_now_ms()?;
+        *self.store_clock.lock() = Some((monotonic, store));
+        Ok(store)
     }
 
     /// Does jobs until there is none that can be done now, and removes what ended ones left. Goes on
@@ -251,6 +288,8 @@ impl Compactor {
             None
         });
         let mut round = Round::default();
+        // A listing is what costs, so the last one of a tenant serves all.
+        let mut boards = BTreeMap::new();
         let mut open = self.tenants.all();
         while !open.is_empty() && cancel.reason().is_none() {
             // One job of each tenant in turn.
@@ -263,8 +302,9 @@ impl Compactor {
                         round.jobs += 1;
                         true
                     }
-                    Ok(Step::Nothing { waits }) => {
+                    Ok(Step::Nothing { waits, board }) => {
                         round.waits |= waits;
+                        boards.insert(tenant.clone(), board);
                         false
                     }
                     Err(error) => {
@@ -277,25 +317,21 @@ impl Compactor {
                 }
             });
         }
-        for tenant in self.tenants.all() {
+        for (tenant, board) in &boards {
             if cancel.reason().is_some() {
                 break;
             }
-            let cleaned = self.clean_up(&tenant);
+            let cleaned = self.clean_up(tenant, board);
             result = result.and(cleaned);
         }
-        if let Err(error) = self.overview() {
+        if let Err(error) = self.count(&boards) {
             tracing::debug!(%error, "planned jobs could not be counted");
         }
         result.map(|()| round)
     }
 
     /// All jobs of a tenant that read.
-    pub(super) fn board(
-        &self,
-        tenant: &TenantId,
-        directory: &JobDirectory,
-    ) -> Result<BTreeMap<String, BoardJob>, StoreError> {
+    pub(super) fn board(&self, tenant: &TenantId, directory: &JobDirectory) -> Result<Board, StoreError> {
         let mut board = directory.load()?;
         let now = self.clock.monotonic();
         let mut there = BTreeSet::new();
@@ -308,7 +344,7 @@ impl Compactor {
     }
 
     /// Blocks that jobs under way, or that wait for their next attempt, read.
-    pub(super) fn busy(&self, board: &BTreeMap<String, BoardJob>) -> BTreeSet<BlockId> {
+    pub(super) fn busy(&self, board: &Board) -> BTreeSet<BlockId> {
         let waits = |job: &BoardJob| {
             let failed = job.failed().filter(|failed| failed.age < backoff(failed.record.failures));
             failed.cloned()
@@ -391,7 +427,7 @@ impl Compactor {
             let _ = self.perform(&task, lease, cancel);
             return Ok(Step::Did);
         }
-        Ok(Step::Nothing { waits: !busy.is_empty() })
+        Ok(Step::Nothing { waits: !busy.is_empty(), board })
     }
 
     /// Takes a job; `None` if another worker was faster.

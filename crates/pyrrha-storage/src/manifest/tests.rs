@@ -38,6 +38,7 @@ struct MemStore {
     hint: Mutex<Option<u64>>,
     lose_reply: AtomicBool,
     lists: AtomicUsize,
+    reads: AtomicUsize,
     written: AtomicUsize,
 }
 
@@ -56,7 +57,12 @@ impl ManifestStore for MemStore {
     }
 
     fn get(&self, number: u64) -> io::Result<Option<Bytes>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         Ok(self.files.lock().get(&number).cloned())
+    }
+
+    fn exists(&self, number: u64) -> io::Result<bool> {
+        Ok(self.files.lock().contains_key(&number))
     }
 
     fn list(&self) -> io::Result<Vec<u64>> {
@@ -114,6 +120,29 @@ fn of_two_writers_both_get_through() {
     let error = b.commit(&[entry(4)], &[id(2)]).expect_err("another job replaced it");
     assert!(matches!(error, ManifestError::InputGone { .. }), "{error}");
     assert_eq!(store.files.lock().len(), 3);
+}
+
+#[test]
+fn a_look_that_finds_nothing_new_reads_nothing() {
+    let store = Arc::new(MemStore::default());
+    let (a, b) = (on(&store, 1), on(&store, 1));
+    let requests =
+        |store: &MemStore| (store.reads.load(Ordering::Relaxed), store.lists.load(Ordering::Relaxed));
+    for n in 1..4 {
+        a.commit(&[entry(n)], &[]).expect("alone");
+    }
+    assert_eq!(b.refresh().expect("sound"), a.current());
+    let before = requests(&store);
+    assert_eq!(b.refresh().expect("sound"), a.current());
+    assert_eq!(requests(&store), before);
+    // What was known is collected, and a writer that had overslept uses the number after it.
+    for n in 4..7 * KEEP {
+        a.commit(&[entry(n)], &[id(n - 1)]).expect("alone");
+    }
+    assert!(!store.files.lock().contains_key(&3), "it is collected");
+    let stale = store.files.lock().values().next().cloned().expect("some are left");
+    store.files.lock().insert(4, stale);
+    assert_eq!(b.refresh().expect("sound"), a.current());
 }
 
 #[test]
