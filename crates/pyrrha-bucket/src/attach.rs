@@ -10,6 +10,7 @@
 //!
 //! What a bucket has is looked at again now and then; a query keeps the blocks that it began with.
 
+mod again;
 mod listing;
 mod mimir_index;
 mod ownership;
@@ -17,7 +18,7 @@ mod queryable;
 mod rules;
 mod streams;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use pyrrha_storage::manifest::BlockEntry;
 use crate::block_files;
 use crate::door::Bucket;
 use crate::error::BucketError;
-use crate::gateway::{CacheStats, ForeignReader, GatewayConfig};
+use crate::gateway::{ForeignReader, GatewayConfig, GatewayStats};
 use crate::runtime::BucketRuntime;
 use listing::{Found, Listing, Metas};
 
@@ -169,6 +170,10 @@ pub struct AttachedBucket {
     /// Metas and marks that were read before.
     metas: Mutex<Metas>,
     looks: Mutex<Looks>,
+    /// Held while it is looked at.
+    looking: Mutex<()>,
+    /// Objects that were gone when a query asked for them, since the last look that nobody asked for.
+    gone: Mutex<HashSet<String>>,
 }
 
 impl AttachedBucket {
@@ -188,6 +193,8 @@ impl AttachedBucket {
             view: RwLock::default(),
             metas: Mutex::default(),
             looks: Mutex::default(),
+            looking: Mutex::default(),
+            gone: Mutex::default(),
         }
     }
 
@@ -211,25 +218,48 @@ impl AttachedBucket {
         self.view.read().clone()
     }
 
-    /// What the cache in memory holds and did.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.reader.cache_stats()
+    /// What the caches hold and did.
+    pub fn stats(&self) -> GatewayStats {
+        self.reader.stats()
     }
 
     /// Looks at the bucket. Waits for requests, so it must not be called on a thread of a runtime. After
     /// an error everything stays as it was.
     pub fn look(&self) -> Result<Looked, StoreError> {
+        self.gone.lock().clear();
+        self.look_now()
+    }
+
+    /// How looks went so far.
+    pub fn looks(&self) -> Looks {
+        self.looks.lock().clone()
+    }
+
+    /// Looks at the bucket because an object is gone that a query of `view` needs, unless somebody has looked
+    /// since, or has looked because of it before: then it is still gone.
+    fn look_for(&self, key: &str, view: &Arc<BucketView>) {
+        let mut gone = self.gone.lock();
+        if !Arc::ptr_eq(&self.view(), view) || !gone.insert(key.to_owned()) {
+            return;
+        }
+        tracing::info!(
+            bucket = self.name(),
+            key,
+            "object is gone from an attached bucket, which is looked at again"
+        );
+        if let Err(error) = self.look_now() {
+            tracing::warn!(bucket = self.name(), %error, "attached bucket cannot be looked at, its blocks stay as they are");
+        }
+    }
+
+    fn look_now(&self) -> Result<Looked, StoreError> {
+        let _one = self.looking.lock();
         let looked = self.try_look();
         let mut looks = self.looks.lock();
         looks.done += 1;
         looks.failed += u64::from(looked.is_err());
         looks.last_error = looked.as_ref().err().map(ToString::to_string);
         looked
-    }
-
-    /// How looks went so far.
-    pub fn looks(&self) -> Looks {
-        self.looks.lock().clone()
     }
 
     fn try_look(&self) -> Result<Looked, StoreError> {

@@ -109,13 +109,36 @@ impl BucketError {
     }
 }
 
+impl BucketError {
+    /// Whether an error of a query is for want of an object, which somebody else may have deleted.
+    pub(crate) fn is_gone(error: &StoreError) -> bool {
+        Self::gone_key(error).is_some()
+    }
+
+    /// The object for want of which a query failed.
+    pub(crate) fn gone_key(error: &StoreError) -> Option<&str> {
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            if let Some(Self::NotFound { key }) = error.downcast_ref() {
+                return Some(key);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
 impl From<BucketError> for StoreError {
     fn from(error: BucketError) -> Self {
         match error {
             BucketError::Stopped(stopped) => stopped,
             // To whoever asks a query, a bucket that refuses is one that cannot be reached.
-            BucketError::Denied { .. } | BucketError::NoConditions { .. } | BucketError::NotFound { .. } => {
+            BucketError::Denied { .. } | BucketError::NoConditions { .. } => {
                 StoreError::new(ErrorKind::Unavailable, error.to_string())
+            }
+            // Whoever can look for what took its place does.
+            BucketError::NotFound { .. } => {
+                StoreError::caused(ErrorKind::Unavailable, "data is gone from the bucket", error)
             }
             other => StoreError::new(other.kind(), other.to_string()),
         }

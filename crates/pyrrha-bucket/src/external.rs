@@ -16,7 +16,8 @@ use std::sync::Arc;
 use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TimeRange};
 
-use crate::gateway::ForeignBlock;
+use crate::error::BucketError;
+use crate::gateway::{ForeignBlock, Pace, Paced};
 pub(crate) use labels::External;
 use relabel::Relabelled;
 use replicas::Replicas;
@@ -27,13 +28,27 @@ const INNER_REPLICAS_MAX: usize = 64;
 /// The values of the labels that tell a replica apart, and the matchers of its series.
 type OneReplica = (Vec<String>, Vec<Matcher>);
 
+/// How blocks are read for a query.
+pub(crate) struct Way {
+    pub(crate) pace: Arc<Pace>,
+    /// Says where an error is from, unless it is empty.
+    pub(crate) from: Arc<str>,
+    /// Whether that an object is gone is an error even where the answer may have gaps.
+    pub(crate) tells_gone: bool,
+}
+
 /// Sets of series by the values of the labels that tell replicas apart.
-#[derive(Default)]
-pub(crate) struct ByReplica(BTreeMap<Vec<String>, Vec<Box<dyn SeriesSet>>>);
+pub(crate) struct ByReplica {
+    way: Way,
+    sets: BTreeMap<Vec<String>, Vec<Box<dyn SeriesSet>>>,
+}
 
 impl ByReplica {
-    /// Begins to read the series of a block as queries see them, each replica by itself. Errors say that
-    /// they are from `from`, if that is anything.
+    pub(crate) fn new(way: Way) -> Self {
+        Self { way, sets: BTreeMap::new() }
+    }
+
+    /// Begins to read the series of a block as queries see them, each replica by itself.
     pub(crate) fn select(
         &mut self,
         ctx: &QueryContext,
@@ -41,7 +56,6 @@ impl ByReplica {
         external: &External,
         matchers: &[Matcher],
         hints: &SelectHints,
-        from: &Arc<str>,
     ) -> Result<(), StoreError> {
         let Some(matchers) = external.left_of(matchers) else { return Ok(()) };
         // Labels are all needed for the order; what is cut by shard or number is cut when they are there.
@@ -51,18 +65,20 @@ impl ByReplica {
         if !external.changes_nothing() {
             inner.limit = 0;
         }
-        for (key, own) in replicas_in(ctx, block, external, &matchers)? {
-            let series = block.select(ctx, own, range, inner.clone(), external.dropped());
-            let set = Relabelled::new(ctx, series, external, shard, from.clone());
-            self.0.entry(key).or_default().push(Box::new(set));
+        for (key, own) in replicas_in(ctx, block, external, &matchers, self.way.tells_gone)? {
+            let series = block.select(ctx, own, range, inner.clone(), external.dropped(), &self.way);
+            let set = Relabelled::new(ctx, series, external, shard, self.way.from.clone());
+            self.sets.entry(key).or_default().push(Box::new(set));
         }
         Ok(())
     }
 
     /// All of it as one; `None` if there is nothing.
     pub(crate) fn merged(self, ctx: &QueryContext) -> Option<Box<dyn SeriesSet>> {
+        let pace = &self.way.pace;
+        let part = |sets| Paced::part(pyrrha_storage::merge(ctx, sets, 0), pace.clone());
         let mut replicas: Vec<Box<dyn SeriesSet>> =
-            self.0.into_values().map(|sets| pyrrha_storage::merge(ctx, sets, 0)).collect();
+            self.sets.into_values().map(|sets| Box::new(part(sets)) as Box<dyn SeriesSet>).collect();
         match replicas.len() {
             0 | 1 => replicas.pop(),
             _ => Some(Box::new(Replicas::new(ctx, replicas))),
@@ -76,12 +92,17 @@ fn replicas_in(
     block: &ForeignBlock,
     external: &External,
     matchers: &[Matcher],
+    tells_gone: bool,
 ) -> Result<Vec<OneReplica>, StoreError> {
     let mut replicas = vec![(BTreeMap::new(), matchers.to_vec())];
     for name in external.inner_replica_names() {
         let values = match block.values(ctx, name) {
             Ok(values) => values,
-            Err(error) if ctx.partial_response && ctx.cancel.reason().is_none() => {
+            Err(error)
+                if ctx.partial_response
+                    && ctx.cancel.reason().is_none()
+                    && !(tells_gone && BucketError::is_gone(&error)) =>
+            {
                 ctx.notices.gap(block.entry().range(), error.to_string());
                 return Ok(Vec::new());
             }

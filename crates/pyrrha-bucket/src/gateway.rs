@@ -12,6 +12,8 @@ mod disk_cache;
 mod foreign;
 mod header;
 mod labels;
+mod open_blocks;
+mod pace;
 mod pages;
 mod queryable;
 mod ranges;
@@ -36,9 +38,11 @@ use std::collections::HashMap;
 
 pub(crate) use foreign::{ForeignBlock, ForeignReader};
 pub(crate) use header::check as check_header;
-pub use pages::CacheStats;
+pub(crate) use pace::{Pace, Paced};
+pub use pages::{CacheStats, GatewayStats};
 pub use queryable::{BucketQueryable, LocalSources};
 pub(crate) use streams::streams_of;
+pub(crate) use windows::chunks_of;
 
 use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;
@@ -60,6 +64,8 @@ pub struct GatewayConfig {
     pub cache_bytes: usize,
     /// Pages of bucket data held on disk, bytes; 0 for none.
     pub disk_bytes: u64,
+    /// Tables of opened blocks held in memory, bytes. What queries need beyond it is their own.
+    pub header_bytes: usize,
 }
 
 /// Reads blocks of the bucket.
@@ -107,14 +113,9 @@ impl Gateway {
         Self { replica_labels, ..self }
     }
 
-    /// What the cache in memory holds and did.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.caches.memory.stats()
-    }
-
-    /// What the cache on disk holds and did.
-    pub fn disk_cache_stats(&self) -> CacheStats {
-        self.caches.disk.as_ref().map(|disk| disk.stats()).unwrap_or_default()
+    /// What the caches hold and did.
+    pub fn stats(&self) -> GatewayStats {
+        self.caches.stats()
     }
 
     /// Reads what others committed since, and forgets blocks that are gone.
@@ -138,10 +139,13 @@ impl Gateway {
         leave_out: Arc<[Vec<Matcher>]>,
         ctx: &QueryContext,
     ) -> Box<dyn SeriesSet> {
+        let pace = Pace::of(ctx, std::iter::once(&*entry));
         let selection = Selection {
+            pace: pace.clone(),
+            tells_gone: false,
             block: Arc::new(BucketBlock::new(self, tenant, entry)),
             ctx: ctx.clone(),
-            matchers: Vec::new(),
+            matchers: Arc::default(),
             range: TimeRange::ALL,
             hints: SelectHints { windows, ..SelectHints::default() },
             deletes,
@@ -149,7 +153,7 @@ impl Gateway {
             horizon: None,
             without: Arc::default(),
         };
-        Box::new(BucketSet::start(self.runtime.handle(), selection))
+        Box::new(Paced::new(Box::new(BucketSet::start(self.runtime.handle(), selection)), pace))
     }
 
     /// Whether `deletes` hide some of a block, or a set of `leave_out` holds of a series. Waits for requests.
@@ -166,11 +170,11 @@ impl Gateway {
             let found = async {
                 let opened = block.open(&inner).await?;
                 for matchers in &block.external.left_of_sets(&leave_out) {
-                    if !block.matching(&inner, opened, matchers).await?.is_empty() {
+                    if !block.matching(&inner, &opened, matchers).await?.is_empty() {
                         return Ok::<_, StoreError>(true);
                     }
                 }
-                Ok(!block.hidden(&inner, opened, &deletes).await?.is_empty())
+                Ok(!block.hidden(&inner, &opened, &deletes).await?.is_empty())
             };
             Ok(found.await)
         };

@@ -42,7 +42,7 @@ mod worlds;
 pub use deletes::BucketDeletes;
 pub use door::{Bucket, Counters, Created, ObjectInfo, Operation, RetryPolicy};
 pub use error::BucketError;
-pub use gateway::{BucketQueryable, CacheStats, Gateway, GatewayConfig, LocalSources};
+pub use gateway::{BucketQueryable, CacheStats, Gateway, GatewayConfig, GatewayStats, LocalSources};
 pub use jobs::{
     Compactor, CompactorConfig, CompactorMetrics, Expiring, JobKind, JobOverview, JobPhase, JobSpec, Ladder,
     MatcherRetention, Retention, RewrittenBlock, Round, SetAside, TenantOverview,

@@ -95,6 +95,13 @@ pub(crate) struct World {
 impl World {
     /// With a disk, before the objects of a store.
     pub(crate) fn on(disk: SimDisk, store: Arc<dyn ObjectStore>, cache_bytes: usize) -> Self {
+        let config =
+            GatewayConfig { cache_dir: "/cache".into(), cache_bytes, disk_bytes: 0, header_bytes: 1 << 20 };
+        Self::reading(disk, store, config)
+    }
+
+    /// The same, with caches of its own.
+    pub(crate) fn reading(disk: SimDisk, store: Arc<dyn ObjectStore>, config: GatewayConfig) -> Self {
         // Two worlds on one disk are two servers.
         static DATA: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let runtime = Arc::new(BucketRuntime::start(2).expect("threads"));
@@ -103,7 +110,6 @@ impl World {
         let clock: Arc<dyn Clock> = sim.clone();
         let tenants = Arc::new(BucketTenants::new(bucket.clone(), runtime.clone(), clock.clone()));
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let config = GatewayConfig { cache_dir: "/cache".into(), cache_bytes, disk_bytes: 0 };
         let gateway = Arc::new(Gateway::new(tenants.clone(), runtime.clone(), shared.clone(), config));
         let shipper = Shipper::new(tenants.clone(), runtime.clone(), shared.clone());
         let db = Db::open_single_threaded(

@@ -109,7 +109,12 @@ fn a_bucket_of_thanos_on_a_real_s3_server_is_attached_and_adopted() {
     runtime.wait(put).unwrap();
     let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) =
         (Arc::new(SimDisk::new(1)), Arc::new(SystemClock::new()));
-    let reading = |name: &str| GatewayConfig { cache_dir: name.into(), cache_bytes: 1 << 20, disk_bytes: 0 };
+    let reading = |name: &str| GatewayConfig {
+        cache_dir: name.into(),
+        cache_bytes: 1 << 20,
+        disk_bytes: 0,
+        header_bytes: 1 << 20,
+    };
     let config = AttachConfig::new(reading("/theirs"));
     let attached =
         AttachedBucket::new(connect(&moto), runtime.clone(), disk.clone(), clock.clone(), config.clone());

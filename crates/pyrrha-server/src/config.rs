@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use pyrrha_bucket::GatewayConfig;
 use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
@@ -277,9 +278,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Buckets that share the caches, at least one.
-    pub fn buckets_read(&self) -> usize {
-        (self.attach_buckets.len() + usize::from(self.bucket.config_file.is_some())).max(1)
+    /// How a bucket is read that keeps its headers in `cache_dir`. All buckets share what is set for caches.
+    pub fn reading(&self, cache_dir: PathBuf) -> GatewayConfig {
+        let own = usize::from(self.bucket.config_file.is_some());
+        let buckets = (self.attach_buckets.len() + own).max(1);
+        GatewayConfig {
+            cache_dir,
+            cache_bytes: self.bucket.cache_bytes / buckets,
+            disk_bytes: (self.bucket.disk_cache_bytes / buckets) as u64,
+            header_bytes: self.bucket.header_bytes / buckets,
+        }
     }
 
     /// Merges flags (and environment), file and defaults, and checks every value.

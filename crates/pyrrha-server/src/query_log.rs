@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyrrha_env::Clock;
+use pyrrha_model::contract::FetchedCounts;
 use pyrrha_model::{Timestamp, rfc3339};
 use pyrrha_promql::QueryTimes;
 use serde_json::json;
@@ -22,6 +23,8 @@ pub(crate) struct Outcome {
     /// Time on a thread.
     pub(crate) took: Duration,
     pub(crate) times: QueryTimes,
+    /// What was read of buckets.
+    pub(crate) fetched: FetchedCounts,
     /// Why it failed.
     pub(crate) error: Option<String>,
 }
@@ -95,6 +98,12 @@ impl QueryLog {
                     "samplesRead": stats.samples_read,
                     "peakSamples": stats.peak_samples,
                 },
+                "bucket": {
+                    "requests": outcome.fetched.requests,
+                    "fetchedBytes": outcome.fetched.bytes,
+                    "memoryCacheBytes": outcome.fetched.memory_bytes,
+                    "diskCacheBytes": outcome.fetched.disk_bytes,
+                },
             },
             "tenant": query.tenant.as_str(),
             "ts": rfc3339::format(self.clock.now_ms()),
@@ -126,6 +135,8 @@ fn slow(query: &ActiveQuery, span: Span, outcome: &Outcome, total: Duration) {
         samples_read = stats.samples_read,
         samples_total = stats.total_samples,
         samples_peak = stats.peak_samples,
+        bucket_requests = outcome.fetched.requests,
+        bucket_bytes = outcome.fetched.bytes,
         bytes_peak = query.budget.peak(),
         "slow query"
     );

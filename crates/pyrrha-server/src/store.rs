@@ -31,7 +31,7 @@ use crate::server::OpenStore;
 use attached_buckets::AttachedBuckets;
 use attached_metrics::AttachedCollector;
 use bucket::{Compacting, LongTerm, Shipping};
-use bucket_metrics::BucketCollector;
+use bucket_metrics::{BucketCollector, CacheCollector};
 
 /// Time between two rounds of housekeeping.
 const ROUND: Duration = Duration::from_secs(1);
@@ -66,6 +66,10 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     let housekeeper = Housekeeper::start(db.clone(), attached.clone()).map_err(thread)?;
     let mut store = DbStore::spanning(db.clone(), attached);
     let (mut shipping, mut compacting) = (None, None);
+    let buckets = attached_buckets.as_ref().map(|attached| attached.buckets.clone()).unwrap_or_default();
+    if long_term.is_some() || !buckets.is_empty() {
+        app.telemetry.add_collector(CacheCollector::new(long_term.clone(), buckets));
+    }
     if let Some(long_term) = long_term {
         app.telemetry.add_collector(BucketCollector::new(long_term.clone()));
         store.read_bucket(&long_term);

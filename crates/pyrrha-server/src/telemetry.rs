@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use pyrrha_model::contract::FetchedCounts;
 
 /// Upper bounds of latency buckets, seconds.
 const LATENCY_BOUNDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 25.0, 120.0];
@@ -36,6 +37,11 @@ struct KindLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FromLabels {
+    from: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
 }
@@ -54,6 +60,8 @@ pub(crate) struct Telemetry {
     query_seconds: Histogram,
     query_queue_seconds: Histogram,
     query_samples: Counter,
+    query_requests: Counter,
+    query_fetched: Family<FromLabels, Counter>,
     self_scrape_failures: Counter,
 }
 
@@ -73,12 +81,17 @@ impl Telemetry {
             query_seconds: latency(),
             query_queue_seconds: latency(),
             query_samples: Counter::default(),
+            query_requests: Counter::default(),
+            query_fetched: Family::default(),
             self_scrape_failures: Counter::default(),
         };
         telemetry.register();
         // Known from the first scrape on, so that a rate sees the first increase.
         for kind in ["float", "histogram", "exemplar"] {
             drop(telemetry.ingested.get_or_create(&KindLabels { kind }));
+        }
+        for from in ["bucket", "memory", "disk"] {
+            drop(telemetry.query_fetched.get_or_create(&FromLabels { from }));
         }
         for reason in pyrrha_storage::metrics::REFUSAL_REASONS.into_iter().chain(["invalid_series"]) {
             drop(telemetry.refused.get_or_create(&ReasonLabels { reason }));
@@ -119,6 +132,16 @@ impl Telemetry {
         );
         r.register("pyrrha_query_samples_read", "Samples read by queries", self.query_samples.clone());
         r.register(
+            "pyrrha_query_bucket_requests",
+            "Requests that queries sent to buckets",
+            self.query_requests.clone(),
+        );
+        r.register(
+            "pyrrha_query_bucket_bytes",
+            "Bytes of buckets that queries read, by where they were",
+            self.query_fetched.clone(),
+        );
+        r.register(
             "pyrrha_self_scrape_failures",
             "Rounds of own metrics that could not be stored",
             self.self_scrape_failures.clone(),
@@ -153,6 +176,17 @@ impl Telemetry {
         self.query_samples.inc_by(samples_read);
         self.query_seconds.observe(took.as_secs_f64());
         self.query_queue_seconds.observe(queued.as_secs_f64());
+    }
+
+    /// What a query read of buckets, whether it failed or not.
+    pub(crate) fn observe_fetched(&self, fetched: FetchedCounts) {
+        let FetchedCounts { requests, bytes, memory_bytes, disk_bytes } = fetched;
+        self.query_requests.inc_by(requests);
+        for (from, bytes) in [("bucket", bytes), ("memory", memory_bytes), ("disk", disk_bytes)] {
+            if bytes > 0 {
+                self.query_fetched.get_or_create(&FromLabels { from }).inc_by(bytes);
+            }
+        }
     }
 
     pub(crate) fn query_failed(&self) {

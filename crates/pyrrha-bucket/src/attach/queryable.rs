@@ -10,8 +10,10 @@ use pyrrha_model::contract::{
 };
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
 
+use super::again::{Again, Question};
 use super::{AttachedBucket, BucketView};
-use crate::external::{ByReplica, External};
+use crate::error::BucketError;
+use crate::external::External;
 use crate::gateway::ForeignBlock;
 
 /// Blocks that are asked for labels at once.
@@ -43,15 +45,7 @@ impl WithBuckets {
     ) -> Result<Vec<T>, StoreError> {
         let mut answers = vec![Ok(store)];
         for bucket in &self.attached {
-            let questions = questions(&bucket.view(), ctx, query, &ask);
-            if questions.is_empty() {
-                continue;
-            }
-            let answer = async move {
-                let all = futures::stream::iter(questions).buffer_unordered(BLOCKS_AT_ONCE);
-                Ok(all.collect::<Vec<_>>().await)
-            };
-            for (range, answer) in bucket.reader.runtime().wait_while(&ctx.cancel, answer)? {
+            for (range, answer) in ask_bucket(bucket, ctx, query, &ask)? {
                 match answer {
                     Err(error) if ctx.partial_response => ctx.notices.gap(range, error.to_string()),
                     answer => answers.push(answer),
@@ -59,6 +53,34 @@ impl WithBuckets {
             }
         }
         query.union(answers)
+    }
+}
+
+/// What the blocks of a bucket answer. If one is gone, the bucket is looked at again, and asked once more.
+fn ask_bucket<T: Send + 'static>(
+    bucket: &AttachedBucket,
+    ctx: &QueryContext,
+    query: &LabelQuery,
+    ask: impl Fn(&External, &ForeignBlock, LabelQuery) -> Option<BoxFuture<'static, Result<Vec<T>, StoreError>>>,
+) -> Result<Vec<(TimeRange, Result<Vec<T>, StoreError>)>, StoreError> {
+    let mut looked = false;
+    loop {
+        let view = bucket.view();
+        let questions = questions(&view, ctx, query, &ask);
+        if questions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = async move {
+            let all = futures::stream::iter(questions).buffer_unordered(BLOCKS_AT_ONCE);
+            Ok(all.collect::<Vec<_>>().await)
+        };
+        let answers = bucket.reader.runtime().wait_while(&ctx.cancel, answer)?;
+        let mut errors = answers.iter().filter_map(|(_, answer)| answer.as_ref().err());
+        match errors.find_map(BucketError::gone_key) {
+            Some(key) if !looked => bucket.look_for(key, &view),
+            _ => return Ok(answers),
+        }
+        looked = true;
     }
 }
 
@@ -93,19 +115,17 @@ impl Queryable for WithBuckets {
         range: TimeRange,
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
-        let views: Vec<(&AttachedBucket, Arc<BucketView>)> =
-            self.attached.iter().map(|bucket| (&**bucket, bucket.view())).collect();
-        if views.iter().all(|(_, view)| !view.streams.contains_key(&ctx.tenant)) {
+        if self.attached.iter().all(|bucket| !bucket.view().streams.contains_key(&ctx.tenant)) {
             return self.store.select(ctx, matchers, range, hints);
         }
-        let mut sources = vec![self.store.select(ctx, matchers, range, &hints.with_all_labels())?];
-        for (bucket, view) in views {
-            let from: Arc<str> = format!("attached bucket={}", bucket.name()).into();
-            let mut sets = ByReplica::default();
-            for stream in view.streams.get(&ctx.tenant).into_iter().flatten() {
-                stream.select(ctx, matchers, range, hints, &from, &mut sets)?;
+        let mut sources: Vec<Box<dyn SeriesSet>> =
+            vec![self.store.select(ctx, matchers, range, &hints.with_all_labels())?];
+        for bucket in &self.attached {
+            let question =
+                Question { ctx: ctx.clone(), matchers: matchers.to_vec(), range, hints: hints.clone() };
+            if let Some(series) = Again::start(bucket, question)? {
+                sources.push(Box::new(series));
             }
-            sources.extend(sets.merged(ctx));
         }
         Ok(pyrrha_storage::merge(ctx, sources, hints.limit))
     }

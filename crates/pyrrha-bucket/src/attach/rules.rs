@@ -249,8 +249,12 @@ mod tests {
     }
 
     fn seen(blocks: Vec<Candidate>) -> Vec<u64> {
-        let config =
-            AttachConfig::new(crate::GatewayConfig { cache_dir: "/".into(), cache_bytes: 0, disk_bytes: 0 });
+        let config = AttachConfig::new(crate::GatewayConfig {
+            cache_dir: "/".into(),
+            cache_bytes: 0,
+            disk_bytes: 0,
+            header_bytes: 1 << 20,
+        });
         let rules = Rules::of(&config, BucketLayout::Flat, 1_000_000_000_000);
         let sorted = rules.sort_out(blocks, &TenantRules::default());
         sorted.iter().filter(|(_, why)| why.is_none()).map(|(b, _)| b.entry.ulid.timestamp_ms()).collect()

@@ -10,7 +10,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::ManifestState;
 
 use super::SeenBlock;
-use crate::external::{ByReplica, External};
+use crate::external::External;
 use crate::gateway::{ForeignBlock, ForeignReader, choose};
 
 /// Blocks of one origin.
@@ -68,22 +68,17 @@ impl ForeignStream {
         parts.into_iter().filter_map(block).collect()
     }
 
-    /// Begins to read the series of a query, and sorts what will come by replica.
-    pub(super) fn select(
+    /// The blocks that may have series of a query, each with the times that it answers for.
+    pub(super) fn asked(
         &self,
         ctx: &QueryContext,
         matchers: &[Matcher],
         range: TimeRange,
         hints: &SelectHints,
-        from: &Arc<str>,
-        sets: &mut ByReplica,
-    ) -> Result<(), StoreError> {
-        if self.external.left_of(matchers).is_none() {
-            return Ok(());
+    ) -> Vec<(ForeignBlock, TimeRange)> {
+        match self.external.left_of(matchers) {
+            Some(_) => self.parts(ctx, range, hints),
+            None => Vec::new(),
         }
-        for (block, range) in self.parts(ctx, range, hints) {
-            sets.select(ctx, (&block, range), &self.external, matchers, hints, from)?;
-        }
-        Ok(())
     }
 }

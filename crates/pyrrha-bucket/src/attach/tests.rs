@@ -52,6 +52,7 @@ impl World {
             cache_dir: "/cache".into(),
             cache_bytes: 1 << 20,
             disk_bytes: 0,
+            header_bytes: 1 << 20,
         });
         change(&mut config);
         let clock = Arc::new(SimClock::new(NOW));
@@ -245,6 +246,133 @@ fn what_thanos_does_not_see_is_not_seen() {
     assert_eq!(world.bucket.counters().attempts(Operation::Get), gets + 1);
     let times: Vec<i64> = world.samples(&world.ctx, &[])[0].1.iter().map(|s| s.0).collect();
     assert_eq!(times, [1, 2, 3, 6]);
+}
+
+/// Deletes a block as a compactor does: its meta first.
+fn delete(world: &World, block: &ForeignBlock) {
+    let mut names: Vec<String> = block.files().into_iter().map(|(name, _)| name).collect();
+    names.sort_by_key(|name| name != "meta.json");
+    let (bucket, dir) = (world.bucket.clone(), block.ulid.clone());
+    let deleted = world.runtime.wait(async move {
+        for name in names {
+            bucket.delete(&format!("{dir}/{name}")).await?;
+        }
+        Ok(())
+    });
+    deleted.expect("no fault");
+}
+
+fn put(world: &World, block: &ForeignBlock) {
+    block.files().into_iter().for_each(|(name, bytes)| world.put(&format!("{}/{name}", block.ulid), bytes));
+}
+
+/// A block of so many series, and the one that a compactor makes of it.
+fn with_successor(series: usize) -> (ForeignBlock, ForeignBlock) {
+    let samples = every(15_000, 0..2 * HOUR, |t| (t / 15_000 * 7919 % 1013) as f64 / 7.0);
+    let fill = |mut block: ForeignBlock| {
+        for i in 0..series {
+            block = block.with_floats(&[("__name__", "x"), ("i", &format!("{i:04}"))], &samples);
+        }
+        block
+    };
+    let first = fill(ForeignBlock::new(&ulid(9 * HOUR, 1), 0, 2 * HOUR, &[("cluster", "eu")]));
+    let second = ForeignBlock::new(&ulid(8 * HOUR, 2), 0, 2 * HOUR, &[("cluster", "eu")]);
+    let second = fill(second.compacted(2, &[&first.ulid]));
+    (first, second)
+}
+
+#[test]
+fn a_block_that_was_deleted_is_looked_for_again() {
+    let (first, second) = with_successor(20);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &first);
+    let replaced = || {
+        let world = World::new(&foreign, |_| {});
+        let expected = world.samples(&world.ctx, &[]);
+        // Another server, which has read nothing.
+        let world = World::new(&foreign, |_| {});
+        put(&world, &second);
+        delete(&world, &first);
+        (world, expected)
+    };
+    let (world, expected) = replaced();
+    assert_eq!(expected.len(), 20);
+    let lists = world.bucket.counters().attempts(Operation::List);
+    assert_eq!(world.samples(&world.ctx, &[]), expected);
+    assert_eq!(world.seen(), [second.ulid.clone()]);
+    assert!(world.bucket.counters().attempts(Operation::List) > lists);
+    let lists = world.bucket.counters().attempts(Operation::List);
+    assert_eq!(world.samples(&world.ctx, &[]), expected);
+    assert_eq!(world.bucket.counters().attempts(Operation::List), lists, "once is enough");
+    assert!(world.ctx.notices.gaps().is_empty());
+    // Labels, too; and where answers may have gaps, there is none.
+    let (mut world, expected) = replaced();
+    world.ctx.partial_response = true;
+    let query = LabelQuery::all(TimeRange::ALL);
+    assert_eq!(world.all.label_values(&world.ctx, "i", &query).expect("an answer").len(), 20);
+    assert_eq!(world.samples(&world.ctx, &[]), expected);
+    assert!(world.ctx.notices.gaps().is_empty());
+    let (mut world, expected) = replaced();
+    world.ctx.partial_response = true;
+    assert_eq!(world.samples(&world.ctx, &[]), expected);
+    assert!(world.ctx.notices.gaps().is_empty());
+}
+
+#[test]
+fn a_block_may_be_deleted_while_it_is_read() {
+    let (first, second) = with_successor(1500);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &first);
+    let world = World::new(&foreign, |config| config.reading.cache_bytes = 0);
+    let expected = world.samples(&world.ctx, &[]);
+    let hints = SelectHints::default();
+    let mut set = world.all.select(&world.ctx, &[], TimeRange::ALL, &hints).expect("an answer");
+    let mut batch = SeriesBatch::default();
+    let mut given = Vec::new();
+    for _ in 0..3 {
+        assert!(set.next_batch(7, &mut batch).expect("an answer"));
+        given.extend(batch.series.iter().map(|entry| text(&batch.resolve(&world.ctx.symbols, entry))));
+    }
+    put(&world, &second);
+    delete(&world, &first);
+    let lists = world.bucket.counters().attempts(Operation::List);
+    given.extend(read(&world.ctx, set).into_iter().map(|(labels, samples)| {
+        assert_eq!(samples.len(), expected[0].1.len());
+        labels
+    }));
+    assert!(world.bucket.counters().attempts(Operation::List) > lists, "it was noticed");
+    assert_eq!(given, expected.into_iter().map(|(labels, _)| labels).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_block_without_its_index_is_said_and_not_looked_for_all_the_time() {
+    let (first, _) = with_successor(3);
+    let other = ForeignBlock::new(&ulid(9 * HOUR, 5), 2 * HOUR, 4 * HOUR, &[("cluster", "eu")])
+        .with_floats(&[("__name__", "y")], &[(3 * HOUR, 1.0)]);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &first).add("", &other);
+    let mut world = World::new(&foreign, |_| {});
+    let (bucket, key) = (world.bucket.clone(), format!("{}/index", first.ulid));
+    world.runtime.wait(async move { bucket.delete(&key).await }).expect("no fault");
+    let hints = SelectHints::default();
+    let ask = |world: &World| {
+        let mut set = world.all.select(&world.ctx, &[], TimeRange::ALL, &hints).expect("it begins");
+        let mut batch = SeriesBatch::default();
+        let mut found = 0;
+        while set.next_batch(7, &mut batch)? {
+            found += batch.series.len();
+        }
+        Ok::<usize, StoreError>(found)
+    };
+    let error = ask(&world).expect_err("the index is gone").to_string();
+    assert!(error.contains("attached bucket=foreign") && error.contains(&first.ulid), "{error}");
+    let lists = world.bucket.counters().attempts(Operation::List);
+    ask(&world).expect_err("it is still gone");
+    world.ctx.partial_response = true;
+    assert_eq!(ask(&world).expect("what there is"), 1);
+    let gaps = world.ctx.notices.gaps();
+    assert!(gaps.len() == 1 && gaps[0].1.contains(&first.ulid), "{gaps:?}");
+    assert_eq!(world.bucket.counters().attempts(Operation::List), lists, "nobody looked again");
 }
 
 #[test]

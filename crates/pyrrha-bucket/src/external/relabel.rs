@@ -136,7 +136,7 @@ impl Relabelled {
     fn blame(&self, error: StoreError) -> StoreError {
         match self.from.is_empty() {
             true => error,
-            false => StoreError::new(error.kind(), format!("{}: {error}", self.from)),
+            false => StoreError::caused(error.kind(), &*self.from, error),
         }
     }
 

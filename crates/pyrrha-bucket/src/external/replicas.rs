@@ -2,12 +2,13 @@
 //! windows each is that of the replica that has more samples in it.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use pyrrha_encoding::windows::{MAX_WINDOWS, WindowPart, Windows, decode_windows, encode_windows};
+use pyrrha_encoding::windows::{WindowPart, Windows, decode_windows};
 use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
 use pyrrha_model::{ChunkEncoding, ErrorKind, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::compact::merge_replicas;
+
+use crate::gateway::chunks_of;
 
 /// Series that are taken of a replica at once.
 const AT_ONCE: usize = 64;
@@ -170,31 +171,12 @@ fn merge_windows(replicas: &[Vec<ChunkRef>]) -> Result<Vec<ChunkRef>, pyrrha_enc
             if covered.iter().any(|c| c.overlaps(&range)) {
                 continue;
             }
-            let from = merged.ends.partition_point(|end| *end < range.start);
-            let to = merged.starts.partition_point(|start| *start <= range.end);
-            encode(&merged, from..to.max(from), range, resolution, &mut chunks);
+            let parts = [WindowPart::Edges, WindowPart::Values];
+            chunks_of(&merged, range, resolution, &parts, &mut chunks);
             covered.push(range);
         }
     }
     Ok(chunks)
-}
-
-/// Chunks of some windows, which stand for the times of `range`.
-fn encode(windows: &Windows, rows: Range<usize>, range: TimeRange, resolution: i64, out: &mut Vec<ChunkRef>) {
-    let mut at = rows.start;
-    while at < rows.end {
-        let to = rows.end.min(at + MAX_WINDOWS);
-        let mut piece = Windows::default();
-        piece.extend(windows, at..to);
-        // Pieces meet where windows do.
-        let start = if at == rows.start { range.start } else { windows.starts[at] };
-        let end = if to == rows.end { range.end } else { windows.starts[to] - 1 };
-        for part in [WindowPart::Edges, WindowPart::Values] {
-            let made = encode_windows(&piece, resolution, part);
-            out.extend(made.map(|c| ChunkRef { min_time: start, max_time: end, ..c }));
-        }
-        at = to;
-    }
 }
 
 /// Of each window that of the replica with most samples; of the same number that of the first.

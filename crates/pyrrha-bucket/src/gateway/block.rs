@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -11,11 +12,12 @@ use pyrrha_env::Disk;
 use pyrrha_index::{IndexError, IndexHeader, KnownLists, LabelIndex, RoaringBitmap, postings_for_matchers};
 use pyrrha_model::contract::QueryContext;
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
-use pyrrha_storage::block::{BlockDeletes, BlockId, HAVING_FILE, Tombstones};
+use pyrrha_storage::block::{BlockDeletes, BlockId, HAVING_FILE, Tombstones, WINDOWS_FILE};
 use pyrrha_storage::manifest::BlockEntry;
 use tokio::sync::OnceCell;
 
 use super::budget::Reserved;
+use super::open_blocks::Lease;
 use super::pages::Caches;
 use super::ranges::RangedObject;
 use super::stored_lists::StoredLists;
@@ -28,6 +30,10 @@ use crate::external::External;
 
 /// Largest tombstones file that is read.
 const TOMBSTONES_MAX: u64 = 256 << 20;
+/// What an opened block takes beside its tables: the map of its header's file, and what leads to it.
+const OPENED_BYTES: usize = 4096;
+/// A label name in the table of stored lists.
+const NAME_BYTES: usize = 96;
 
 /// A block that is read by ranges. Nothing is fetched before a query asks.
 #[derive(Debug)]
@@ -42,19 +48,31 @@ pub(crate) struct BucketBlock {
     key: String,
     kept: PathBuf,
     files: Vec<BlockFile>,
-    opened: OnceCell<Opened>,
+    /// Its number in this process.
+    number: u64,
+    /// Held by whoever opens it.
+    opening: tokio::sync::Mutex<()>,
+    index: OnceLock<Arc<RangedObject>>,
     segments: Mutex<HashMap<u32, Arc<RangedObject>>>,
-    windows: OnceCell<Option<WindowFiles>>,
-    having: OnceCell<Option<StoredLists>>,
 }
 
 /// What is known of a block once its header is here.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) header: Arc<IndexHeader>,
-    pub(super) index: RangedObject,
+    pub(super) index: Arc<RangedObject>,
     pub(super) tombstones: Tombstones,
     pub(super) deletes: BlockDeletes,
+    windows: OnceCell<Option<WindowFiles>>,
+    having: OnceCell<Option<StoredLists>>,
+    bytes: usize,
+}
+
+impl Opened {
+    /// Memory that it takes, with what is read into it later, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// Where a block is, and what reading it shares with others.
@@ -85,6 +103,7 @@ impl BucketBlock {
 
     /// A block at a place.
     pub(super) fn at(place: Place, entry: Arc<BlockEntry>, external: External) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let Place { bucket, disk, caches, key, kept } = place;
         Self {
             bucket,
@@ -95,10 +114,10 @@ impl BucketBlock {
             files: files(&entry),
             external,
             entry,
-            opened: OnceCell::new(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            opening: tokio::sync::Mutex::default(),
+            index: OnceLock::new(),
             segments: Mutex::default(),
-            windows: OnceCell::new(),
-            having: OnceCell::new(),
         }
     }
 
@@ -129,68 +148,107 @@ impl BucketBlock {
         self.files.iter().find(|f| f.name == name).map(|f| f.bytes)
     }
 
-    /// The header, from memory, from the local file, or from the bucket.
-    pub(super) async fn open(&self, ctx: &QueryContext) -> Result<&Opened, StoreError> {
-        self.opened.get_or_try_init(|| self.open_now(ctx)).await
+    /// What is known of it, from memory, from the local file, or from the bucket.
+    pub(super) async fn open(&self, ctx: &QueryContext) -> Result<Lease, StoreError> {
+        if let Some(open) = self.caches.open.get(self.number) {
+            return Ok(open);
+        }
+        let _one = self.opening.lock().await;
+        match self.caches.open.get(self.number) {
+            Some(open) => Ok(open),
+            None => self.caches.open.put(self.number, self.open_now(ctx).await?, ctx),
+        }
     }
 
     async fn open_now(&self, ctx: &QueryContext) -> Result<Opened, StoreError> {
         let key = format!("{}/index", self.key);
         let bytes = match self.file_bytes("index") {
             Some(bytes) => bytes,
-            None => match self.bucket.head(&key).await? {
-                Some(object) => object.bytes,
-                None => return Err(BucketError::NotFound { key }.into()),
-            },
+            None => {
+                let found = self.bucket.head(&key).await?;
+                ctx.fetched.request(0);
+                found.ok_or_else(|| BucketError::NotFound { key: key.clone() })?.bytes
+            }
         };
-        let header = match header::load(&*self.disk, &self.kept, bytes) {
-            Some(header) => header,
-            None => self.fetch_header(ctx, &key, bytes).await?,
+        let index =
+            || Arc::new(RangedObject::new(self.bucket.clone(), key.clone(), self.caches.clone(), bytes));
+        let index = self.index.get_or_init(index).clone();
+        let (header, in_memory) = match header::load(&*self.disk, &self.kept, bytes) {
+            Some(header) => (header, 0),
+            None => self.fetch_header(ctx, &index, &key, bytes).await?,
         };
-        let tombstones = self.fetch_tombstones().await?;
-        let deletes = self.fetch_deletes().await?;
-        let index = RangedObject::new(self.bucket.clone(), key, self.caches.clone(), bytes);
-        Ok(Opened { header: Arc::new(header), index, tombstones, deletes })
+        let (tombstones, listed) = self.fetch_tombstones(ctx).await?;
+        let (deletes, hidden) = self.fetch_deletes(ctx).await?;
+        let beside = |name: &str, bytes| if self.file_bytes(name).is_some() { bytes } else { 0 };
+        let names = header.label_value_counts().count();
+        let bytes = OPENED_BYTES
+            + in_memory
+            + header.table_bytes()
+            + 2 * (listed + hidden)
+            + beside(HAVING_FILE, names * NAME_BYTES)
+            + beside(WINDOWS_FILE, (self.entry.series / 32) as usize);
+        Ok(Opened {
+            header: Arc::new(header),
+            index,
+            tombstones,
+            deletes,
+            windows: OnceCell::new(),
+            having: OnceCell::new(),
+            bytes,
+        })
     }
 
+    /// The header and what it holds in memory beside its tables.
     async fn fetch_header(
         &self,
         ctx: &QueryContext,
+        index: &RangedObject,
         key: &str,
         bytes: u64,
-    ) -> Result<IndexHeader, StoreError> {
+    ) -> Result<(IndexHeader, usize), StoreError> {
         let mut reserved = Reserved::new(ctx, 0)?;
-        let parts = header::fetch(&self.bucket, key, bytes, &mut reserved).await?;
+        let (parts, whole) = header::fetch(&self.bucket, key, bytes, &mut reserved).await?;
+        if let Some(whole) = whole {
+            index.keep(0, &whole).await;
+        }
         let fetched = IndexHeader::open(&parts, bytes).map_err(|e| self.blame(e))?;
         if let Err(error) = header::keep(&*self.disk, &self.kept, &parts, bytes) {
             tracing::warn!(path = %self.kept.display(), %error, "header cannot be kept and is fetched again at the next start");
-            return Ok(fetched);
+            return Ok((fetched, parts.len()));
         }
         // From the file it is memory that the system may take back.
-        Ok(header::load(&*self.disk, &self.kept, bytes).unwrap_or(fetched))
+        match header::load(&*self.disk, &self.kept, bytes) {
+            Some(kept) => Ok((kept, 0)),
+            None => Ok((fetched, parts.len())),
+        }
     }
 
-    async fn fetch_tombstones(&self) -> Result<Tombstones, StoreError> {
+    /// The tombstones, and how long their file is.
+    async fn fetch_tombstones(&self, ctx: &QueryContext) -> Result<(Tombstones, usize), StoreError> {
         // An entry that names its files says whether there are any.
         if !self.files.is_empty() && self.file_bytes("tombstones").is_none() {
-            return Ok(Tombstones::default());
+            return Ok((Tombstones::default(), 0));
         }
         let found = self.bucket.get(&format!("{}/tombstones", self.key), TOMBSTONES_MAX).await?;
+        ctx.fetched.request(found.as_ref().map_or(0, |bytes| bytes.len() as u64));
         match found {
-            Some(bytes) => Ok(Tombstones::parse(&self.id().to_string(), &bytes)?),
-            None => Ok(Tombstones::default()),
+            Some(bytes) => Ok((Tombstones::parse(&self.id().to_string(), &bytes)?, bytes.len())),
+            None => Ok((Tombstones::default(), 0)),
         }
     }
 
-    async fn fetch_deletes(&self) -> Result<BlockDeletes, StoreError> {
+    /// What it lists of deletes, and how long that file is.
+    async fn fetch_deletes(&self, ctx: &QueryContext) -> Result<(BlockDeletes, usize), StoreError> {
         // Only we write it, and our entries name it.
         if self.file_bytes("deletes").is_none() {
-            return Ok(BlockDeletes::default());
+            return Ok((BlockDeletes::default(), 0));
         }
         let found = self.bucket.get(&format!("{}/deletes", self.key), TOMBSTONES_MAX).await?;
+        ctx.fetched.request(found.as_ref().map_or(0, |bytes| bytes.len() as u64));
         // Without it what is deleted would be there again.
         let bytes = found.ok_or_else(|| self.corrupt("deletes are gone".to_owned()))?;
-        Ok(BlockDeletes::parse(&self.id().to_string(), bytes)?)
+        let length = bytes.len();
+        Ok((BlockDeletes::parse(&self.id().to_string(), bytes)?, length))
     }
 
     /// A chunk segment, numbered from 0.
@@ -212,13 +270,21 @@ impl BucketBlock {
     }
 
     /// The files of its windows, if it has them.
-    pub(super) async fn windows(&self, ctx: &QueryContext) -> Result<Option<&WindowFiles>, StoreError> {
-        Ok(self.windows.get_or_try_init(|| WindowFiles::open(self, ctx)).await?.as_ref())
+    pub(super) async fn windows<'o>(
+        &self,
+        ctx: &QueryContext,
+        opened: &'o Opened,
+    ) -> Result<Option<&'o WindowFiles>, StoreError> {
+        Ok(opened.windows.get_or_try_init(|| WindowFiles::open(self, ctx)).await?.as_ref())
     }
 
     /// The lists that are kept beside its index, if it has them.
-    async fn having(&self, ctx: &QueryContext) -> Result<Option<&StoredLists>, StoreError> {
-        Ok(self.having.get_or_try_init(|| StoredLists::open(self, ctx)).await?.as_ref())
+    async fn having<'o>(
+        &self,
+        ctx: &QueryContext,
+        opened: &'o Opened,
+    ) -> Result<Option<&'o StoredLists>, StoreError> {
+        Ok(opened.having.get_or_try_init(|| StoredLists::open(self, ctx)).await?.as_ref())
     }
 
     /// The series that satisfy all matchers.
@@ -295,7 +361,7 @@ impl BucketBlock {
             if let Some(having) = &mut having
                 && !names.is_empty()
             {
-                let read = match self.having(ctx).await {
+                let read = match self.having(ctx, opened).await {
                     Ok(Some(stored)) => stored.read(self, &names, having, &mut reserved).await.map(|()| true),
                     other => other.map(|_| false),
                 };
@@ -312,6 +378,12 @@ impl BucketBlock {
                 fetched.insert(range.start, (range, bytes));
             }
         }
+    }
+}
+
+impl Drop for BucketBlock {
+    fn drop(&mut self) {
+        self.caches.open.remove(self.number);
     }
 }
 

@@ -13,13 +13,13 @@ use pyrrha_storage::manifest::BlockEntry;
 use super::GatewayConfig;
 use super::block::{BucketBlock, Opened, Place};
 use super::budget::Reserved;
-use super::pages::{CacheStats, Caches};
+use super::pages::{Caches, GatewayStats};
 use super::queryable::{matching, names_of, series_of, values_of};
 use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
 use crate::door::Bucket;
-use crate::external::External;
+use crate::external::{External, Way};
 use crate::runtime::BucketRuntime;
 
 /// Reads blocks of a bucket wherever they are in it.
@@ -51,9 +51,9 @@ impl ForeignReader {
         &self.runtime
     }
 
-    /// What the cache in memory holds and did.
-    pub(crate) fn cache_stats(&self) -> CacheStats {
-        self.caches.memory.stats()
+    /// What the caches hold and did.
+    pub(crate) fn stats(&self) -> GatewayStats {
+        self.caches.stats()
     }
 
     /// The block in directory `key` of the bucket. Nothing is fetched yet.
@@ -94,11 +94,14 @@ impl ForeignBlock {
         range: TimeRange,
         hints: SelectHints,
         without: Arc<[String]>,
+        way: &Way,
     ) -> Box<dyn SeriesSet> {
         let selection = Selection {
+            pace: way.pace.clone(),
+            tells_gone: way.tells_gone,
             block: self.block.clone(),
             ctx: ctx.clone(),
-            matchers,
+            matchers: matchers.into(),
             range,
             hints,
             deletes: self.deletes.clone(),
@@ -186,7 +189,7 @@ pub(super) async fn outer_values(
         return values_of(block, ctx, name, left).await;
     };
     let opened = block.open(&ctx).await?;
-    let any = !matching(&block, &ctx, opened, &left).await?.is_empty();
+    let any = !matching(&block, &ctx, &opened, &left).await?.is_empty();
     Ok(if any { vec![value.to_owned()] } else { Vec::new() })
 }
 
@@ -214,11 +217,12 @@ pub(super) async fn rows_without<'b>(
     ctx: &QueryContext,
     series: RoaringBitmap,
     without: &[String],
+    at_once: usize,
 ) -> Result<(Rows<'b>, Reserved), StoreError> {
     let mut reserved = Reserved::new(ctx, 0)?;
     let has = |name: &String| opened.header.value_count(name) > 0;
     if !without.iter().any(has) {
-        return Ok((Rows::new(block, opened, series), reserved));
+        return Ok((Rows::new(block, opened, series).at_once(at_once), reserved));
     }
     let mut rows = Rows::new(block, opened, series);
     let (mut order, mut dropped, mut kept) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
@@ -248,5 +252,5 @@ pub(super) async fn rows_without<'b>(
     }
     order.sort_unstable();
     let order: Vec<u32> = order.into_iter().map(|(_, series)| series).collect();
-    Ok((Rows::in_order(block, opened, order.into_iter()), reserved))
+    Ok((Rows::in_order(block, opened, order.into_iter()).at_once(at_once), reserved))
 }

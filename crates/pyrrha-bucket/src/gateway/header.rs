@@ -78,13 +78,14 @@ pub(super) fn keep(disk: &dyn Disk, path: &Path, parts: &[u8], index_bytes: u64)
     disk.rename(&draft, path)
 }
 
-/// Fetches the parts of a header: the end of the index, then what is missing of tail and head.
+/// Fetches the parts of a header: the end of the index, then what is missing of tail and head. Gives the
+/// whole index, too, if it is so small that it came along.
 pub(super) async fn fetch(
     bucket: &Bucket,
     key: &str,
     index_bytes: u64,
     reserved: &mut Reserved,
-) -> Result<Bytes, StoreError> {
+) -> Result<(Bytes, Option<Bytes>), StoreError> {
     let damaged = |e: IndexError| BucketError::Corrupt { key: key.to_owned(), what: e.to_string() };
     let first = index_bytes.saturating_sub(FIRST_FETCH);
     reserved.grow(index_bytes - first)?;
@@ -120,13 +121,13 @@ pub(super) async fn fetch(
     let mut parts = BytesMut::with_capacity(head.len() + tail.len());
     parts.extend_from_slice(&head);
     parts.extend_from_slice(&tail);
-    Ok(parts.freeze())
+    Ok((parts.freeze(), (first == 0).then_some(end)))
 }
 
 /// Reads the tables of an index of that length, and keeps nothing.
 pub(crate) async fn check(bucket: &Bucket, key: &str, index_bytes: u64) -> Result<(), StoreError> {
     let mut reserved = Reserved::new(&QueryContext::unlimited(), 0)?;
-    let parts = fetch(bucket, key, index_bytes, &mut reserved).await?;
+    let (parts, _) = fetch(bucket, key, index_bytes, &mut reserved).await?;
     let corrupt = |e: IndexError| StoreError::new(e.kind(), format!("index does not read: {e} key={key}"));
     IndexHeader::open(&parts, index_bytes).map(drop).map_err(corrupt)
 }

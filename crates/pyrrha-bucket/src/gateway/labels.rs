@@ -10,6 +10,8 @@ use pyrrha_model::contract::{Projection, QueryContext};
 /// the query does not need.
 #[derive(Debug)]
 pub(super) struct Translation {
+    /// Values that are remembered.
+    values_max: usize,
     projection: Option<Projection>,
     /// Names with whether they are needed.
     names: HashMap<u32, (SymbolId, bool)>,
@@ -17,8 +19,9 @@ pub(super) struct Translation {
 }
 
 impl Translation {
-    pub(super) fn new(projection: Option<Projection>) -> Self {
-        Self { projection, names: HashMap::new(), values: HashMap::new() }
+    /// Remembers at most so many values: most series share theirs with the ones before.
+    pub(super) fn new(projection: Option<Projection>, values_max: usize) -> Self {
+        Self { values_max, projection, names: HashMap::new(), values: HashMap::new() }
     }
 
     /// Appends the needed labels of a series to `out`.
@@ -44,6 +47,9 @@ impl Translation {
             let value = match self.values.get(&value) {
                 Some(&known) => known,
                 None => {
+                    if self.values.len() >= self.values_max {
+                        self.values = HashMap::new();
+                    }
                     let id = ctx.symbols.intern(header.symbol(value)?);
                     *self.values.entry(value).or_insert(id)
                 }

@@ -10,24 +10,27 @@ use std::collections::HashMap;
 
 use super::GatewayConfig;
 use super::disk_cache::{self, DiskCache};
+use super::open_blocks::OpenBlocks;
 
 /// Objects are read and kept in pages of so many bytes.
 pub(super) const PAGE: u64 = 32 << 10;
 /// What a page costs beside its bytes, about: keys in the map and in the queue.
 const OVERHEAD: usize = 96;
 
-/// Both caches of a gateway.
+/// The caches of a gateway.
 #[derive(Debug)]
 pub(super) struct Caches {
     pub(super) memory: PageCache,
     pub(super) disk: Option<Arc<DiskCache>>,
+    pub(super) open: OpenBlocks,
 }
 
 impl Caches {
     pub(super) fn new(disk: Arc<dyn Disk>, config: &GatewayConfig) -> Self {
         let dir = disk_cache::dir(&config.cache_dir);
         let on_disk = (config.disk_bytes > 0).then(|| Arc::new(DiskCache::new(disk, dir, config.disk_bytes)));
-        Self { memory: PageCache::new(config.cache_bytes), disk: on_disk }
+        let open = OpenBlocks::new(config.header_bytes);
+        Self { memory: PageCache::new(config.cache_bytes), disk: on_disk, open }
     }
 }
 
@@ -59,12 +62,33 @@ struct Page {
 pub struct CacheStats {
     /// Bytes held, with what it costs to hold them.
     pub bytes: usize,
-    /// Pages found.
+    /// Pages, or opened blocks, that were found.
     pub hits: u64,
-    /// Pages not found.
+    /// What was not found.
     pub misses: u64,
-    /// Pages that had to go.
+    /// What had to go.
     pub evicted: u64,
+}
+
+/// What the caches of a gateway hold and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GatewayStats {
+    /// Pages in memory.
+    pub memory: CacheStats,
+    /// Pages on disk.
+    pub disk: CacheStats,
+    /// Opened blocks: tables of their headers.
+    pub headers: CacheStats,
+}
+
+impl Caches {
+    pub(super) fn stats(&self) -> GatewayStats {
+        GatewayStats {
+            memory: self.memory.stats(),
+            disk: self.disk.as_ref().map(|disk| disk.stats()).unwrap_or_default(),
+            headers: self.open.stats(),
+        }
+    }
 }
 
 impl PageCache {

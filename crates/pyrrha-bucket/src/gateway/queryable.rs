@@ -17,11 +17,12 @@ use pyrrha_storage::manifest::BlockEntry;
 use super::block::{BucketBlock, Opened};
 use super::budget::Reserved;
 use super::foreign::{ForeignBlock, outer_names, outer_series, outer_values};
+use super::pace::{Pace, Paced};
 use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
 use super::{Gateway, Parts};
-use crate::external::ByReplica;
+use crate::external::{ByReplica, Way};
 use crate::jobs::Retention;
 
 /// Blocks that are asked for labels at once.
@@ -140,7 +141,9 @@ impl Queryable for BucketQueryable {
         let mut sources: Vec<Box<dyn SeriesSet>> = Vec::new();
         let Parts { blocks, warnings, deletes } = self.blocks(ctx, range, &hints)?;
         warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
-        let (mut outer, from): (_, Arc<str>) = (ByReplica::default(), "".into());
+        let pace = Pace::of(ctx, blocks.iter().map(|(block, _)| &*block.entry));
+        let way = Way { pace: pace.clone(), from: "".into(), tells_gone: false };
+        let (mut outer, shared): (_, Arc<[Matcher]>) = (ByReplica::new(way), matchers.into());
         for (block, range) in blocks {
             if !block.external.changes_nothing() {
                 let external = block.external.clone();
@@ -150,7 +153,7 @@ impl Queryable for BucketQueryable {
                     deletes: deletes.clone(),
                     block,
                 };
-                outer.select(ctx, (&block, range), &external, matchers, &hints, &from)?;
+                outer.select(ctx, (&block, range), &external, matchers, &hints)?;
                 continue;
             }
             let selection = Selection {
@@ -158,17 +161,19 @@ impl Queryable for BucketQueryable {
                 deletes: deletes.clone(),
                 block,
                 ctx: ctx.clone(),
-                matchers: matchers.to_vec(),
+                matchers: shared.clone(),
                 range,
                 hints: hints.clone(),
                 leave_out: Arc::default(),
                 without: Arc::default(),
+                pace: pace.clone(),
+                tells_gone: false,
             };
             sources.push(Box::new(BucketSet::start(self.gateway.runtime.handle(), selection)));
         }
         sources.extend(outer.merged(ctx));
         sources.push(local);
-        Ok(pyrrha_storage::merge(ctx, sources, hints.limit))
+        Ok(Box::new(Paced::new(pyrrha_storage::merge(ctx, sources, hints.limit), pace)))
     }
 
     fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
@@ -231,8 +236,8 @@ pub(super) async fn names_of(
     if query.matcher_sets.is_empty() {
         return Ok(opened.header.label_value_counts().map(|(name, _)| name.to_owned()).collect());
     }
-    let found = matching(&block, &ctx, opened, &query).await?;
-    let mut rows = Rows::new(&block, opened, found);
+    let found = matching(&block, &ctx, &opened, &query).await?;
+    let mut rows = Rows::new(&block, &opened, found);
     let mut names = BTreeSet::new();
     loop {
         let group = rows.next(&ctx).await?;
@@ -257,12 +262,12 @@ pub(super) async fn values_of(
         let known = KnownLists::new(&opened.header);
         return label_values(&known, &name, &[], query.limit, &ctx.cancel).map_err(|e| block.blame(e));
     }
-    let found = matching(&block, &ctx, opened, &query).await?;
+    let found = matching(&block, &ctx, &opened, &query).await?;
     if found.len() >= u64::from(opened.header.value_count(&name)) {
-        let values = block.values_within(&ctx, opened, &name, &found).await?;
+        let values = block.values_within(&ctx, &opened, &name, &found).await?;
         return Ok(values.into_iter().collect());
     }
-    let mut rows = Rows::new(&block, opened, found);
+    let mut rows = Rows::new(&block, &opened, found);
     let mut values = BTreeSet::new();
     loop {
         let group = rows.next(&ctx).await?;
@@ -282,9 +287,9 @@ pub(super) async fn series_of(
     query: LabelQuery,
 ) -> Result<Vec<Labels>, StoreError> {
     let opened = block.open(&ctx).await?;
-    let found = matching(&block, &ctx, opened, &query).await?;
+    let found = matching(&block, &ctx, &opened, &query).await?;
     let mut reserved = Reserved::new(&ctx, found.serialized_size() as u64)?;
-    let mut rows = Rows::new(&block, opened, found);
+    let mut rows = Rows::new(&block, &opened, found);
     let mut all = Vec::new();
     while all.len() < query.most() {
         let group = rows.next(&ctx).await?;

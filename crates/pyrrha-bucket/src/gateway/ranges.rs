@@ -132,6 +132,24 @@ impl RangedObject {
         Ok(held)
     }
 
+    /// Keeps bytes that begin with a page.
+    pub(super) async fn keep(&self, first: u64, bytes: &Bytes) {
+        for (page, content) in (first..).zip(bytes.chunks(PAGE as usize)) {
+            self.caches.memory.put((self.number, page), content);
+        }
+        if let Some(disk) = self.caches.disk.clone() {
+            let (key, bytes) = (self.disk_key(), bytes.clone());
+            let pages: Vec<(u64, Bytes)> = (0..bytes.len())
+                .step_by(PAGE as usize)
+                .map(|at| bytes.slice(at..bytes.len().min(at + PAGE as usize)))
+                .zip(first..)
+                .map(|(content, page)| (page, content))
+                .collect();
+            // The answer does not depend on it.
+            let _ = tokio::task::spawn_blocking(move || disk.put(&key, &pages)).await;
+        }
+    }
+
     fn disk_key(&self) -> String {
         format!("{}/{}", self.bucket.name(), self.key)
     }
@@ -156,20 +174,7 @@ impl RangedObject {
             // Where a request ends early the object does.
             self.bytes.fetch_min(start + bytes.len() as u64, Ordering::Relaxed);
         }
-        for (page, content) in pages.clone().zip(bytes.chunks(PAGE as usize)) {
-            self.caches.memory.put((self.number, page), content);
-        }
-        if let Some(disk) = self.caches.disk.clone() {
-            let (key, bytes) = (self.disk_key(), bytes.clone());
-            let kept: Vec<(u64, Bytes)> = (0..bytes.len())
-                .step_by(PAGE as usize)
-                .map(|at| bytes.slice(at..bytes.len().min(at + PAGE as usize)))
-                .zip(pages)
-                .map(|(content, page)| (page, content))
-                .collect();
-            // The answer does not depend on it.
-            let _ = tokio::task::spawn_blocking(move || disk.put(&key, &kept)).await;
-        }
+        self.keep(pages.start, &bytes).await;
         Ok(Run { start, bytes })
     }
 }
@@ -242,7 +247,8 @@ mod tests {
         let policy = RetryPolicy { timeout: Duration::from_secs(9), ..RetryPolicy::default() };
         let bucket = Bucket::new(Arc::new(InMemory::new()), "memory", "", policy);
         runtime.block_on(bucket.put("k", content())).expect("no fault");
-        let config = GatewayConfig { cache_dir: "/c".into(), cache_bytes: cache, disk_bytes };
+        let config =
+            GatewayConfig { cache_dir: "/c".into(), cache_bytes: cache, disk_bytes, header_bytes: 0 };
         let caches = Arc::new(Caches::new(Arc::new(SimDisk::new(1)), &config));
         (runtime, RangedObject::new(bucket, "k".to_owned(), caches, bytes))
     }

@@ -18,6 +18,7 @@ pub(super) struct Rows<'b> {
     opened: &'b Opened,
     series: Box<dyn Iterator<Item = u32> + Send>,
     guess: u64,
+    at_once: usize,
 }
 
 impl<'b> Rows<'b> {
@@ -31,7 +32,12 @@ impl<'b> Rows<'b> {
         opened: &'b Opened,
         series: impl Iterator<Item = u32> + Send + 'static,
     ) -> Self {
-        Self { block, opened, series: Box::new(series), guess: GUESS }
+        Self { block, opened, series: Box::new(series), guess: GUESS, at_once: AT_ONCE }
+    }
+
+    /// Reads no more than so many at once.
+    pub(super) fn at_once(self, at_once: usize) -> Self {
+        Self { at_once: at_once.clamp(1, AT_ONCE), ..self }
     }
 
     /// The next series with their entries; none at the end.
@@ -39,7 +45,7 @@ impl<'b> Rows<'b> {
         ctx.cancel.check()?;
         let blame = |e| self.block.blame(e);
         let header = &self.opened.header;
-        let wanted: Vec<u32> = self.series.by_ref().take(AT_ONCE).collect();
+        let wanted: Vec<u32> = self.series.by_ref().take(self.at_once).collect();
         let mut found: Vec<(u32, SeriesRow)> = wanted.iter().map(|&s| (s, SeriesRow::default())).collect();
         // Place in `found`, and how many bytes to ask for.
         let mut open: Vec<(usize, u64)> = (0..found.len()).map(|i| (i, self.guess)).collect();

@@ -1,5 +1,6 @@
 //! The synchronous end of a block's answer: waits for pieces that the bucket's threads prefetch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesSet};
@@ -8,10 +9,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::AbortHandle;
 
+use super::pace::Pace;
 use super::stream::{Piece, Selection};
+use crate::error::BucketError;
 
-/// Pieces that are ready before the query asks for them.
-const AHEAD: usize = 2;
 /// How often a waiting query looks at its cancel flag.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -20,6 +21,9 @@ pub(super) struct BucketSet {
     ctx: QueryContext,
     /// What is missing if the block cannot be read.
     range: TimeRange,
+    pace: Arc<Pace>,
+    /// Whether a block that is gone is an error, so that somebody looks for what took its place.
+    tells_gone: bool,
     handle: Handle,
     receive: Receiver<Result<Piece, StoreError>>,
     task: AbortHandle,
@@ -31,15 +35,18 @@ pub(super) struct BucketSet {
 impl BucketSet {
     /// Starts fetching.
     pub(super) fn start(handle: &Handle, selection: Selection) -> Self {
-        let (send, receive) = channel(AHEAD);
-        let (ctx, range) = (selection.ctx.clone(), selection.block.range());
+        let (ctx, range, pace) = (selection.ctx.clone(), selection.block.range(), selection.pace.clone());
+        let (send, receive) = channel(pace.ahead);
+        let tells_gone = selection.tells_gone;
         let task = handle.spawn(selection.run(send)).abort_handle();
-        Self { ctx, range, handle: handle.clone(), receive, task, piece: None, next: 0, done: false }
+        let handle = handle.clone();
+        Self { ctx, range, pace, tells_gone, handle, receive, task, piece: None, next: 0, done: false }
     }
 
     /// The next piece; false at the end.
     fn receive(&mut self) -> Result<bool, StoreError> {
-        self.piece = None;
+        // Its series are in the batch that is being made.
+        self.piece.take().into_iter().for_each(|piece| self.pace.keep(piece.memory));
         self.next = 0;
         loop {
             self.ctx.cancel.check()?;
@@ -52,7 +59,7 @@ impl BucketSet {
                     self.piece = Some(piece);
                     return Ok(true);
                 }
-                Ok(Some(Err(error))) if self.ctx.partial_response && self.ctx.cancel.reason().is_none() => {
+                Ok(Some(Err(error))) if self.may_lack(&error) => {
                     self.ctx.notices.gap(self.range, error.to_string());
                     return Ok(false);
                 }
@@ -63,9 +70,19 @@ impl BucketSet {
     }
 }
 
+impl BucketSet {
+    /// Whether the answer may do without the block.
+    fn may_lack(&self, error: &StoreError) -> bool {
+        self.ctx.partial_response
+            && self.ctx.cancel.reason().is_none()
+            && !(self.tells_gone && BucketError::is_gone(error))
+    }
+}
+
 impl SeriesSet for BucketSet {
     fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
         batch.clear();
+        let max = self.pace.batch(max);
         while batch.series.len() < max && !self.done {
             let ready = self.piece.as_ref().is_some_and(|p| self.next < p.batch.series.len());
             if !ready && !self.receive()? {

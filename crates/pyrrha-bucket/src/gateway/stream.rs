@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use pyrrha_encoding::windows::WindowPart;
 use pyrrha_index::SeriesRow;
-use pyrrha_model::contract::{Delete, QueryContext, SelectHints, SeriesBatch, SeriesEntry, WindowHints};
+use pyrrha_model::contract::{
+    ChunkRef, Delete, QueryContext, SelectHints, SeriesBatch, SeriesEntry, WindowHints,
+};
 use pyrrha_model::{Matcher, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::block::WindowsEntry;
 use tokio::sync::mpsc::Sender;
@@ -15,19 +17,18 @@ use super::chunks::{self, WantedChunk};
 use super::deletes::{self, Hidden};
 use super::foreign;
 use super::labels::Translation;
-use super::rows;
+use super::pace::{BLOCK_BYTES, Pace};
+use super::rows::{self, Rows};
 use super::windows;
 
-/// Series of a piece.
-const PIECE_SERIES: usize = 64;
-/// Bytes of chunks after which a piece is full. A single series may have more.
-const PIECE_BYTES: u64 = 1 << 20;
+/// Values whose ids a block remembers, for each series of a piece.
+const VALUES_PER_SERIES: usize = 256;
 
 /// What a query wants of a block.
 pub(super) struct Selection {
     pub(super) block: Arc<BucketBlock>,
     pub(super) ctx: QueryContext,
-    pub(super) matchers: Vec<Matcher>,
+    pub(super) matchers: Arc<[Matcher]>,
     pub(super) range: TimeRange,
     pub(super) hints: SelectHints,
     /// Deletes that stand.
@@ -38,12 +39,25 @@ pub(super) struct Selection {
     pub(super) horizon: Option<Timestamp>,
     /// Labels that the reader will take away: series come in the order of what is left.
     pub(super) without: Arc<[String]>,
+    /// What it may hold, and when it may send requests.
+    pub(super) pace: Arc<Pace>,
+    /// Whether that an object is gone is an error even where the answer may have gaps.
+    pub(super) tells_gone: bool,
 }
 
 /// Some series, with the memory that they take of the query's budget.
 pub(super) struct Piece {
     pub(super) batch: SeriesBatch,
-    _reserved: Reserved,
+    pub(super) memory: Reserved,
+}
+
+impl Piece {
+    fn of(batch: SeriesBatch, mut memory: Reserved) -> Result<Self, StoreError> {
+        let chunks: usize = batch.series.iter().map(|entry| entry.chunks.len()).sum();
+        let labels = size_of_val(&batch.labels[..]);
+        memory.grow((labels + size_of_val(&batch.series[..]) + chunks * size_of::<ChunkRef>()) as u64)?;
+        Ok(Self { batch, memory })
+    }
 }
 
 /// A series whose chunks are to be fetched.
@@ -64,20 +78,39 @@ impl Selection {
     }
 
     async fn stream(&self, send: &Sender<Result<Piece, StoreError>>) -> Result<(), StoreError> {
-        let opened = self.block.open(&self.ctx).await?;
+        let _own = Reserved::new(&self.ctx, BLOCK_BYTES)?;
+        let work = self.pace.work().await;
+        let opened = &*self.block.open(&self.ctx).await?;
         let mut series = self.block.matching(&self.ctx, opened, &self.matchers).await?;
         for matchers in &self.block.external.left_of_sets(&self.leave_out) {
             series -= self.block.matching(&self.ctx, opened, matchers).await?;
         }
         let _reserved = Reserved::new(&self.ctx, series.serialized_size() as u64)?;
         let hidden = self.block.hidden(&self.ctx, opened, &self.deletes).await?;
-        let (mut rows, _order) =
-            foreign::rows_without(&self.block, opened, &self.ctx, series, &self.without).await?;
-        let mut translation = Translation::new(self.hints.projection.clone());
+        let (rows, _order) =
+            foreign::rows_without(&self.block, opened, &self.ctx, series, &self.without, self.pace.rows)
+                .await?;
+        drop(work);
+        self.pieces(opened, &hidden, rows, send).await
+    }
+
+    /// Sends series by series, a piece at a time.
+    async fn pieces(
+        &self,
+        opened: &Opened,
+        hidden: &[Hidden],
+        mut rows: Rows<'_>,
+        send: &Sender<Result<Piece, StoreError>>,
+    ) -> Result<(), StoreError> {
+        let values = self.pace.series * VALUES_PER_SERIES;
+        let mut translation = Translation::new(self.hints.projection.clone(), values);
         let mut left = if self.hints.limit == 0 { usize::MAX } else { self.hints.limit };
         let (mut piece, mut bytes) = (Vec::new(), 0u64);
         loop {
-            let group = rows.next(&self.ctx).await?;
+            let group = {
+                let _work = self.pace.work().await;
+                rows.next(&self.ctx).await?
+            };
             if group.is_empty() {
                 break;
             }
@@ -90,10 +123,9 @@ impl Selection {
                 left -= 1;
                 bytes += chunks.iter().map(WantedChunk::bytes).sum::<u64>();
                 piece.push(Found { series, row, chunks });
-                if piece.len() == PIECE_SERIES || bytes >= PIECE_BYTES {
+                if piece.len() >= self.pace.series || bytes >= self.pace.bytes {
                     let found = std::mem::take(&mut piece);
-                    let ready = self.fetch(opened, &hidden, found, &mut translation).await?;
-                    if send.send(Ok(ready)).await.is_err() {
+                    if !self.hand_over(opened, hidden, found, &mut translation, send).await? {
                         return Ok(());
                     }
                     bytes = 0;
@@ -101,10 +133,26 @@ impl Selection {
             }
         }
         if !piece.is_empty() {
-            let ready = self.fetch(opened, &hidden, piece, &mut translation).await?;
-            let _ = send.send(Ok(ready)).await;
+            self.hand_over(opened, hidden, piece, &mut translation, send).await?;
         }
         Ok(())
+    }
+
+    /// Fetches a piece and sends it; false if nobody listens any more. What is not fetched yet takes no
+    /// memory, so the place in the queue comes first.
+    async fn hand_over(
+        &self,
+        opened: &Opened,
+        hidden: &[Hidden],
+        found: Vec<Found>,
+        translation: &mut Translation,
+        send: &Sender<Result<Piece, StoreError>>,
+    ) -> Result<bool, StoreError> {
+        let Ok(place) = send.reserve().await else { return Ok(false) };
+        let _work = self.pace.work().await;
+        let piece = self.fetch(opened, hidden, found, translation).await?;
+        place.send(Ok(piece));
+        Ok(true)
     }
 
     /// Whether a series is in the query's shard, by the hash that every source uses.
@@ -148,7 +196,7 @@ impl Selection {
         for (entry, count) in batch.series.iter_mut().zip(counts) {
             entry.chunks.extend(chunks.by_ref().take(count));
         }
-        Ok(Piece { batch, _reserved: reserved })
+        Piece::of(batch, reserved)
     }
 }
 
@@ -184,14 +232,16 @@ impl Selection {
         }
         // Counts are in both parts.
         let edges = hints.edges || !hints.values;
-        let Some(files) = self.block.windows(&self.ctx).await? else {
+        let Some(files) = self.block.windows(&self.ctx, opened).await? else {
             let mut reserved = Reserved::new(&self.ctx, 0)?;
             for (entry, found) in batch.series.iter_mut().zip(&piece) {
                 let chunks = chunks::fetch(&self.block, &found.chunks, &mut reserved).await?;
                 let hints = WindowHints { edges, ..hints };
-                entry.chunks.extend(windows::of_aggregates(&self.block, &chunks, hints, self.range)?);
+                let resolution = self.block.entry.resolution;
+                let windows = windows::of_aggregates(&chunks, resolution, hints, self.range);
+                entry.chunks.extend(windows.map_err(|e| windows::damaged(&self.block, "chunks", &e))?);
             }
-            return Ok(Piece { batch, _reserved: reserved });
+            return Piece::of(batch, reserved);
         };
         let keys: Vec<u64> = piece.iter().map(|f| f.row.chunks.first().map_or(0, |c| c.reference)).collect();
         let mut reserved = Reserved::new(&self.ctx, 0)?;
@@ -210,7 +260,7 @@ impl Selection {
         for ((entry, series), _) in others {
             entry.chunks.extend(chunks::fetch(&self.block, &series.chunks, &mut reserved).await?);
         }
-        Ok(Piece { batch, _reserved: reserved })
+        Piece::of(batch, reserved)
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use bytes::Bytes;
-use pyrrha_encoding::windows::{ForeignEdges, WindowPart, Windows, encode_windows, from_aggregates};
+use pyrrha_encoding::windows::{
+    ForeignEdges, MAX_WINDOWS, WindowPart, Windows, encode_windows, from_aggregates,
+};
 use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, crc};
 use pyrrha_model::contract::{ChunkRef, QueryContext, Timestamps, WindowHints};
 use pyrrha_model::{ChunkEncoding, StoreError, TimeRange};
@@ -107,38 +109,111 @@ fn empty(stands_for: TimeRange) -> ChunkRef {
     }
 }
 
-fn damaged(block: &BucketBlock, file: &str, error: &DecodeError) -> StoreError {
+pub(super) fn damaged(block: &BucketBlock, file: &str, error: &DecodeError) -> StoreError {
     block.corrupt(format!("{error} file={file}"))
 }
 
 /// Makes chunks of windows of a series' aggregate chunks.
 pub(super) fn of_aggregates(
-    block: &BucketBlock,
     chunks: &[ChunkRef],
+    resolution: i64,
     hints: WindowHints,
     stands_for: TimeRange,
-) -> Result<Vec<ChunkRef>, StoreError> {
-    let resolution = block.entry.resolution;
+) -> Result<Vec<ChunkRef>, DecodeError> {
     let edges = if hints.counter { ForeignEdges::Counter } else { ForeignEdges::Mean };
     let mut windows = Windows::default();
     let mut histograms = Vec::new();
     for chunk in chunks {
         let is_histogram = |c: &ChunkRef| !c.encoding.is_float();
-        let split =
-            |aggregate| AggregateChunk::split(chunk, aggregate).map_err(|e| damaged(block, "chunks", &e));
         if chunk.encoding != ChunkEncoding::Aggregate {
             histograms.push(chunk.clone());
-        } else if split(Aggregate::Sum)?.as_ref().is_some_and(is_histogram) {
+        } else if AggregateChunk::split(chunk, Aggregate::Sum)?.as_ref().is_some_and(is_histogram) {
             // Of histograms, the counter stands for the samples.
-            histograms.extend(split(Aggregate::Counter)?);
-        } else if chunk.encoding == ChunkEncoding::Aggregate {
-            from_aggregates(&chunk.bytes, resolution, edges, &mut windows)
-                .map_err(|e| damaged(block, "chunks", &e))?;
+            histograms.extend(AggregateChunk::split(chunk, Aggregate::Counter)?);
+        } else {
+            from_aggregates(&chunk.bytes, resolution, edges, &mut windows)?;
         }
     }
     let parts = [(hints.edges, WindowPart::Edges), (hints.values, WindowPart::Values)];
-    let wanted = parts.into_iter().filter(|(wanted, _)| *wanted);
-    let made = wanted.filter_map(|(_, part)| encode_windows(&windows, resolution, part));
-    let made = made.map(|chunk| ChunkRef { bytes: chunk.bytes, ..empty(stands_for) });
-    Ok(made.chain(histograms).collect())
+    let parts: Vec<WindowPart> =
+        parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, part)| part).collect();
+    let mut made = Vec::new();
+    chunks_of(&windows, stands_for, resolution, &parts, &mut made);
+    made.extend(histograms);
+    Ok(made)
+}
+
+/// Chunks of the windows in `range`, which stand for all of it: as many as it takes, each with its parts.
+pub(crate) fn chunks_of(
+    windows: &Windows,
+    range: TimeRange,
+    resolution: i64,
+    parts: &[WindowPart],
+    out: &mut Vec<ChunkRef>,
+) {
+    let from = windows.ends.partition_point(|end| *end < range.start);
+    let upto = windows.starts.partition_point(|start| *start <= range.end).max(from);
+    let mut at = from;
+    while at < upto {
+        let to = upto.min(at + MAX_WINDOWS);
+        let mut piece = Windows::default();
+        piece.extend(windows, at..to);
+        // Pieces meet where windows do.
+        let start = if at == from { range.start } else { windows.starts[at] };
+        let end = if to == upto { range.end } else { windows.starts[to] - 1 };
+        for &part in parts {
+            let made = encode_windows(&piece, resolution, part);
+            out.extend(made.map(|c| ChunkRef { bytes: c.bytes, ..empty(TimeRange::new(start, end)) }));
+        }
+        at = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pyrrha_encoding::windows::aggregate_chunks;
+    use pyrrha_encoding::{SeriesSamples, Want, decode_series};
+    use pyrrha_model::contract::SeriesEntry;
+
+    use super::*;
+
+    const FIVE: i64 = 300_000;
+
+    /// Windows of two samples each, of which every tenth is missing.
+    fn windows(count: i64) -> Windows {
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for i in (0..count).filter(|i| i % 10 != 3) {
+            times.extend([i * FIVE + 1000, i * FIVE + 61_000]);
+            values.extend([i as f64, i as f64 + 0.5]);
+        }
+        let mut windows = Windows::default();
+        pyrrha_encoding::windows::fold_floats(&times, &values, FIVE, &mut windows);
+        windows
+    }
+
+    #[test]
+    fn more_windows_than_a_chunk_holds_are_several_chunks() {
+        let all = windows(160_000);
+        assert_eq!(all.len(), 144_000);
+        let chunks = aggregate_chunks(&all);
+        let hints = WindowHints { edges: true, values: true, counter: false, max_resolution_ms: FIVE };
+        for (range, expected) in [
+            (TimeRange::ALL, 144_000usize),
+            (TimeRange::new(40 * FIVE, 140_000 * FIVE - 1), 126_000 - 36),
+            (TimeRange::new(FIVE / 2, 10 * FIVE - 1), 9),
+        ] {
+            let made = of_aggregates(&chunks, FIVE, hints, range).expect("sound");
+            assert_eq!(made.len(), 2 * expected.div_ceil(MAX_WINDOWS));
+            assert!(made.iter().all(|c| c.min_time <= c.max_time));
+            let entry = SeriesEntry { chunks: made.into(), ..SeriesEntry::default() };
+            let mut found = SeriesSamples::default();
+            decode_series(&entry, TimeRange::ALL, Want::default(), &mut found).expect("sound");
+            let from = all.ends.partition_point(|end| *end < range.start);
+            assert_eq!(found.windows.starts, all.starts[from..from + expected]);
+            assert_eq!(found.windows.values.sums, all.values.sums[from..from + expected]);
+            let spans = &found.window_spans;
+            assert_eq!((spans[0].range.start, spans[spans.len() - 1].range.end), (range.start, range.end));
+            assert!(spans.windows(2).all(|pair| pair[0].range.end + 1 == pair[1].range.start));
+        }
+    }
 }

@@ -163,6 +163,7 @@ impl Work<'_> {
             cache_dir: self.scratch.join("headers"),
             cache_bytes: PAGES_BYTES,
             disk_bytes: 0,
+            header_bytes: 4 << 20,
         };
         Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
     }

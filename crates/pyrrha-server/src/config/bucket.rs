@@ -14,6 +14,7 @@ use super::value::{bytes_or_none, setting, span};
 const CONFIG_FILE: &str = "objstore.config-file";
 const CACHE_MEMORY: &str = "objstore.cache-memory";
 const CACHE_DISK: &str = "objstore.cache-disk";
+const HEADER_MEMORY: &str = "objstore.header-memory";
 const LOCAL_RETENTION: &str = "objstore.local-retention";
 
 /// Flags of the bucket.
@@ -29,6 +30,9 @@ pub struct BucketFlags {
     /// Disk for data of the bucket that was read before, in the data directory; 0 for none [default: 1GiB].
     #[arg(long = "objstore.cache-disk", env = "PYRRHA_OBJSTORE_CACHE_DISK", value_name = "BYTES")]
     pub objstore_cache_disk: Option<String>,
+    /// Memory for what is known of opened blocks of the bucket [default: 64MiB].
+    #[arg(long = "objstore.header-memory", env = "PYRRHA_OBJSTORE_HEADER_MEMORY", value_name = "BYTES")]
+    pub objstore_header_memory: Option<String>,
     /// Blocks in the bucket stay in the data directory until they are so old [default: 24h].
     #[arg(
         long = "objstore.local-retention",
@@ -45,6 +49,7 @@ pub(super) struct BucketFile {
     config_file: Option<PathBuf>,
     cache_memory: Option<YamlBytes>,
     cache_disk: Option<YamlBytes>,
+    header_memory: Option<YamlBytes>,
     local_retention: Option<String>,
 }
 
@@ -57,6 +62,8 @@ pub struct BucketSettings {
     pub cache_bytes: usize,
     /// Disk of the cache, bytes.
     pub disk_cache_bytes: usize,
+    /// Memory for opened blocks, bytes.
+    pub header_bytes: usize,
     /// How long shipped blocks stay here.
     pub local_retention: Duration,
 }
@@ -74,17 +81,25 @@ impl BucketSettings {
                 "1GiB",
                 bytes_or_none,
             )?,
+            header_bytes: setting(
+                HEADER_MEMORY,
+                flags.objstore_header_memory,
+                file.header_memory,
+                "64MiB",
+                bytes_or_none,
+            )?,
             local_retention: setting(LOCAL_RETENTION, local, file.local_retention, "24h", span)?,
         })
     }
 
     /// The settings as flags.
-    pub(super) fn as_flags(&self) -> [(&'static str, String); 4] {
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 5] {
         let local = i64::try_from(self.local_retention.as_millis()).unwrap_or(i64::MAX);
         [
             (CONFIG_FILE, self.config_file.as_ref().map(|p| p.display().to_string()).unwrap_or_default()),
             (CACHE_MEMORY, self.cache_bytes.to_string()),
             (CACHE_DISK, self.disk_cache_bytes.to_string()),
+            (HEADER_MEMORY, self.header_bytes.to_string()),
             (LOCAL_RETENTION, DurationDisplay(local).to_string()),
         ]
     }

@@ -198,6 +198,8 @@ fn evaluate(
         query.send(sending);
         Ok(())
     });
+    outcome.fetched = ctx.fetched.counts();
+    app.telemetry.observe_fetched(outcome.fetched);
     outcome.took = app.clock.monotonic().saturating_sub(began);
     if let Err(error) = &answer {
         app.telemetry.query_failed();
@@ -254,9 +256,9 @@ fn respond(
     let mut notices =
         NoticeLists { warnings: result.annotations.warnings(text), infos: result.annotations.infos(text) };
     notices.warnings.extend(NoticeLists::of(&ctx.notices).warnings);
-    let mut tail = stats::of(request.params.get("stats"), &result, times, &mut notices);
+    let mut tail = stats::of(request.params.get("stats"), &result, times, ctx.fetched.counts(), &mut notices);
     if let Some(plan) = &result.explain {
-        tail.extend(stats::explain(plan));
+        tail.extend(stats::explain(plan, ctx.fetched.counts()));
     }
     let mut value = result.value;
     match wanted {

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pyrrha_bucket::attach::AttachedBucket;
-use pyrrha_bucket::{BucketRuntime, GatewayConfig, config};
+use pyrrha_bucket::{BucketRuntime, config};
 use pyrrha_env::{Clock, OsDisk};
 
 use crate::config::Settings;
@@ -35,11 +35,7 @@ impl AttachedBuckets {
         for (i, setting) in settings.attach_buckets.iter().enumerate() {
             let bucket = config::open_file(&setting.objstore_file)
                 .map_err(|e| format!("cannot attach bucket: {e} file={}", setting.objstore_file.display()))?;
-            let reading = GatewayConfig {
-                cache_dir: settings.storage_path.join("attach-cache").join(i.to_string()),
-                cache_bytes: settings.bucket.cache_bytes / settings.buckets_read(),
-                disk_bytes: settings.bucket.disk_cache_bytes as u64 / settings.buckets_read() as u64,
-            };
+            let reading = settings.reading(settings.storage_path.join("attach-cache").join(i.to_string()));
             let attached = AttachedBucket::new(
                 bucket,
                 runtime.clone(),

@@ -103,6 +103,6 @@ impl Collector for AttachedCollector {
         let received = ("pyrrha_attached_received_bytes", "Bytes read from attached buckets");
         self.counters(out, received, |bucket| bucket.bucket().counters().received_bytes())?;
         let cache = ("pyrrha_attached_cache_bytes", "Memory of the caches of attached buckets");
-        self.gauges(out, cache, |bucket| Some(bucket.cache_stats().bytes as f64))
+        self.gauges(out, cache, |bucket| Some(bucket.stats().memory.bytes as f64))
     }
 }

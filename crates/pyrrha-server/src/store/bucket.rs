@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyrrha_bucket::{
     Bucket, BucketDeletes, BucketError, BucketQueryable, BucketRuntime, BucketTenants, Compactor, Gateway,
-    GatewayConfig, Operation, Retention, Shipper, config,
+    Operation, Retention, Shipper, config,
 };
 use pyrrha_env::{Clock, Disk, OsDisk};
 use pyrrha_model::contract::{CancelReason, CancelToken, Delete, Queryable};
@@ -56,11 +56,7 @@ impl LongTerm {
             Arc::new(BucketRuntime::start(threads).map_err(|e| format!("cannot start threads: {e}"))?);
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         let tenants = Arc::new(BucketTenants::new(bucket.clone(), runtime.clone(), clock.clone()));
-        let reading = GatewayConfig {
-            cache_dir: settings.storage_path.join("bucket-cache"),
-            cache_bytes: settings.bucket.cache_bytes / settings.buckets_read(),
-            disk_bytes: settings.bucket.disk_cache_bytes as u64 / settings.buckets_read() as u64,
-        };
+        let reading = settings.reading(settings.storage_path.join("bucket-cache"));
         let mut work = settings.compactor.config(settings.storage_path.join("compactor"));
         let own = settings.limits.iter();
         work.retention.tenants =

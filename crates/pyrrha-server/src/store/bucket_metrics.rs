@@ -8,7 +8,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use pyrrha_bucket::Operation;
+use prometheus_client::metrics::gauge::ConstGauge;
+use pyrrha_bucket::attach::AttachedBucket;
+use pyrrha_bucket::{CacheStats, Operation};
 
 use super::bucket::LongTerm;
 use crate::telemetry::{counter, gauge};
@@ -90,11 +92,67 @@ impl Collector for BucketCollector {
         counter(out, "pyrrha_shipper_blocks", "Blocks shipped", get(&m.shipped_blocks))?;
         counter(out, "pyrrha_shipper_bytes", "Bytes of blocks shipped", get(&m.shipped_bytes))?;
         counter(out, "pyrrha_shipper_failures", "Attempts to ship a block that failed", get(&m.failures))?;
-        self.jobs(out)?;
-        let cache = self.long_term.gateway.cache_stats();
-        gauge(out, "pyrrha_bucket_cache_bytes", "Memory of the bucket's cache", cache.bytes as f64)?;
-        counter(out, "pyrrha_bucket_cache_hits", "Pages found in the cache", cache.hits as f64)?;
-        counter(out, "pyrrha_bucket_cache_misses", "Pages not found in the cache", cache.misses as f64)?;
-        counter(out, "pyrrha_bucket_cache_evictions", "Pages that left the cache", cache.evicted as f64)
+        self.jobs(out)
+    }
+}
+
+/// Reads the counters of the caches of all buckets, which share what is set for them.
+pub(super) struct CacheCollector {
+    own: Option<Arc<LongTerm>>,
+    attached: Vec<Arc<AttachedBucket>>,
+}
+
+impl fmt::Debug for CacheCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CacheCollector")
+    }
+}
+
+impl CacheCollector {
+    pub(super) fn new(own: Option<Arc<LongTerm>>, attached: Vec<Arc<AttachedBucket>>) -> Self {
+        Self { own, attached }
+    }
+
+    /// Each cache of all buckets together.
+    fn caches(&self) -> [(&'static str, CacheStats); 3] {
+        let mut all = [
+            ("memory", CacheStats::default()),
+            ("disk", CacheStats::default()),
+            ("headers", CacheStats::default()),
+        ];
+        let own = self.own.iter().map(|own| own.gateway.stats());
+        for stats in own.chain(self.attached.iter().map(|bucket| bucket.stats())) {
+            for ((_, sum), one) in all.iter_mut().zip([stats.memory, stats.disk, stats.headers]) {
+                sum.bytes += one.bytes;
+                sum.hits += one.hits;
+                sum.misses += one.misses;
+                sum.evicted += one.evicted;
+            }
+        }
+        all
+    }
+}
+
+impl Collector for CacheCollector {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        let caches = self.caches();
+        let help = "Bytes held by caches of buckets";
+        let mut family = out.encode_descriptor("pyrrha_bucket_cache_bytes", help, None, MetricType::Gauge)?;
+        for (cache, stats) in caches {
+            ConstGauge::new(stats.bytes as f64).encode(family.encode_family(&[("cache", cache)])?)?;
+        }
+        type Count = fn(&CacheStats) -> u64;
+        let counts: [(&str, &str, Count); 3] = [
+            ("pyrrha_bucket_cache_hits", "Pages, and opened blocks, found in a cache", |s| s.hits),
+            ("pyrrha_bucket_cache_misses", "Pages, and opened blocks, not found in a cache", |s| s.misses),
+            ("pyrrha_bucket_cache_evictions", "Pages, and opened blocks, that left a cache", |s| s.evicted),
+        ];
+        for (name, help, count) in counts {
+            let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (cache, stats) in &caches {
+                ConstCounter::new(count(stats)).encode(family.encode_family(&[("cache", *cache)])?)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -26,7 +26,12 @@ pub(in crate::tools) fn ulid(n: u128) -> String {
 }
 
 pub(in crate::tools) fn config(replica: &[&str]) -> AttachConfig {
-    let reading = GatewayConfig { cache_dir: "/theirs".into(), cache_bytes: 1 << 20, disk_bytes: 0 };
+    let reading = GatewayConfig {
+        cache_dir: "/theirs".into(),
+        cache_bytes: 1 << 20,
+        disk_bytes: 0,
+        header_bytes: 1 << 20,
+    };
     let replica_labels = replica.iter().map(|&name| name.to_owned()).collect();
     AttachConfig { replica_labels, ..AttachConfig::new(reading) }
 }
@@ -54,7 +59,12 @@ fn attached(world: &World, config: AttachConfig) -> WithBuckets {
 
 /// What the manifests list, read.
 fn listed(world: &World, replica: &[&str]) -> BucketQueryable {
-    let reading = GatewayConfig { cache_dir: "/ours".into(), cache_bytes: 1 << 20, disk_bytes: 0 };
+    let reading = GatewayConfig {
+        cache_dir: "/ours".into(),
+        cache_bytes: 1 << 20,
+        disk_bytes: 0,
+        header_bytes: 1 << 20,
+    };
     let disk: Arc<dyn pyrrha_env::Disk> = Arc::new(world.disk.clone());
     let gateway = Gateway::new(world.tenants.clone(), world.runtime.clone(), disk, reading);
     let gateway = gateway.with_replica_labels(replica.iter().map(|&name| name.to_owned()).collect());

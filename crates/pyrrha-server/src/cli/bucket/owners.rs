@@ -65,6 +65,7 @@ impl OwnerArgs {
                 cache_dir: PathBuf::new(),
                 cache_bytes: CACHE,
                 disk_bytes: 0,
+                header_bytes: 4 << 20,
             })
         }
     }

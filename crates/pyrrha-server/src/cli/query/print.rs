@@ -61,6 +61,15 @@ fn metric(labels: &Value) -> String {
 pub(super) fn plan(node: &Value) -> String {
     let mut out = String::new();
     push_operator(&mut out, node, 0);
+    let of = |key: &str| node["bucket"][key].as_u64().unwrap_or(0);
+    let keys = ["requests", "fetchedBytes", "memoryCacheBytes", "diskCacheBytes"].map(of);
+    if keys.iter().any(|count| *count > 0) {
+        let [requests, fetched, memory, disk] = keys;
+        let _ = writeln!(
+            out,
+            "bucket: requests={requests} bytes={fetched} from_memory={memory} from_disk={disk}"
+        );
+    }
     out
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pyrrha_model::contract::FetchedCounts;
 use pyrrha_model::go_fmt::quote;
 use pyrrha_promql::{ExplainNode, PerStep, QueryResult};
 use serde::{Serialize, Serializer};
@@ -17,11 +18,34 @@ pub(super) struct Times {
     pub(super) took: Duration,
 }
 
-/// Statistics as Prometheus has them.
+/// Statistics as Prometheus has them, and beside them what was read of buckets.
 #[derive(Serialize)]
 struct Stats {
     timings: Timings,
     samples: Samples,
+    bucket: BucketReads,
+}
+
+/// What a query read of buckets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BucketReads {
+    requests: u64,
+    fetched_bytes: u64,
+    memory_cache_bytes: u64,
+    disk_cache_bytes: u64,
+}
+
+impl From<FetchedCounts> for BucketReads {
+    fn from(counts: FetchedCounts) -> Self {
+        let FetchedCounts { requests, bytes, memory_bytes, disk_bytes } = counts;
+        Self {
+            requests,
+            fetched_bytes: bytes,
+            memory_cache_bytes: memory_bytes,
+            disk_cache_bytes: disk_bytes,
+        }
+    }
 }
 
 /// Seconds.
@@ -71,6 +95,7 @@ pub(super) fn of(
     wanted: Option<&str>,
     result: &QueryResult,
     times: Times,
+    fetched: FetchedCounts,
     notices: &mut NoticeLists,
 ) -> Vec<u8> {
     let Some(wanted) = wanted else { return Vec::new() };
@@ -99,6 +124,7 @@ pub(super) fn of(
             samples_read: result.stats.samples_read,
             peak_samples: result.stats.peak_samples,
         },
+        bucket: fetched.into(),
     };
     member("stats", &stats)
 }
@@ -147,9 +173,17 @@ impl<'a> Operator<'a> {
     }
 }
 
+/// A plan, with what the query as a whole read of buckets.
+#[derive(Serialize)]
+struct Plan<'a> {
+    #[serde(flatten)]
+    root: Operator<'a>,
+    bucket: BucketReads,
+}
+
 /// `,"explain":{…}`
-pub(super) fn explain(plan: &ExplainNode) -> Vec<u8> {
-    member("explain", &Operator::of(plan))
+pub(super) fn explain(plan: &ExplainNode, fetched: FetchedCounts) -> Vec<u8> {
+    member("explain", &Plan { root: Operator::of(plan), bucket: fetched.into() })
 }
 
 fn member(name: &str, value: &impl Serialize) -> Vec<u8> {
