@@ -120,9 +120,11 @@ impl SeriesSet for Again {
                     self.looked = true;
                     self.bucket.look_for(key, &self.view);
                     self.view = self.bucket.view();
-                    let nothing = || pyrrha_storage::merge(&self.question.ctx, Vec::new(), 0);
-                    self.set = nothing();
-                    self.set = self.question.ask(&self.bucket, &self.view, false)?.unwrap_or_else(nothing);
+                    // What the one before holds is given back first.
+                    self.set = pyrrha_storage::merge(&self.question.ctx, Vec::new(), 0);
+                    if let Some(set) = self.question.ask(&self.bucket, &self.view, false)? {
+                        self.set = set;
+                    }
                 }
             }
         }

@@ -27,7 +27,10 @@ pub struct WithBuckets {
 }
 
 /// What a block answers to a question about labels.
-type Answer<T> = BoxFuture<'static, (TimeRange, Result<Vec<T>, StoreError>)>;
+type Answer<T> = BoxFuture<'static, Answered<T>>;
+
+/// An answer, and what is missing if it is an error.
+type Answered<T> = (TimeRange, Result<Vec<T>, StoreError>);
 
 impl WithBuckets {
     /// Puts `attached` beside `store`.
@@ -62,7 +65,7 @@ fn ask_bucket<T: Send + 'static>(
     ctx: &QueryContext,
     query: &LabelQuery,
     ask: impl Fn(&External, &ForeignBlock, LabelQuery) -> Option<BoxFuture<'static, Result<Vec<T>, StoreError>>>,
-) -> Result<Vec<(TimeRange, Result<Vec<T>, StoreError>)>, StoreError> {
+) -> Result<Vec<Answered<T>>, StoreError> {
     let mut looked = false;
     loop {
         let view = bucket.view();

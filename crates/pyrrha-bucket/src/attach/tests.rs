@@ -299,7 +299,7 @@ fn a_block_that_was_deleted_is_looked_for_again() {
     assert_eq!(expected.len(), 20);
     let lists = world.bucket.counters().attempts(Operation::List);
     assert_eq!(world.samples(&world.ctx, &[]), expected);
-    assert_eq!(world.seen(), [second.ulid.clone()]);
+    assert_eq!(world.seen(), std::slice::from_ref(&second.ulid));
     assert!(world.bucket.counters().attempts(Operation::List) > lists);
     let lists = world.bucket.counters().attempts(Operation::List);
     assert_eq!(world.samples(&world.ctx, &[]), expected);

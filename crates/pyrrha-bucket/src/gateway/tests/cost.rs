@@ -55,7 +55,7 @@ fn formula(entry: &BlockEntry, series: u64, names: u64) -> u64 {
     let files = files(entry);
     let bytes =
         |of: &dyn Fn(&str) -> bool| -> u64 { files.iter().filter(|f| of(&f.name)).map(|f| f.bytes).sum() };
-    let spans = |bytes: u64| bytes.div_ceil(5 * 32 << 10);
+    let spans = |bytes: u64| bytes.div_ceil(5 * (32 << 10));
     let index = bytes(&|name| name == "index");
     let chunks = bytes(&|name| name.starts_with("chunks/"));
     let segments = files.iter().filter(|f| f.name.starts_with("chunks/")).count() as u64;
