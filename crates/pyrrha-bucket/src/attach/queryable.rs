@@ -64,7 +64,7 @@ fn ask_bucket<T: Send + 'static>(
     bucket: &AttachedBucket,
     ctx: &QueryContext,
     query: &LabelQuery,
-    ask: impl Fn(&External, &ForeignBlock, LabelQuery) -> Option<BoxFuture<'static, Result<Vec<T>, StoreError>>>,
+    ask: impl Fn(ForeignBlock, External, LabelQuery) -> BoxFuture<'static, Result<Vec<T>, StoreError>>,
 ) -> Result<Vec<Answered<T>>, StoreError> {
     let mut looked = false;
     loop {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pyrrha_model::contract::{QueryContext, SelectHints};
-use pyrrha_model::{Matcher, StoreError, TenantId, TimeRange};
+use pyrrha_model::{Matcher, TenantId, TimeRange};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::ManifestState;
 

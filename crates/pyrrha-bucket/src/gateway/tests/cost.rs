@@ -183,6 +183,7 @@ fn opened_blocks_stay_within_their_budget() {
                 entry.clone(),
                 None,
                 Arc::default(),
+                Arc::default(),
                 &QueryContext::unlimited(),
             );
             drop(series);
