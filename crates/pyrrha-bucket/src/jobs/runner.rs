@@ -246,6 +246,7 @@ impl Compactor {
             cache_dir: self.config.scratch_dir.join("looking"),
             cache_bytes: LOOKING_BYTES,
             disk_bytes: 0,
+            header_bytes: 4 << 20,
         };
         Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
     }
