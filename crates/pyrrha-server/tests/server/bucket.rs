@@ -101,6 +101,70 @@ fn a_wiped_server_answers_from_the_bucket() {
 }
 
 #[test]
+fn an_answer_says_what_it_read_of_the_bucket() {
+    let (dir, data) = directory();
+    let bucket = dir.path().join("bucket");
+    let config = dir.path().join("objstore.yml");
+    std::fs::write(&config, format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display()))
+        .unwrap();
+    let end = now_ms() / 7_200_000 * 7_200_000 - 24 * 3_600_000;
+    fill(&data, end);
+    let flag = format!("--objstore.config-file={}", config.display());
+    let more = [
+        flag.as_str(),
+        "--self-scrape=false",
+        "--objstore.local-retention=30m",
+        "--compactor.enabled=false",
+        "--objstore.cache-disk=16MiB",
+        "--objstore.header-memory=1MiB",
+    ];
+    let server = Server::start(&data, &more);
+    wait_until("shipped blocks leave", || blocks_in(&bucket) >= 3 && blocks_in(&data.join("bucket")) == 0);
+    let query = format!(
+        "/api/v1/query_range?query=sum(rate(filled[10m]))&start={}&end={}&step=300",
+        (end - 5 * 3_600_000) / 1000,
+        end / 1000
+    );
+    let stats = |server: &Server, more: &str| server.get(&format!("{query}{more}")).json()["data"].clone();
+    let count = |of: &serde_json::Value, key: &str| of["bucket"][key].as_u64().unwrap();
+    let cold = stats(&server, "&stats=true")["stats"].clone();
+    assert!(cold["timings"]["evalTotalTime"].is_number() && cold["samples"]["samplesRead"].is_number());
+    // Per block: header, postings and entries in one piece, chunks.
+    let blocks = blocks_in(&bucket) as u64;
+    assert!((2..=3 * blocks).contains(&count(&cold, "requests")), "{cold}");
+    assert!(count(&cold, "fetchedBytes") > 1000, "{cold}");
+    let warm = stats(&server, "&stats=all&explain=true");
+    assert_eq!((count(&warm["stats"], "requests"), count(&warm["stats"], "fetchedBytes")), (0, 0));
+    assert!(count(&warm["stats"], "memoryCacheBytes") > 1000, "{warm}");
+    assert_eq!(warm["explain"]["bucket"], warm["stats"]["bucket"]);
+    assert!(warm["explain"]["operator"].is_string());
+    assert_eq!(stats(&server, "").get("stats"), None);
+    let metrics = server.get("/metrics").text();
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} is missing: {metrics}")).trim().parse::<f64>().unwrap()
+    };
+    assert_eq!(value("pyrrha_query_bucket_requests_total"), count(&cold, "requests") as f64);
+    assert_eq!(
+        value("pyrrha_query_bucket_bytes_total{from=\"bucket\"}"),
+        count(&cold, "fetchedBytes") as f64
+    );
+    assert!(value("pyrrha_query_bucket_bytes_total{from=\"memory\"}") > 1000.0);
+    for (cache, hits) in [("memory", 1.0), ("disk", 0.0), ("headers", 1.0)] {
+        let of = |name: &str| value(&format!("pyrrha_bucket_cache_{name}{{cache=\"{cache}\"}}"));
+        assert!(of("bytes") > 1000.0 && of("hits_total") >= hits && of("misses_total") > 0.0);
+        assert_eq!(of("evictions_total"), 0.0);
+    }
+    assert!(server.stop().success());
+    // Pages and headers outlive the process.
+    let again = Server::start(&data, &more);
+    let restarted = stats(&again, "&stats=true")["stats"].clone();
+    assert_eq!(count(&restarted, "requests"), 0, "{restarted}");
+    assert!(count(&restarted, "diskCacheBytes") > 1000, "{restarted}");
+    assert!(again.stop().success());
+}
+
+#[test]
 fn a_bucket_that_makes_no_sense_is_said() {
     let (dir, data) = directory();
     let config = dir.path().join("objstore.yml");
