@@ -113,7 +113,8 @@ fn write_block(dir: &Path, plan: Plan, begin: i64) -> Result<u64, BlockError> {
         // Each target is scraped at a moment of its own.
         let mut at = first + (number / NAMES * 7_919) % plan.step;
         while at < last {
-            (times.clear(), values.clear());
+            times.clear();
+            values.clear();
             while at < last && times.len() < CHUNK {
                 times.push(at);
                 values.push(series.next(at));
