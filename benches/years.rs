@@ -1,8 +1,8 @@
 //! Writes the blocks of a long history straight into a directory bucket: what `benches/years.sh` measures.
 //!
-//! `cargo bench -p pyrrha-benches --bench years -- DIR [--series 10000] [--days 395] [--step-s 60] [--end
-//! <unix seconds>]` fills `DIR/anonymous` with one block per 14 days. A tenth of the series is the counter
-//! `x`, of twenty jobs; the others are counters and gauges of nine names. Values are those of
+//! `cargo bench -p pyrrha-benches --bench years -- DIR [--series 10000] [--days 395] [--step-s 60] [--names 10]
+//! [--end <unix seconds>]` fills `DIR/anonymous` with one block per 14 days. A tenth of the series is the counter
+//! `x`, of twenty jobs; the others are counters and gauges of nine names, or of as many as wanted. Values are those of
 //! real things: increments that scatter around a daily curve, gauges of two decimals, and some that stand still.
 
 use std::path::Path;
@@ -18,6 +18,7 @@ use pyrrha_storage::block::{BlockError, BlockId, BlockMeta, BlockWriter};
 
 const DAY: i64 = 86_400_000;
 const BLOCK: i64 = 14 * DAY;
+/// Names at most.
 const NAMES: i64 = 10;
 const JOBS: i64 = 20;
 /// Samples of a chunk, as heads cut them.
@@ -27,6 +28,7 @@ const CHUNK: usize = 120;
 #[derive(Clone, Copy)]
 struct Plan {
     series: i64,
+    names: i64,
     step: i64,
     /// Aligned to days; the first block begins at a multiple of its length.
     start: i64,
@@ -36,6 +38,7 @@ struct Plan {
 fn main() -> ExitCode {
     let mut dir = None;
     let (mut series, mut days, mut step, mut end) = (10_000i64, 395i64, 60i64, 1_790_000_000i64);
+    let mut names = NAMES;
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|value| value.parse().ok()).filter(|n| *n > 0);
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
             "--days" => &mut days,
             "--step-s" => &mut step,
             "--end" => &mut end,
+            "--names" => &mut names,
             _ => {
                 dir = Some(argument);
                 continue;
@@ -55,7 +59,8 @@ fn main() -> ExitCode {
     // `cargo bench` runs every benchmark: without a directory there is nothing to do.
     let Some(dir) = dir else { return ExitCode::SUCCESS };
     let end = end * 1000 / DAY * DAY;
-    let plan = Plan { series: series.max(NAMES), step: step * 1000, start: end - days * DAY, end };
+    let names = names.min(NAMES);
+    let plan = Plan { series: series.max(names), names, step: step * 1000, start: end - days * DAY, end };
     match fill(Path::new(&dir), plan) {
         Ok((blocks, samples)) => {
             println!(
@@ -74,7 +79,9 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: years DIR [--series 10000] [--days 395] [--step-s 60] [--end <unix seconds>]");
+    eprintln!(
+        "usage: years DIR [--series 10000] [--days 395] [--step-s 60] [--names 10] [--end <unix seconds>]"
+    );
     ExitCode::FAILURE
 }
 
@@ -104,14 +111,14 @@ fn write_block(dir: &Path, plan: Plan, begin: i64) -> Result<u64, BlockError> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let mut writer = BlockWriter::create(disk, &dir.join("anonymous").join(ulid.to_string()))?;
     let (first, last) = (begin.max(plan.start), (begin + BLOCK).min(plan.end));
-    let mut order: Vec<(Labels, i64)> = (0..plan.series).map(|n| (labels(n), n)).collect();
+    let mut order: Vec<(Labels, i64)> = (0..plan.series).map(|n| (labels(n, plan.names), n)).collect();
     order.sort();
     let (mut times, mut values, mut samples) = (Vec::new(), Vec::new(), 0);
     for (labels, number) in order {
         let mut chunks = Vec::new();
-        let mut series = Values::new(number, first);
+        let mut series = Values::new(number, plan.names, first);
         // Each target is scraped at a moment of its own.
-        let mut at = first + (number / NAMES * 7_919) % plan.step;
+        let mut at = first + (number / plan.names * 7_919) % plan.step;
         while at < last {
             times.clear();
             values.clear();
@@ -135,8 +142,8 @@ fn write_block(dir: &Path, plan: Plan, begin: i64) -> Result<u64, BlockError> {
     Ok(samples)
 }
 
-fn labels(number: i64) -> Labels {
-    let (name, target) = (number % NAMES, number / NAMES);
+fn labels(number: i64, names: i64) -> Labels {
+    let (name, target) = (number % names, number / names);
     let name = if name == 0 { "x".to_owned() } else { format!("metric_{name}") };
     Labels::from_pairs([
         ("__name__", name),
@@ -153,11 +160,12 @@ struct Values {
 }
 
 impl Values {
-    fn new(number: i64, first: i64) -> Self {
+    fn new(number: i64, names: i64, first: i64) -> Self {
+        let kind = number % names;
         let random = number.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ first.unsigned_abs();
         // Counters go on where the block before ended, or a little later.
-        let value = if number % NAMES < 6 { (first / 1000) as f64 } else { 40.0 };
-        Self { kind: number % NAMES, random, value }
+        let value = if kind < 6 { (first / 1000) as f64 } else { 40.0 };
+        Self { kind, random, value }
     }
 
     fn next(&mut self, at: i64) -> f64 {

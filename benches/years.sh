@@ -4,14 +4,16 @@
 # (`cargo install --locked s3s-fs@0.14.1 --features binary`), which serves the same files.
 #
 # Usage: benches/years.sh [out-dir]
-#   SERIES=10000  DAYS=395  STEP_S=60  KEEP=1 keeps the data, REUSE=1 takes those of an earlier run with KEEP=1
-# Ten thousand series take some 15 GB and half an hour; bytes per sample do not depend on their number.
+#   SERIES=10000  NAMES=10 (one of which is asked)  DAYS=395  STEP_S=60
+#   KEEP=1 keeps the data, REUSE=1 takes those of an earlier run with KEEP=1
+# Ten thousand series take some 60 GB and an hour; bytes per sample do not depend on their number.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-target/years}"
 series="${SERIES:-10000}"
 days="${DAYS:-395}"
 step="${STEP_S:-60}"
+names="${NAMES:-10}"
 end="${END:-1790000000}"
 end=$((end / 86400 * 86400))
 target="${CARGO_TARGET_DIR:-target}"
@@ -47,8 +49,8 @@ if [ -z "${REUSE:-}" ] || [ ! -d "$out/bucket" ]; then
     rm -rf "$out/bucket"
     echo "== blocks of $days days, $series series each $step s"
     cargo bench --quiet -p pyrrha-benches --bench years -- "$out/bucket" --series "$series" --days "$days" \
-        --step-s "$step" --end "$end" | tee "$out/written.json"
-    "$pyrrha" bucket rebuild-manifest --objstore.config-file "$out/directory.yml" --tenant anonymous
+        --step-s "$step" --names "$names" --end "$end" | tee "$out/written.json"
+    "$pyrrha" bucket rebuild-manifest --objstore.config-file "$out/directory.yml" --tenant anonymous | tail -n 1
     echo "== downsampling"
     watch_usage downsample "$pyrrha" bucket downsample --once --objstore.config-file "$out/directory.yml" \
         --scratch-dir "$out/scratch" | tee "$out/downsample.json"
