@@ -1,8 +1,9 @@
 //! How much the blocks that a query reads may hold of its budget: pieces are the smaller the more blocks
 //! there are, so that a query over thousands of blocks holds as much as one over a few.
 //!
-//! A selector takes a quarter of what the budget has left beside what a block takes at any rate. Of each block it holds the piece that is read, those
-//! that are ready, and some entries of series; and of series that were merged as many as of a piece.
+//! A selector takes a quarter of what the budget has left beside what a block takes at any rate. Of each
+//! block it holds the piece that is read, those that are ready, and some entries of series; and of series
+//! that were merged as many as of a piece.
 
 use std::sync::Arc;
 

@@ -130,7 +130,8 @@ impl Projection {
 /// decode what they pulled in parallel.
 pub trait SeriesSet: Send {
     /// Replaces `batch` with the next series, at most `max` of them. Returns false, with an empty
-    /// batch, at the end. A batch holds `max` series unless it is the last.
+    /// batch, at the end. A batch holds `max` series unless it is the last, or the memory that is left
+    /// asks for fewer.
     fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError>;
 }
 
