@@ -40,6 +40,8 @@ pub(super) struct Standing {
     pub(super) logged_at: LogPosition,
     /// By series: the time of the last sample that it hides.
     pub(super) hidden: Vec<(u32, Timestamp)>,
+    /// The last of those times. What is newer is not looked for.
+    until: Timestamp,
     /// Samples before that which came later than the delete.
     pub(super) shown: BTreeSet<(u32, Timestamp)>,
     /// Samples up to this place in the log are known to be from before the delete.
@@ -53,6 +55,15 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    fn hide(&mut self, hidden: Vec<(u32, Timestamp)>) {
+        self.until = hidden.iter().map(|h| h.1).max().unwrap_or(Timestamp::MIN);
+        self.hidden = hidden;
+    }
+
+    fn hides(&self, series: u32, t: Timestamp) -> bool {
+        t <= self.until && self.of(series).is_some_and(|range| range.contains(t))
+    }
+
     fn of(&self, series: u32) -> Option<TimeRange> {
         let at = self.hidden.binary_search_by_key(&series, |h| h.0).ok()?;
         let range = TimeRange::new(self.delete.range.start, self.hidden[at].1);
@@ -88,7 +99,7 @@ impl HeadDeletes {
                 let mut hidden: Vec<_> = hidden.iter().copied().filter(|h| h.0 != u32::MAX).collect();
                 hidden.sort_unstable();
                 let standing = self.stand(delete, position);
-                standing.hidden = hidden;
+                standing.hide(hidden);
                 standing.since = LogPosition::default();
             }
             LogDelete::Stands(delete) => drop(self.stand(delete, position)),
@@ -121,6 +132,7 @@ impl HeadDeletes {
             delete: delete.clone(),
             logged_at: position,
             hidden: Vec::new(),
+            until: Timestamp::MIN,
             shown: BTreeSet::new(),
             since: position,
             idle_at: None,
@@ -148,22 +160,22 @@ impl HeadDeletes {
 
     /// Remembers which samples of a batch came after a delete into what it hides.
     pub(super) fn show(&mut self, batch: &LogBatch, position: LogPosition) {
+        let mut hiding: SmallVec<[&mut Standing; 8]> =
+            self.standing.values_mut().filter(|s| !s.hidden.is_empty() && s.since < position).collect();
+        let Some(until) = hiding.iter().map(|s| s.until).max() else { return };
         let floats = batch.refs.iter().copied().zip(batch.times.iter().copied());
         let others = batch.histograms.iter().chain(&batch.late).map(|h| (h.series, h.t));
-        let hiding = self.standing.values_mut().filter(|s| !s.hidden.is_empty() && s.since < position);
-        for standing in hiding {
-            let into = |(series, t): &(u32, Timestamp)| {
-                *series != u32::MAX && standing.of(*series).is_some_and(|range| range.contains(*t))
-            };
-            let late: Vec<(u32, Timestamp)> = floats.clone().chain(others.clone()).filter(into).collect();
-            standing.shown.extend(late);
+        for (series, t) in floats.chain(others).filter(|&(series, t)| t <= until && series != u32::MAX) {
+            for standing in hiding.iter_mut().filter(|s| s.hides(series, t)) {
+                standing.shown.insert((series, t));
+            }
         }
     }
 
     /// Whether a delete hides what a series has at `t`, so that a late sample there would be hidden with
     /// it.
     pub(super) fn hides(&self, series: u32, t: Timestamp) -> bool {
-        self.standing.values().any(|s| s.parts(series).any(|range| range.contains(t)))
+        self.standing.values().any(|s| s.hides(series, t) && !s.shown.contains(&(series, t)))
     }
 
     /// What each delete that can be undone hides of a series.
@@ -175,8 +187,10 @@ impl HeadDeletes {
     /// Forgets what is hidden before `oldest`, the first time that the head still has.
     pub(super) fn forget_before(&mut self, oldest: Timestamp) {
         for standing in self.standing.values_mut() {
-            standing.hidden.retain(|h| h.1 >= oldest);
-            standing.hidden.shrink_to_fit();
+            let mut hidden = std::mem::take(&mut standing.hidden);
+            hidden.retain(|h| h.1 >= oldest);
+            hidden.shrink_to_fit();
+            standing.hide(hidden);
             if standing.hidden.is_empty() {
                 standing.shown.clear();
             }
@@ -214,7 +228,7 @@ impl HeadData {
             let known = hidden.entry(series).or_insert(end);
             *known = end.max(*known);
         }
-        standing.hidden = hidden.into_iter().collect();
+        standing.hide(hidden.into_iter().collect());
     }
 }
 
@@ -223,6 +237,11 @@ impl Head {
     pub(crate) fn standing_deletes(&self) -> (Vec<Delete>, DeleteId) {
         let data = self.data.read();
         (data.deletes.iter().map(|s| s.delete.clone()).collect(), data.deletes.last)
+    }
+
+    /// Whether a delete stands.
+    pub(crate) fn has_deletes(&self) -> bool {
+        !self.data.read().deletes.standing.is_empty()
     }
 
     /// The same, without those that nobody can undo and that hide nothing any more.
