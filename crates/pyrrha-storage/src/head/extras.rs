@@ -126,25 +126,32 @@ impl Head {
         log: &dyn CommitLog,
     ) -> Result<(), StoreError> {
         let mut batch = LogBatch::new(self.tenant.clone());
-        {
+        let unsaved_too = {
             let mut extras = self.extras.write();
             let newer = extras.newer.iter().filter(|(_, at)| **at < keep_from);
             let newer: BTreeSet<String> = newer.map(|(metric, _)| metric.clone()).collect();
-            if extras.logged_from.is_none_or(|from| from >= keep_from) && newer.is_empty() {
+            let unsaved_too = extras.logged_from.is_some_and(|from| from < keep_from);
+            if !unsaved_too && newer.is_empty() {
                 return Ok(());
             }
-            batch.exemplars = extras.exemplars.take();
-            let unsaved = &std::mem::take(&mut extras.unsaved) | &newer;
+            let mut metrics = newer;
+            if unsaved_too {
+                batch.exemplars = extras.exemplars.take();
+                metrics.append(&mut extras.unsaved);
+                extras.logged_from = None;
+            }
             let of = |metric: String| extras.metadata.get(&metric).map(|m| (metric.clone(), m.clone()));
-            batch.metadata = unsaved.into_iter().filter_map(of).collect();
-            extras.logged_from = None;
-        }
+            batch.metadata = metrics.into_iter().filter_map(of).collect();
+            unsaved_too
+        };
         let (exemplars, metadata) = (batch.exemplars.clone(), batch.metadata.clone());
         self.submit(batch, log).inspect_err(|_| {
-            let mut extras = self.extras.write();
-            extras.exemplars.put_back(exemplars);
-            extras.unsaved.extend(metadata.into_iter().map(|(metric, _)| metric));
-            extras.logged_from = Some(LogPosition::default());
+            if unsaved_too {
+                let mut extras = self.extras.write();
+                extras.exemplars.put_back(exemplars);
+                extras.unsaved.extend(metadata.into_iter().map(|(metric, _)| metric));
+                extras.logged_from = Some(LogPosition::default());
+            }
         })
     }
 

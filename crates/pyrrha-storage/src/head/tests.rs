@@ -7,7 +7,7 @@ use pyrrha_encoding::{SeriesSamples, Want, decode_series};
 use pyrrha_model::contract::{
     Appender, Ingest, LabelQuery, QueryContext, SelectHints, SeriesBatch, SeriesKey, Value,
 };
-use pyrrha_model::{ErrorKind, Matcher, StoreError, TimeRange};
+use pyrrha_model::{ErrorKind, Exemplar, Matcher, Metadata, StoreError, TimeRange};
 use pyrrha_testkit::{ModelDb, ModelRules, SimClock};
 
 use super::select::HeadView;
@@ -348,4 +348,34 @@ proptest! {
         prop_assert_eq!(cut, model);
         prop_assert_eq!(head.metrics.conflicts.get(), 0);
     }
+}
+
+#[test]
+fn metadata_is_logged_again_without_exemplars_that_the_log_has() {
+    let (head, log) = new_head();
+    append(&head, &log, &[(0, 1000, 1.0)]);
+    let at = |segment| LogPosition { segment, offset: 0 };
+    let metadata = Metadata { help: "help".to_owned(), ..Metadata::default() };
+    let mut batch = LogBatch::new(TenantId::anonymous());
+    batch.metadata.push(("m".to_owned(), metadata.clone()));
+    head.append_extras(&batch, at(1));
+    head.extras_saved(&head.extras_until(i64::MAX), true);
+    let mut batch = LogBatch::new(TenantId::anonymous());
+    let exemplar = Exemplar { labels: Labels::from_pairs([("trace", "x")]), value: 1.0, timestamp: 1000 };
+    batch.exemplars.push((0, exemplar));
+    head.append_extras(&batch, at(5));
+
+    log.hold.store(true, Ordering::Relaxed);
+    head.log_extras_again(at(3), &*log).expect("logs");
+    let logged = log.held.lock().pop().expect("a batch");
+    assert_eq!(logged.metadata, [("m".to_owned(), metadata)]);
+    assert!(logged.exemplars.is_empty(), "the log has them further on");
+    assert_eq!(head.extras_until(i64::MAX).exemplars.len(), 1, "nor are they forgotten");
+    assert_eq!(head.extras.read().logged_from, Some(at(5)));
+
+    head.log_extras_again(at(6), &*log).expect("logs");
+    let logged = log.held.lock().pop().expect("a batch");
+    assert_eq!((logged.metadata.len(), logged.exemplars.len()), (1, 1));
+    head.settled(false);
+    head.settled(false);
 }
