@@ -146,3 +146,6 @@ fn make_late(batch: &mut LogBatch, is_late: impl Fn(Timestamp) -> bool) {
     batch.histograms = rest;
     batch.late.extend(late);
 }
+
+#[cfg(test)]
+mod tests;
