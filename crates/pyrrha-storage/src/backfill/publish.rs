@@ -160,6 +160,10 @@ fn deletes_through(
         let text = "log cannot be replayed, deletes that stand are not known";
         return Err(StoreError::new(ErrorKind::Unavailable, text).into());
     }
+    if db.log_damage().unreadable_count > 0 {
+        let text = "a part of the log cannot be read, deletes that stand are not known";
+        return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+    }
     let through = db.standing_deletes(tenant)?.iter().map(|delete| delete.id).max();
     db.close().map_err(TsdbError::from)?;
     Ok(through.unwrap_or_default())

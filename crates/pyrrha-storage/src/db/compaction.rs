@@ -110,6 +110,7 @@ impl Shared {
         state.nothing_at != Some(tenant.manifest.current().number)
             && self.clock.monotonic() >= state.not_before
             && !self.reserve.is_full()
+            && self.knows_deletes(tenant)
     }
 
     /// What the thread does: damage is looked for first, so that it does not stop a compaction half-way.

@@ -90,6 +90,9 @@ impl Db {
     /// Cuts the next range; false if there is none.
     fn cut_next(&self, tenant: &Tenant, state: &mut CutState, log: &LogSizes) -> Result<bool, StorageError> {
         if state.written.is_none() {
+            if !self.shared.knows_deletes(tenant) {
+                return Ok(false);
+            }
             let hidden = tenant.view.read().head.cut.clone();
             let pinned = tenant.head.pins_log_from(&hidden).map_or(0, |from| log.bytes_from(from));
             let pressed = pinned > self.shared.config.log_limit_bytes

@@ -31,11 +31,7 @@ impl Deletes for Db {
             return if self.shared.recovery.is_replayed() { Ok(None) } else { Err(recovering()) };
         };
         self.check_recovered(&tenant)?;
-        if self.shared.keeps_whole_log() {
-            // What cannot be read now cannot be hidden, and may be back after a restart.
-            let text = "a part of the log cannot be read, and a delete would not reach it; restart when it can, or remove the segment";
-            return Err(StoreError::new(ErrorKind::Unavailable, text));
-        }
+        self.check_log_read()?;
         // No block comes or goes meanwhile: what is in the head when the delete is made is hidden
         // there, and what is in blocks is hidden in those.
         let _cuts = tenant.cuts.lock();
@@ -66,6 +62,7 @@ impl Deletes for Db {
         let none = || StoreError::new(ErrorKind::NotFound, format!("no such delete stands: id={id}"));
         let tenant = self.shared.tenants.get(tenant).ok_or_else(none)?;
         self.check_recovered(&tenant)?;
+        self.check_log_read()?;
         let _cuts = tenant.cuts.lock();
         let standing = tenant.head.effective_deletes();
         let delete = standing.iter().find(|d| d.id == id).ok_or_else(none)?;
@@ -89,6 +86,7 @@ impl Deletes for Db {
         self.check_open()?;
         let Some(tenant) = self.shared.tenants.get(tenant) else { return Ok(()) };
         self.check_recovered(&tenant)?;
+        self.check_log_read()?;
         self.make_final(&tenant, |_| true)?;
         while let Some(block) = tenant.blocks().iter().find_map(Block::to_purge) {
             self.shared.compact_blocks(&tenant, &[block], &CancelToken::default())?;
@@ -126,6 +124,16 @@ impl Db {
         if tenant.head.is_recovered() { Ok(()) } else { Err(recovering()) }
     }
 
+    /// Fails if a part of the log cannot be read. A new delete could not hide what is in it, which may be
+    /// back after a restart; and it may have the end of a delete, which is then neither undone nor made final.
+    fn check_log_read(&self) -> Result<(), StoreError> {
+        if self.shared.keeps_whole_log() {
+            let text = "a part of the log cannot be read, and may have deletes and what they hide; restart when it can, or remove the segment";
+            return Err(StoreError::new(ErrorKind::Unavailable, text));
+        }
+        Ok(())
+    }
+
     fn check_open(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::new(ErrorKind::Unavailable, "database is closed"));
@@ -136,7 +144,8 @@ impl Db {
     /// Makes deletes final whose time to be undone is over, and forgets those of which nothing is
     /// left. What they hide of blocks is removed by compaction.
     pub(super) fn settle_deletes(&self, tenant: &Tenant) -> Result<(), StorageError> {
-        if !tenant.head.is_recovered() {
+        // A part of the log that cannot be read may say that one of them was undone.
+        if !tenant.head.is_recovered() || self.shared.keeps_whole_log() {
             return Ok(());
         }
         let undo = i64::try_from(self.shared.config.delete_undo.as_millis()).unwrap_or(i64::MAX);

@@ -349,6 +349,14 @@ impl Shared {
     pub(super) fn keeps_whole_log(&self) -> bool {
         self.recovery.damage.lock().unreadable_count > 0
     }
+
+    /// Whether all deletes of a tenant are known, with their ends. Where the disk refused to give a part of
+    /// the log there may be more, unless the tenant had none when that part was written. What such a delete
+    /// hides of a block that is made without it could not be said.
+    pub(super) fn knows_deletes(&self, tenant: &Tenant) -> bool {
+        let may_have = || tenant.may_have_deletes.load(Ordering::Acquire) || tenant.head.has_deletes();
+        !self.keeps_whole_log() || !may_have()
+    }
 }
 
 #[cfg(test)]

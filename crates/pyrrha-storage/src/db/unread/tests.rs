@@ -94,6 +94,113 @@ fn samples_of_a_segment_that_was_hidden_come_back_although_their_range_was_cut()
     }
 }
 
+/// Appends a sample of each of two series a second until the log is in its next segment, and ten more.
+fn fill_segment(db: &Db, clock: &SimClock, times: &mut Vec<i64>) {
+    let segment = db.wal().position().segment;
+    let mut left = 10;
+    while left > 0 {
+        let t = times.last().map_or(NOW, |t| t + 1000);
+        append(db, &TenantId::anonymous(), &[(0, t, t as f64), (1, t, 1.0)]);
+        times.push(t);
+        clock.advance(Duration::from_secs(1));
+        left -= usize::from(db.wal().position().segment > segment);
+    }
+}
+
+/// Power goes and comes back; the next start does not get to see a segment.
+fn restart_without(db: Db, disk: &SimDisk, clock: &Arc<SimClock>, segment: u64) -> Db {
+    disk.power_off();
+    drop(db);
+    disk.crash();
+    disk.fail_op_in(DiskOp::Map, segment, Fault::Io);
+    let db = open(disk, clock);
+    recover(&db);
+    disk.heal();
+    assert_eq!(db.log_damage().unreadable, [segment]);
+    db
+}
+
+fn times_by_series(db: &Db) -> Vec<Vec<i64>> {
+    let found = read(db, &TenantId::anonymous());
+    found.values().map(|samples| samples.iter().map(|(t, _)| *t).collect()).collect()
+}
+
+#[test]
+fn a_delete_in_a_hidden_segment_hides_what_it_hid_and_nothing_that_came_after_it() {
+    let (disk, clock) = (SimDisk::new(3), Arc::new(SimClock::new(NOW)));
+    let db = open(&disk, &clock);
+    recover(&db);
+    let mut times = Vec::new();
+    fill_segment(&db, &clock, &mut times);
+    let (segment, before) = (db.wal().position().segment, times.len());
+    db.delete(&TenantId::anonymous(), &[vec![Matcher::equal("i", "0")]], TimeRange::ALL).expect("deletes");
+    fill_segment(&db, &clock, &mut times);
+    fill_segment(&db, &clock, &mut times);
+    let other = TenantId::new("other").expect("a tenant");
+    let two: Vec<_> = (0..400).map(|i| (0, NOW + i * 1000, 1.0)).collect();
+    append(&db, &other, &two);
+
+    let db = restart_without(db, &disk, &clock, segment);
+    fill_segment(&db, &clock, &mut times);
+    fill_segment(&db, &clock, &mut times);
+    db.maintain().expect("maintains");
+    clock.advance(Duration::from_secs(30 * 3600));
+    db.maintain().expect("maintains");
+    assert!(db.blocks(&TenantId::anonymous()).is_empty(), "what a block may show of these is not known");
+    assert!(db.blocks(&other).len() >= 4, "nothing of this one was ever deleted");
+    assert_eq!(db.purge_deletes(&TenantId::anonymous()).map_err(|e| e.kind()), Err(ErrorKind::Unavailable));
+    let mark = Path::new("data/head").join(TenantId::anonymous().as_str()).join(super::super::DELETES_MARK);
+    assert!(disk.exists(&mark), "the next start has to wait for its log");
+    disk.power_off();
+    drop(db);
+    disk.crash();
+
+    for _ in 0..3 {
+        let db = open(&disk, &clock);
+        recover(&db);
+        assert!(db.log_damage().is_clean());
+        assert_eq!(times_by_series(&db), [times[before..].to_vec(), times.clone()]);
+        db.maintain().expect("maintains");
+        assert!(!db.blocks(&TenantId::anonymous()).is_empty());
+        assert_eq!(times_by_series(&db), [times[before..].to_vec(), times.clone()]);
+        disk.power_off();
+        drop(db);
+        disk.kill();
+    }
+}
+
+#[test]
+fn a_delete_whose_undoing_is_hidden_removes_nothing() {
+    let (disk, clock) = (SimDisk::new(3), Arc::new(SimClock::new(NOW)));
+    let db = open(&disk, &clock);
+    recover(&db);
+    let mut times = Vec::new();
+    fill_segment(&db, &clock, &mut times);
+    let sets = [vec![Matcher::equal("i", "0")]];
+    let id = db.delete(&TenantId::anonymous(), &sets, TimeRange::ALL).expect("deletes").expect("an id");
+    fill_segment(&db, &clock, &mut times);
+    let segment = db.wal().position().segment;
+    db.undo_delete(&TenantId::anonymous(), id).expect("undoes");
+    fill_segment(&db, &clock, &mut times);
+
+    let db = restart_without(db, &disk, &clock, segment);
+    let refused = db.undo_delete(&TenantId::anonymous(), id);
+    assert_eq!(refused.map_err(|e| e.kind()), Err(ErrorKind::Unavailable), "it may be final by now");
+    clock.advance(Duration::from_secs(30 * 3600));
+    for _ in 0..3 {
+        db.maintain().expect("maintains");
+    }
+    disk.power_off();
+    drop(db);
+    disk.crash();
+
+    let db = open(&disk, &clock);
+    recover(&db);
+    assert_eq!(times_by_series(&db), [times.clone(), times.clone()]);
+    db.maintain().expect("maintains");
+    assert_eq!(times_by_series(&db), [times.clone(), times]);
+}
+
 #[test]
 fn nothing_is_cut_before_the_list_is_durable() {
     let (disk, clock, _) = machine();
