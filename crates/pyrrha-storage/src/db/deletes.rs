@@ -18,6 +18,8 @@ use crate::wal::LogDelete;
 pub(crate) const MARK: &str = "deletes";
 /// Most deletes of a tenant that stand at once: each costs every query a little.
 const MOST_STANDING: usize = 1000;
+/// Most deletes of a tenant that are remembered at once, with those that have nothing left to hide.
+const MOST_REMEMBERED: usize = 10 * MOST_STANDING;
 
 impl Deletes for Db {
     fn delete(
@@ -36,10 +38,7 @@ impl Deletes for Db {
         // there, and what is in blocks is hidden in those.
         let _cuts = tenant.cuts.lock();
         let (mut standing, last) = tenant.head.standing_deletes();
-        if standing.len() >= MOST_STANDING {
-            let text = format!("deletes that stand: limit={MOST_STANDING}, purge them first");
-            return Err(StoreError::new(ErrorKind::Limit, text));
-        }
+        check_count(tenant.head.effective_deletes().len(), standing.len())?;
         let id = DeleteId(BlockId::new(&*self.shared.clock).number().max(last.0.saturating_add(1)));
         let at = self.shared.clock.now_ms();
         let delete = Delete { id, matcher_sets: matcher_sets.to_vec(), range, at, is_final: false };
@@ -93,6 +92,19 @@ impl Deletes for Db {
         }
         Ok(self.forget_done(&tenant)?)
     }
+}
+
+/// Fails if there are too many deletes: `effective` that do something, `all` with those that the log or
+/// checkpoints still have.
+fn check_count(effective: usize, all: usize) -> Result<(), StoreError> {
+    let text = if effective >= MOST_STANDING {
+        format!("deletes that stand: limit={MOST_STANDING}, purge them first")
+    } else if all >= MOST_REMEMBERED {
+        format!("deletes that the log has: limit={MOST_REMEMBERED}, try again after the next checkpoint")
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::new(ErrorKind::Limit, text))
 }
 
 fn recovering() -> StoreError {

@@ -370,3 +370,19 @@ fn an_older_sample_that_came_after_a_delete_is_seen_after_a_restart_too() {
     bed.undo(id).expect("undone");
     assert_eq!(bed.minutes(0).len(), 431);
 }
+
+#[test]
+fn deletes_that_have_nothing_left_do_not_count_to_the_limit() {
+    let bed = Bed::new();
+    bed.fill(0..10);
+    for _ in 0..MOST_STANDING {
+        bed.delete(0, 20, 30);
+    }
+    let sets = [vec![Matcher::equal("i", "0")]];
+    let refused = bed.db().delete(&TenantId::anonymous(), &sets, TimeRange::ALL);
+    assert_eq!(refused.map_err(|e| e.kind()), Err(ErrorKind::Limit));
+    bed.db().purge_deletes(&TenantId::anonymous()).expect("purges");
+    assert_eq!(bed.standing(), 0);
+    bed.delete(0, 5, i64::MAX);
+    assert_eq!(bed.minutes(0), range(0..5));
+}
