@@ -138,6 +138,15 @@ impl BucketView {
     pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
         self.streams.keys()
     }
+
+    /// How many blocks are not read, by the word of why.
+    pub fn hidden_by_reason(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for hidden in &self.hidden {
+            *counts.entry(hidden.why.word()).or_default() += 1;
+        }
+        counts
+    }
 }
 
 /// What a look at a bucket changed.

@@ -21,12 +21,14 @@ use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
 pub use attach::AttachSetting;
+pub(crate) use attach_bucket::Layout;
 pub use attach_bucket::{AttachFlags, AttachedBucketSetting};
 pub use bucket::{BucketFlags, BucketSettings};
 pub use compactor::{CompactorFlags, CompactorSettings};
 pub use limits::TenantLimits;
 pub use size::parse_bytes;
 pub use storage::{StorageFlags, StorageSettings};
+pub(crate) use value::span;
 use value::{milliseconds, setting, some_milliseconds, some_span};
 
 /// Why settings were refused.
@@ -408,7 +410,6 @@ impl Settings {
             ("query.tenant-memory-budget", self.query_tenant_memory_budget.to_string()),
             ("query.timeout", span(self.query_timeout)),
             ("self-scrape", self.self_scrape.to_string()),
-            ("attach", self.attach_buckets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
             ("storage.attach", self.attach.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
             ("storage.out-of-order-window", ms(self.out_of_order_window_ms)),
             ("storage.path", self.storage_path.display().to_string()),
@@ -418,6 +419,7 @@ impl Settings {
             ("web.listen-address", self.listen_address.clone()),
             ("web.max-body-bytes", self.max_body_bytes.to_string()),
         ];
+        flags.extend(attach_bucket::as_flags(&self.attach_buckets));
         flags.extend(self.storage.as_flags());
         flags.extend(self.bucket.as_flags());
         flags.extend(self.compactor.as_flags());

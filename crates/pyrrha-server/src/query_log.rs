@@ -11,9 +11,32 @@ use pyrrha_env::Clock;
 use pyrrha_model::contract::FetchedCounts;
 use pyrrha_model::{Timestamp, rfc3339};
 use pyrrha_promql::QueryTimes;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::active::ActiveQuery;
+
+/// What a query read of buckets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BucketReads {
+    requests: u64,
+    fetched_bytes: u64,
+    memory_cache_bytes: u64,
+    disk_cache_bytes: u64,
+}
+
+impl From<FetchedCounts> for BucketReads {
+    fn from(counts: FetchedCounts) -> Self {
+        let FetchedCounts { requests, bytes, memory_bytes, disk_bytes } = counts;
+        Self {
+            requests,
+            fetched_bytes: bytes,
+            memory_cache_bytes: memory_bytes,
+            disk_cache_bytes: disk_bytes,
+        }
+    }
+}
 
 /// How a query ended.
 #[derive(Debug, Clone, Default)]
@@ -98,12 +121,7 @@ impl QueryLog {
                     "samplesRead": stats.samples_read,
                     "peakSamples": stats.peak_samples,
                 },
-                "bucket": {
-                    "requests": outcome.fetched.requests,
-                    "fetchedBytes": outcome.fetched.bytes,
-                    "memoryCacheBytes": outcome.fetched.memory_bytes,
-                    "diskCacheBytes": outcome.fetched.disk_bytes,
-                },
+                "bucket": BucketReads::from(outcome.fetched),
             },
             "tenant": query.tenant.as_str(),
             "ts": rfc3339::format(self.clock.now_ms()),

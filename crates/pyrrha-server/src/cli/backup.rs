@@ -130,11 +130,7 @@ pub(super) fn run(command: Command) -> ExitCode {
 
 fn create(out: &mut Out, args: &CreateArgs) -> Result<bool, CommandError> {
     let from = tools_of(args.bucket.open()?);
-    let opened = args.place.open()?;
-    if !args.dry_run {
-        opened.probe()?;
-    }
-    let backups = Backups::new(tools_of(opened));
+    let backups = Backups::new(tools_of(args.place.open()?.probed(!args.dry_run)?));
     let mut progress = Progress::new();
     let mut all = Vec::new();
     for tenant in from.tenant_ids(&args.tenants.tenant)? {
@@ -253,11 +249,7 @@ fn restore(out: &mut Out, args: &RestoreArgs) -> Result<bool, CommandError> {
     if args.to_tenant.is_some() && chosen.len() > 1 {
         return Err(CommandError::new("--to-tenant is for one tenant: name it with --tenant"));
     }
-    let opened = args.bucket.open()?;
-    if !args.dry_run {
-        opened.probe()?;
-    }
-    let to = tools_of(opened);
+    let to = tools_of(args.bucket.open()?.probed(!args.dry_run)?);
     let mut progress = Progress::new();
     let mut all = Vec::new();
     for (tenant, choice) in &chosen {

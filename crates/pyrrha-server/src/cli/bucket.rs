@@ -76,6 +76,7 @@ pub(super) struct BucketArgs {
 }
 
 /// An open bucket.
+#[derive(Clone)]
 pub(super) struct Opened {
     pub(super) runtime: Arc<BucketRuntime>,
     pub(super) tenants: Arc<BucketTenants>,
@@ -110,10 +111,13 @@ impl Opened {
         Ok(Self { runtime, tenants, clock })
     }
 
-    /// Refuses a store that ignores conditions.
-    pub(super) fn probe(&self) -> Result<(), CommandError> {
-        let (bucket, id) = (self.tenants.bucket().clone(), BlockId::new(&*self.clock));
-        self.runtime.wait(async move { bucket.probe(id).await }).map_err(CommandError::new)
+    /// The bucket, for whoever writes to it if it `writes`: then a store that ignores conditions is refused.
+    pub(super) fn probed(self, writes: bool) -> Result<Self, CommandError> {
+        if writes {
+            let (bucket, id) = (self.tenants.bucket().clone(), BlockId::new(&*self.clock));
+            self.runtime.wait(async move { bucket.probe(id).await }).map_err(CommandError::new)?;
+        }
+        Ok(self)
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use pyrrha_bucket::attach::AttachConfig;
+use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
 use pyrrha_bucket::tools::{BucketTools, ComparedTenant, CopiedTenant, LeftOut, MigrationPlan};
 use pyrrha_model::rfc3339;
 use pyrrha_model::time::parse_duration;
@@ -137,8 +138,8 @@ fn print_plan(out: &mut Out, plan: &MigrationPlan) -> io::Result<()> {
             tenant.tenant,
             tenant.blocks,
             of(0),
-            of(300_000),
-            of(3_600_000),
+            of(FIVE_MINUTES),
+            of(HOUR),
             tenant.label_sets,
             tenant.series,
             tenant.samples,
@@ -164,10 +165,7 @@ impl Target {
             Some(file) => BucketArgs::of_file(file.clone()).open()?,
             None => from.open()?,
         };
-        if writes {
-            opened.probe()?;
-        }
-        Ok(tools_of(opened))
+        Ok(tools_of(opened.probed(writes)?))
     }
 }
 

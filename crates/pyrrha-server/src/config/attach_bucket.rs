@@ -1,6 +1,6 @@
 //! Buckets of Thanos, Mimir and Cortex that are read beside the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use pyrrha_model::TenantId;
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::value::{setting, span};
+use super::value::span;
 
 const KEY: &str = "attach";
 
@@ -33,7 +33,8 @@ pub struct AttachFlags {
         long = "attach.replica-label",
         env = "PYRRHA_ATTACH_REPLICA_LABEL",
         value_name = "NAME",
-        value_delimiter = ','
+        value_delimiter = ',',
+        requires = "attach-buckets"
     )]
     pub replica_labels: Vec<String>,
     /// External label whose value is the tenant of a block [default: all are those of "anonymous"].
@@ -41,7 +42,8 @@ pub struct AttachFlags {
         id = "attach-tenant-label",
         long = "attach.tenant-label",
         env = "PYRRHA_ATTACH_TENANT_LABEL",
-        value_name = "NAME"
+        value_name = "NAME",
+        requires = "attach-buckets"
     )]
     pub tenant_label: Option<String>,
 }
@@ -62,13 +64,27 @@ pub(super) struct AttachFile {
     look_every: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+/// How blocks lie in a bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-enum Layout {
+pub(crate) enum Layout {
+    /// As the bucket looks.
     #[default]
     Auto,
+    /// At the root, told apart by external labels.
     Thanos,
+    /// A directory per tenant.
     Mimir,
+}
+
+impl From<Layout> for BucketLayout {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Auto => Self::Auto,
+            Layout::Thanos => Self::Flat,
+            Layout::Mimir => Self::Tenants,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,6 +130,18 @@ impl std::fmt::Display for AttachedBucketSetting {
     }
 }
 
+/// What is read beside the store, as flags.
+pub(super) fn as_flags(buckets: &[AttachedBucketSetting]) -> Vec<(&'static str, String)> {
+    let all = |of: &dyn Fn(&AttachedBucketSetting) -> Vec<String>| {
+        buckets.iter().flat_map(of).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",")
+    };
+    vec![
+        ("attach.bucket", all(&|bucket| vec![bucket.to_string()])),
+        ("attach.replica-label", all(&|bucket| bucket.replica_labels.clone())),
+        ("attach.tenant-label", all(&|bucket| bucket.tenants.label.iter().cloned().collect())),
+    ]
+}
+
 /// Reads the settings of the flags, or else of the file.
 pub(super) fn resolve(
     flags: AttachFlags,
@@ -140,8 +168,8 @@ fn read(entry: AttachFile) -> Result<AttachedBucketSetting, ConfigError> {
         return Err(fail("objstore_file", "", "must name a file".to_owned()));
     }
     let tenant = |key: &str, id: &str| TenantId::new(id).map_err(|e| fail(key, id, e.to_string()));
-    let time = |text: Option<String>| {
-        text.map(|text| setting(KEY, Some(text), None::<String>, "", span)).transpose()
+    let time = |key: &str, text: Option<String>| {
+        text.map(|text| span(&text).map_err(|e| fail(key, &text, e))).transpose()
     };
     let rule = |rule: RuleFile| {
         let owner = tenant("tenants", &rule.tenant)?;
@@ -149,12 +177,10 @@ fn read(entry: AttachFile) -> Result<AttachedBucketSetting, ConfigError> {
     };
     Ok(AttachedBucketSetting {
         objstore_file: entry.objstore_file,
-        look_every: time(entry.look_every)?.unwrap_or(Duration::from_secs(300)).max(Duration::from_secs(1)),
-        layout: match entry.layout {
-            Layout::Auto => BucketLayout::Auto,
-            Layout::Thanos => BucketLayout::Flat,
-            Layout::Mimir => BucketLayout::Tenants,
-        },
+        look_every: time("look_every", entry.look_every)?
+            .unwrap_or(Duration::from_secs(300))
+            .max(Duration::from_secs(1)),
+        layout: entry.layout.into(),
         tenants: TenantRules {
             rules: entry.tenants.into_iter().map(rule).collect::<Result<_, _>>()?,
             label: entry.tenant_label,
@@ -164,8 +190,8 @@ fn read(entry: AttachFile) -> Result<AttachedBucketSetting, ConfigError> {
             },
         },
         replica_labels: entry.replica_labels,
-        consistency_delay: time(entry.consistency_delay)?,
-        ignore_deletion_marks_delay: time(entry.ignore_deletion_marks_delay)?,
-        index_max_age: time(entry.index_max_age)?,
+        consistency_delay: time("consistency_delay", entry.consistency_delay)?,
+        ignore_deletion_marks_delay: time("ignore_deletion_marks_delay", entry.ignore_deletion_marks_delay)?,
+        index_max_age: time("index_max_age", entry.index_max_age)?,
     })
 }

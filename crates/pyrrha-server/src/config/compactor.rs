@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
 use pyrrha_bucket::{CompactorConfig, JobKind, Ladder, MatcherRetention, Retention};
 use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
@@ -154,8 +155,8 @@ impl CompactorSettings {
         config.retention = Retention {
             raw: setting(RETENTION_RAW, flags.retention_raw, keep.raw, "0", span)?,
             resolutions: BTreeMap::from([
-                (300_000, setting(RETENTION_5M, flags.retention_5m, keep.five_minutes, "0", span)?),
-                (3_600_000, setting(RETENTION_1H, flags.retention_1h, keep.one_hour, "0", span)?),
+                (FIVE_MINUTES, setting(RETENTION_5M, flags.retention_5m, keep.five_minutes, "0", span)?),
+                (HOUR, setting(RETENTION_1H, flags.retention_1h, keep.one_hour, "0", span)?),
             ]),
             matchers: match flags.retention_matcher.is_empty() {
                 true => rules(&keep.matchers)?,
@@ -193,8 +194,8 @@ impl CompactorSettings {
             ("deduplication.replica-label", self.config.replica_labels.join(",")),
             ("downsampling.disable", (!self.config.leaves.is_empty()).to_string()),
             (RETENTION_RAW, long(keep.raw)),
-            (RETENTION_5M, of(300_000)),
-            (RETENTION_1H, of(3_600_000)),
+            (RETENTION_5M, of(FIVE_MINUTES)),
+            (RETENTION_1H, of(HOUR)),
             (RETENTION_MATCHER, keep.matchers.iter().map(text).collect::<Vec<_>>().join(";")),
         ]
     }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pyrrha_bucket::MatcherRetention;
+use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
 use pyrrha_model::time::DurationDisplay;
 use pyrrha_promql::parser::parse_selector;
 
 use super::value::span;
 
 /// Resolutions by name, ms.
-const RESOLUTIONS: [(&str, i64); 3] = [("raw", 0), ("5m", 300_000), ("1h", 3_600_000)];
+const RESOLUTIONS: [(&str, i64); 3] = [("raw", 0), ("5m", FIVE_MINUTES), ("1h", HOUR)];
 
 /// Reads a rule: a selector, and after the last space a duration for all resolutions or a list of
 /// durations by resolution; 0, or one that is missing, is as for the rest.

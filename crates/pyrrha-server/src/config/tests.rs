@@ -145,3 +145,17 @@ fn sizes_have_units() {
         assert!(parse_bytes(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn flags_are_shown_by_their_names() {
+    use clap::Args;
+    let command = Flags::augment_args(clap::Command::new("server"));
+    let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let shown = Settings::resolve(Flags::default()).expect("defaults are valid").as_flags();
+    for (name, _) in &shown {
+        assert!(known.contains(name), "{name} is no flag");
+    }
+    for name in known {
+        assert!(shown.iter().any(|(shown, _)| *shown == name), "{name} is not shown");
+    }
+}

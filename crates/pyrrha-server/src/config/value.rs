@@ -33,7 +33,7 @@ pub(super) fn some_milliseconds(text: &str) -> Result<i64, String> {
 }
 
 /// A duration, which may be zero.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     milliseconds(text).map(|ms| Duration::from_millis(ms.unsigned_abs()))
 }
 

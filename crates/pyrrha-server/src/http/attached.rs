@@ -64,10 +64,6 @@ pub(crate) async fn attached(request: ApiRequest) -> Response {
 
 fn show(bucket: &AttachedBucket, tenant: &TenantId) -> Bucket {
     let (view, looks) = (bucket.view(), bucket.looks());
-    let mut hidden_by_reason = BTreeMap::new();
-    for hidden in &view.hidden {
-        *hidden_by_reason.entry(hidden.why.word()).or_default() += 1;
-    }
     let mine = |hidden: &&HiddenBlock| hidden.tenant.as_ref().is_none_or(|own| own == tenant);
     Bucket {
         name: bucket.name().to_owned(),
@@ -77,7 +73,7 @@ fn show(bucket: &AttachedBucket, tenant: &TenantId) -> Bucket {
         last_error: looks.last_error,
         blocks: view.seen.iter().filter(|block| block.tenant == *tenant).map(block).collect(),
         hidden: view.hidden.iter().filter(mine).map(hidden).collect(),
-        hidden_by_reason,
+        hidden_by_reason: view.hidden_by_reason(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known of attached buckets, as metrics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -72,12 +72,10 @@ impl AttachedCollector {
         let mut family =
             out.encode_descriptor("pyrrha_attached_hidden_blocks", help, None, MetricType::Gauge)?;
         for (bucket, attached) in &self.buckets {
-            let mut counts: BTreeMap<&str, u64> = Why::WORDS.iter().map(|word| (*word, 0)).collect();
-            for hidden in &attached.view().hidden {
-                *counts.entry(hidden.why.word()).or_default() += 1;
-            }
-            for (why, count) in counts {
-                let labels = [("bucket", bucket.as_str()), ("reason", why)];
+            let counts = attached.view().hidden_by_reason();
+            for why in Why::WORDS {
+                let (labels, count) = ([("bucket", bucket.as_str()), ("reason", why)], counts.get(why));
+                let count = count.copied().unwrap_or(0);
                 ConstGauge::new(count as f64).encode(family.encode_family(&labels)?)?;
             }
         }

@@ -72,7 +72,7 @@ impl BucketCollector {
         gauge(out, "pyrrha_compactor_backlog_bytes", help, get(&m.backlog_bytes) as f64)?;
         let help = "Time until the backlog is done, 0 if not known";
         gauge(out, "pyrrha_compactor_eta_seconds", help, get(&m.eta_ms) as f64 / 1000.0)?;
-        let help = "Blocks of the bucket set aside as damaged or marked";
+        let help = "Blocks of the bucket set aside as damaged";
         counter(out, "pyrrha_compactor_blocks_set_aside", help, get(&m.blocks_set_aside) as f64)?;
         let help = "Blocks whose files were removed from the bucket";
         counter(out, "pyrrha_compactor_blocks_removed", help, get(&m.blocks_removed) as f64)?;

@@ -27,11 +27,8 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
-    let opened = args.bucket.open()?;
-    if !args.dry_run {
-        opened.probe()?;
-    }
-    let done = tools_of(opened).adopt(&args.owners.config(), &args.tenant, args.dry_run)?;
+    let tools = tools_of(args.bucket.open()?.probed(!args.dry_run)?);
+    let done = tools.adopt(&args.owners.config(), &args.tenant, args.dry_run)?;
     args.form.print(out, &done, |out| print(out, &done, args.dry_run))?;
     Ok(done.is_whole())
 }

@@ -3,11 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
-use pyrrha_model::time::parse_duration;
-
 use super::compact::{self, Task};
 use super::tools_of;
 use crate::cli::output::{CommandError, Out, size};
+use crate::config::span;
 
 // The worker's arguments are a group of the same name.
 #[derive(Debug, clap::Args)]
@@ -17,19 +16,15 @@ pub(in crate::cli) struct Args {
     worker: compact::Args,
     /// Remove blocks, too, that neither manifests nor jobs name and of which nothing was written for so
     /// long: uploads that were given up, or blocks of others.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
     orphans_older_than: Option<Duration>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let ms = parse_duration(text).map_err(|e| e.to_string())?;
-    Ok(Duration::from_millis(ms.unsigned_abs()))
 }
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let (bucket, dry_run) = (args.worker.bucket().clone(), args.worker.is_dry_run());
+    // What could not be cleaned up may be what a job still names.
     let good = compact::run(out, args.worker, Task::CleanUp)?;
-    let Some(older_than) = args.orphans_older_than else { return Ok(good) };
+    let Some(older_than) = args.orphans_older_than.filter(|_| good) else { return Ok(good) };
     let tools = tools_of(bucket.open()?);
     let done = if dry_run { "goes" } else { "removed" };
     for tenant in tools.tenant_ids(&[])? {

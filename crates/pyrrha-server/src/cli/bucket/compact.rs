@@ -83,8 +83,7 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
     if args.dry_run {
         return dry_run(out, opened, config, task);
     }
-    opened.probe()?;
-    let Opened { runtime, tenants, clock } = opened;
+    let Opened { runtime, tenants, clock } = opened.probed(true)?;
     let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock.clone(), config)
         .map_err(CommandError::new)?;
     let cancel = CancelToken::default();
@@ -112,6 +111,9 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
     }
     if once {
         writeln!(out, "jobs={jobs}")?;
+        if cancel.reason().is_some() {
+            return Err(CommandError::new("interrupted before all was done"));
+        }
     }
     Ok(good)
 }

@@ -95,13 +95,8 @@ fn run(
         &pyrrha_bucket::tools::BlockSelector,
     ) -> Result<Marked, pyrrha_model::StoreError>,
 ) -> Result<bool, CommandError> {
-    let selector = which.select.selector()?;
-    if selector.is_everything() && !which.all {
-        return Err(CommandError::new(
-            "no blocks are chosen: --id and the like choose some, --all chooses all",
-        ));
-    }
-    let tools = tools_of(which.bucket.open()?);
+    let selector = which.select.chosen(which.all)?;
+    let tools = tools_of(which.bucket.open()?.probed(!which.dry_run)?);
     let mut all = Vec::new();
     for tenant in tools.tenant_ids(which.select.tenants())? {
         all.push(one(&tools, &tenant, &selector)?);

@@ -5,25 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pyrrha_bucket::GatewayConfig;
-use pyrrha_bucket::attach::{AttachConfig, BucketLayout, TenantRule, TenantRules};
+use pyrrha_bucket::attach::{AttachConfig, TenantRule, TenantRules};
 use pyrrha_model::TenantId;
-use pyrrha_model::time::parse_duration;
 
 use super::select::parse_tenant;
+use crate::config::{Layout, span};
 
 /// Cache of a command that reads blocks, bytes.
 const CACHE: usize = 64 << 20;
-
-/// How blocks lie in a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Layout {
-    /// As the bucket looks.
-    Auto,
-    /// At the root, told apart by external labels.
-    Thanos,
-    /// A directory per tenant.
-    Mimir,
-}
 
 /// What others' buckets need to be told about.
 #[derive(Debug, clap::Args)]
@@ -42,7 +31,7 @@ pub(in crate::cli) struct OwnerArgs {
     #[arg(long, value_name = "TENANT", default_value = "anonymous", value_parser = parse_tenant)]
     default_tenant: TenantId,
     /// Blocks that are younger are left for later, unless a compactor made them [default: 30m; mimir: 0s].
-    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
     consistency_delay: Option<Duration>,
 }
 
@@ -50,11 +39,7 @@ impl OwnerArgs {
     /// The settings of whoever looks at the bucket. Who reads series needs a place for headers, too.
     pub(in crate::cli) fn config(&self) -> AttachConfig {
         AttachConfig {
-            layout: match self.layout {
-                Layout::Auto => BucketLayout::Auto,
-                Layout::Thanos => BucketLayout::Flat,
-                Layout::Mimir => BucketLayout::Tenants,
-            },
+            layout: self.layout.into(),
             tenants: TenantRules {
                 rules: self.tenant_rule.clone(),
                 label: self.tenant_label.clone(),
@@ -69,10 +54,6 @@ impl OwnerArgs {
             })
         }
     }
-}
-
-fn parse_span(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map(|ms| Duration::from_millis(ms.unsigned_abs())).map_err(|e| e.to_string())
 }
 
 fn parse_rule(text: &str) -> Result<TenantRule, String> {

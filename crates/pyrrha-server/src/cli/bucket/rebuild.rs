@@ -41,7 +41,7 @@ struct Found {
 }
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
-    let tools = tools_of(args.bucket.open()?);
+    let tools = tools_of(args.bucket.open()?.probed(!args.dry_run)?);
     tools.tenant_ids(std::slice::from_ref(&args.tenant))?;
     let FoundBlocks { live, replaced, marked, partial, damaged } =
         tools.rebuild(&args.tenant, args.force, args.dry_run)?;

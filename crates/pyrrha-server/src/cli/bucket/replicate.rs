@@ -29,11 +29,7 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let selector = args.select.selector()?;
     let from = tools_of(args.bucket.open()?);
-    let opened = BucketArgs::of_file(args.to.clone()).open()?;
-    if !args.dry_run {
-        opened.probe()?;
-    }
-    let to = tools_of(opened);
+    let to = tools_of(BucketArgs::of_file(args.to.clone()).open()?.probed(!args.dry_run)?);
     let mut progress = Progress::new();
     let mut all = Vec::new();
     for tenant in from.tenant_ids(args.select.tenants())? {

@@ -37,12 +37,9 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     logging::start(LogLevel::Warn, LogFormat::Logfmt);
     let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
-    let opened = args.bucket.open()?;
-    if !args.dry_run {
-        opened.probe()?;
-    }
+    let opened = args.bucket.open()?.probed(!args.dry_run)?;
+    let tools = tools_of(opened.clone());
     let Opened { runtime, tenants, clock } = opened;
-    let tools = tools_of(Opened { runtime: runtime.clone(), tenants: tenants.clone(), clock: clock.clone() });
     let wanted = tools.tenant_ids(&args.tenant)?;
     let config = settings.config(args.scratch_dir);
     let disk = Arc::new(OsDisk);

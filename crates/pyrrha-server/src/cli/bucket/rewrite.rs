@@ -80,20 +80,12 @@ impl Rules {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     logging::start(LogLevel::Warn, LogFormat::Logfmt);
     let rules = Arc::new(args.rules.read()?);
-    let selector = args.select.selector()?;
-    if selector.is_everything() && !args.all {
-        return Err(CommandError::new(
-            "no blocks are chosen: --id and the like choose some, --all chooses all",
-        ));
-    }
-    let opened = args.bucket.open()?;
-    if !args.dry_run {
-        opened.probe()?;
-    }
+    let selector = args.select.chosen(args.all)?;
+    let opened = args.bucket.open()?.probed(!args.dry_run)?;
+    let tools = tools_of(opened.clone());
     let Opened { runtime, tenants, clock } = opened;
     let settings = CompactorSettings::of_flags(CompactorFlags::default()).map_err(CommandError::new)?;
     let config: CompactorConfig = settings.config(args.scratch_dir.clone());
-    let tools = tools_of(Opened { runtime: runtime.clone(), tenants: tenants.clone(), clock: clock.clone() });
     let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock, config)
         .map_err(CommandError::new)?;
     let cancel = CancelToken::default();

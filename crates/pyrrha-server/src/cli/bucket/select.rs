@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
 use pyrrha_bucket::tools::BlockSelector;
 use pyrrha_env::{Clock, SystemClock};
 use pyrrha_model::time::parse_duration;
@@ -99,6 +100,17 @@ impl SelectArgs {
             labels: self.label.iter().map(parse).collect::<Result<_, _>>()?,
         })
     }
+
+    /// What is chosen, which must not be everything unless `all` is meant.
+    pub(super) fn chosen(&self, all: bool) -> Result<BlockSelector, CommandError> {
+        let selector = self.selector()?;
+        if selector.is_everything() && !all {
+            return Err(CommandError::new(
+                "no blocks are chosen: --id and the like choose some, --all chooses all",
+            ));
+        }
+        Ok(selector)
+    }
 }
 
 /// A resolution in ms as users write it.
@@ -120,8 +132,8 @@ pub(in crate::cli) fn parse_id(text: &str) -> Result<BlockId, String> {
 fn parse_resolution(text: &str) -> Result<i64, String> {
     match text {
         "raw" | "0" | "0s" => Ok(0),
-        "5m" | "5m0s" => Ok(300_000),
-        "1h" | "1h0m0s" => Ok(3_600_000),
+        "5m" | "5m0s" => Ok(FIVE_MINUTES),
+        "1h" | "1h0m0s" => Ok(HOUR),
         _ => Err("there are raw, 5m and 1h".to_owned()),
     }
 }

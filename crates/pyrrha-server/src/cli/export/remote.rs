@@ -96,16 +96,19 @@ fn samples(client: &Client, pairs: &Pairs, range: TimeRange) -> Result<Option<Fo
     // A range of PromQL is open on the left.
     let length = range.end.saturating_sub(range.start).saturating_add(1).max(1);
     let form = [("query", format!("{}[{length}ms]", selector(pairs))), ("time", seconds(range.end))];
-    let mut answer = ask(client, "api/v1/query", &form)?;
+    found(ask(client, "api/v1/query", &form)?, pairs, range)
+}
+
+/// The samples of a series within a range, of the answer to a query for a range vector.
+fn found(mut answer: Json, pairs: &Pairs, range: TimeRange) -> Result<Option<Found>, CommandError> {
     // Series with more labels match too.
     let same =
         |found: &Json| serde_json::from_value::<Pairs>(found["metric"].clone()).is_ok_and(|p| p == *pairs);
-    let result = answer["data"]["result"].as_array_mut();
-    let Some(found) = result.and_then(|all| all.iter_mut().find(|found| same(found))) else {
-        return Ok(None);
-    };
-    let mut list = |name: &str| match found[name].take() {
-        Json::Array(mut points) => {
+    let result = answer.pointer_mut("/data/result").and_then(Json::as_array_mut);
+    let all = result.ok_or_else(|| strange("no list at data.result"))?;
+    let Some(found) = all.iter_mut().find(|found| same(found)) else { return Ok(None) };
+    let mut list = |name: &str| match found.get_mut(name).map(Json::take) {
+        Some(Json::Array(mut points)) => {
             // Before Prometheus 3 ranges were closed.
             points.retain(|p| time(p).is_some_and(|t| range.start <= t && t <= range.end));
             points
@@ -181,5 +184,29 @@ mod tests {
         let parsed = pyrrha_promql::parser::parse_selector(&text).expect("a selector");
         assert_eq!(parsed.len(), 3);
         assert!(parsed.iter().any(|m| m.value == "x\"\\\n\u{1}"));
+    }
+
+    #[test]
+    fn answers_of_another_shape_are_errors() {
+        let (pairs, range) = (Pairs::from([("a".to_owned(), "b".to_owned())]), TimeRange::new(1000, 2000));
+        for text in ["{}", r#"{"data":[]}"#, r#"{"data":{"result":{}}}"#, r#"{"data":{"result":7}}"#] {
+            let answer = serde_json::from_str(text).expect("JSON");
+            assert!(found(answer, &pairs, range).is_err(), "{text}");
+        }
+        for text in [
+            "[]",
+            "[1]",
+            r#"[{"metric":[]}]"#,
+            r#"[{"metric":{"a":"b"}}]"#,
+            r#"[{"metric":{"a":"b"},"values":1}]"#,
+        ] {
+            let answer =
+                serde_json::json!({"data": {"result": serde_json::from_str::<Json>(text).expect("JSON")}});
+            assert!(found(answer, &pairs, range).is_ok_and(|found| found.is_none()), "{text}");
+        }
+        let answer =
+            r#"{"data":{"result":[{"metric":{"a":"b"},"values":[[0.5,"1"],[1.5,"2"],[2.5,"3"],[]]}]}}"#;
+        let found = found(serde_json::from_str(answer).expect("JSON"), &pairs, range);
+        assert_eq!(found.expect("fits").expect("some").values, [serde_json::json!([1.5, "2"])]);
     }
 }

@@ -8,6 +8,7 @@ use pyrrha_promql::{ExplainNode, PerStep, QueryResult};
 use serde::{Serialize, Serializer};
 
 use super::NoticeLists;
+use crate::query_log::BucketReads;
 
 /// What the pool measured.
 #[derive(Debug, Clone, Copy)]
@@ -24,28 +25,6 @@ struct Stats {
     timings: Timings,
     samples: Samples,
     bucket: BucketReads,
-}
-
-/// What a query read of buckets.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct BucketReads {
-    requests: u64,
-    fetched_bytes: u64,
-    memory_cache_bytes: u64,
-    disk_cache_bytes: u64,
-}
-
-impl From<FetchedCounts> for BucketReads {
-    fn from(counts: FetchedCounts) -> Self {
-        let FetchedCounts { requests, bytes, memory_bytes, disk_bytes } = counts;
-        Self {
-            requests,
-            fetched_bytes: bytes,
-            memory_cache_bytes: memory_bytes,
-            disk_cache_bytes: disk_bytes,
-        }
-    }
 }
 
 /// Seconds.
