@@ -24,13 +24,13 @@ pub struct BucketFlags {
     /// directory.
     #[arg(long = "objstore.config-file", env = "PYRRHA_OBJSTORE_CONFIG_FILE", value_name = "FILE")]
     pub objstore_config_file: Option<PathBuf>,
-    /// Memory for data of the bucket that was read before [default: 256MiB].
+    /// Memory for data of buckets that was read before [default: 256MiB].
     #[arg(long = "objstore.cache-memory", env = "PYRRHA_OBJSTORE_CACHE_MEMORY", value_name = "BYTES")]
     pub objstore_cache_memory: Option<String>,
-    /// Disk for data of the bucket that was read before, in the data directory; 0 for none [default: 1GiB].
+    /// Disk for data of buckets that was read before, in the data directory; 0 for none [default: 1GiB].
     #[arg(long = "objstore.cache-disk", env = "PYRRHA_OBJSTORE_CACHE_DISK", value_name = "BYTES")]
     pub objstore_cache_disk: Option<String>,
-    /// Memory for what is known of opened blocks of the bucket [default: 64MiB].
+    /// Memory for what is known of opened blocks of buckets [default: 64MiB].
     #[arg(long = "objstore.header-memory", env = "PYRRHA_OBJSTORE_HEADER_MEMORY", value_name = "BYTES")]
     pub objstore_header_memory: Option<String>,
     /// Blocks in the bucket stay in the data directory until they are so old [default: 24h].
