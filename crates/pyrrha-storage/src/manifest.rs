@@ -229,9 +229,9 @@ impl Manifest {
     fn reload(&self) -> Result<Arc<ManifestState>, ManifestError> {
         let known = self.current();
         if known.number > 0 {
-            let number = last_from(&*self.store, known.number)?;
+            let is_last = !exists(&*self.store, known.number.saturating_add(1))?;
             // As long as it exists nothing after it was collected either.
-            if number == known.number && exists(&*self.store, number)? {
+            if is_last && exists(&*self.store, known.number)? {
                 return Ok(known);
             }
         }

@@ -39,6 +39,7 @@ struct MemStore {
     lose_reply: AtomicBool,
     lists: AtomicUsize,
     reads: AtomicUsize,
+    heads: AtomicUsize,
     written: AtomicUsize,
 }
 
@@ -62,6 +63,7 @@ impl ManifestStore for MemStore {
     }
 
     fn exists(&self, number: u64) -> io::Result<bool> {
+        self.heads.fetch_add(1, Ordering::Relaxed);
         Ok(self.files.lock().contains_key(&number))
     }
 
@@ -107,6 +109,26 @@ fn what_was_committed_is_read_by_the_next_process() {
     assert!(again.covers(id(3)) && !again.covers(id(1)));
     assert_eq!(again.overlapping(TimeRange::new(399, 500)).len(), 1);
     assert_eq!(again.overlapping(TimeRange::new(400, 500)).len(), 0);
+}
+
+#[test]
+fn a_look_costs_two_heads_and_one_walk() {
+    let store = Arc::new(MemStore::default());
+    let (reader, writer) = (on(&store, 1), on(&store, 1));
+    writer.commit(&[entry(1)], &[]).expect("no fault");
+    assert_eq!(reader.refresh().expect("no fault").number, 1);
+    let look = || {
+        let before = store.heads.load(Ordering::Relaxed);
+        let number = reader.refresh().expect("no fault").number;
+        (number, store.heads.load(Ordering::Relaxed) - before)
+    };
+    assert_eq!(look(), (1, 2));
+    for n in 2..=20 {
+        writer.commit(&[entry(n)], &[]).expect("no fault");
+    }
+    // The hint, the number after it and the one before; the numbers between are not walked.
+    assert_eq!(look(), (20, 4));
+    assert_eq!(look(), (20, 2));
 }
 
 #[test]
