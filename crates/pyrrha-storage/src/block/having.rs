@@ -127,11 +127,6 @@ impl HavingTable {
         let body = crc::take_section("list of series", &mut &list[..])?;
         RoaringBitmap::deserialize_from(body).map_err(|_| DecodeError::Malformed { part: "list of series" })
     }
-
-    /// Memory that the table takes, bytes, about.
-    pub fn bytes(&self) -> usize {
-        self.lists.keys().map(|name| name.len() + 48).sum()
-    }
 }
 
 #[cfg(test)]
