@@ -46,7 +46,7 @@ impl BucketRuntime {
     }
 
     /// Waits for a task until `cancel` says stop, which stops the task too: what it did is done when
-    /// this returns, and it does nothing afterwards.
+    /// this returns, and it does nothing afterwards, but for cache writes under way.
     pub fn wait_while<T: Send + 'static>(
         &self,
         cancel: &CancelToken,
@@ -79,5 +79,40 @@ impl Drop for BucketRuntime {
             // Requests under way are given up; it may be dropped on a runtime's thread.
             runtime.shutdown_background();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Tells that it is over, after a while.
+    struct Slow(Arc<AtomicBool>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let (_open, never) = channel::<()>();
+            let _ = never.recv_timeout(Duration::from_millis(100));
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_stopped_is_over_when_the_wait_is() {
+        let runtime = BucketRuntime::start(1).expect("a thread");
+        let (over, cancel) = (Arc::new(AtomicBool::new(false)), CancelToken::default());
+        let (slow, stop) = (Slow(over.clone()), cancel.clone());
+        let task = async move {
+            let _slow = slow;
+            stop.cancel(pyrrha_model::contract::CancelReason::Canceled);
+            std::future::pending::<()>().await;
+            Ok(())
+        };
+        runtime.wait_while(&cancel, task).expect_err("it was stopped");
+        assert!(over.load(Ordering::SeqCst), "what it held is dropped");
     }
 }
