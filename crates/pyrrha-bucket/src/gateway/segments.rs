@@ -141,7 +141,7 @@ fn best(
     });
     let order = |i: &usize| {
         let c = &candidates[*i];
-        (c.resolution(), ours(c), c.entry.max_time - c.entry.min_time, c.entry.ulid)
+        (c.resolution(), ours(c), c.entry.max_time.saturating_sub(c.entry.min_time), c.entry.ulid)
     };
     if let Some(i) = fine.max_by_key(order) {
         return Some((i, false));

@@ -113,3 +113,11 @@ fn where_samples_are_gone_the_next_coarser_answers_and_says_so() {
     let with_hidden = [hidden, all[1].clone(), all[2].clone()];
     assert!(choose(&with_hidden, hours(10, 12), &hints(0, 0)).parts.is_empty());
 }
+
+#[test]
+fn a_block_of_all_times_is_a_block() {
+    let mut all = candidate(1, 0, 1, HOUR);
+    let entry = Arc::make_mut(&mut all.entry);
+    (entry.min_time, entry.max_time) = (i64::MIN, i64::MAX);
+    assert_eq!(chosen(&[all, candidate(2, 0, 24, HOUR)], hours(0, 10), &hints(HOUR, HOUR))[0].0, HOUR);
+}
