@@ -22,8 +22,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use pyrrha_env::{Clock, Disk};
+use pyrrha_model::contract::CancelToken;
 use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
@@ -40,6 +41,9 @@ pub use queryable::WithBuckets;
 pub use rules::Why;
 pub(crate) use rules::{Candidate, have, shard};
 use streams::{ForeignStream, streams_of};
+
+/// How often a query that waits for a look of another looks at its cancel flag.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How the blocks of a bucket lie in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -177,7 +181,7 @@ pub struct AttachedBucket {
     clock: Arc<dyn Clock>,
     view: RwLock<Arc<BucketView>>,
     /// Metas and marks that were read before.
-    metas: Mutex<Metas>,
+    metas: Arc<Mutex<Metas>>,
     looks: Mutex<Looks>,
     /// Held while it is looked at.
     looking: Mutex<()>,
@@ -200,7 +204,7 @@ impl AttachedBucket {
             config,
             clock,
             view: RwLock::default(),
-            metas: Mutex::default(),
+            metas: Arc::default(),
             looks: Mutex::default(),
             looking: Mutex::default(),
             gone: Mutex::default(),
@@ -217,11 +221,6 @@ impl AttachedBucket {
         self.reader.bucket()
     }
 
-    /// How it is read.
-    pub fn config(&self) -> &AttachConfig {
-        &self.config
-    }
-
     /// What the last look found.
     pub fn view(&self) -> Arc<BucketView> {
         self.view.read().clone()
@@ -235,8 +234,9 @@ impl AttachedBucket {
     /// Looks at the bucket. Waits for requests, so it must not be called on a thread of a runtime. After
     /// an error everything stays as it was.
     pub fn look(&self) -> Result<Looked, StoreError> {
+        let one = self.looking.lock();
         self.gone.lock().clear();
-        self.look_now()
+        self.look_now(&one, &CancelToken::default())
     }
 
     /// How looks went so far.
@@ -245,25 +245,37 @@ impl AttachedBucket {
     }
 
     /// Looks at the bucket because an object is gone that a query of `view` needs, unless somebody has looked
-    /// since, or has looked because of it before: then it is still gone.
-    fn look_for(&self, key: &str, view: &Arc<BucketView>) {
-        let mut gone = self.gone.lock();
-        if !Arc::ptr_eq(&self.view(), view) || !gone.insert(key.to_owned()) {
-            return;
+    /// since, or has looked because of it before: then it is still gone. Fails only if the query is stopped,
+    /// which ends the look.
+    fn look_for(&self, key: &str, view: &Arc<BucketView>, cancel: &CancelToken) -> Result<(), StoreError> {
+        let one = loop {
+            cancel.check()?;
+            if let Some(one) = self.looking.try_lock_for(LOOK_EVERY) {
+                break one;
+            }
+        };
+        if !Arc::ptr_eq(&self.view(), view) || !self.gone.lock().insert(key.to_owned()) {
+            return Ok(());
         }
         tracing::info!(
             bucket = self.name(),
             key,
             "object is gone from an attached bucket, which is looked at again"
         );
-        if let Err(error) = self.look_now() {
+        if let Err(error) = self.look_now(&one, cancel) {
+            if cancel.reason().is_some() {
+                // It was not looked for to the end.
+                self.gone.lock().remove(key);
+                return Err(error);
+            }
             tracing::warn!(bucket = self.name(), %error, "attached bucket cannot be looked at, its blocks stay as they are");
         }
+        Ok(())
     }
 
-    fn look_now(&self) -> Result<Looked, StoreError> {
-        let _one = self.looking.lock();
-        let looked = self.try_look();
+    /// Looks while nobody else does.
+    fn look_now(&self, _one: &MutexGuard<'_, ()>, cancel: &CancelToken) -> Result<Looked, StoreError> {
+        let looked = self.try_look(cancel);
         let mut looks = self.looks.lock();
         looks.done += 1;
         looks.failed += u64::from(looked.is_err());
@@ -271,17 +283,16 @@ impl AttachedBucket {
         looked
     }
 
-    fn try_look(&self) -> Result<Looked, StoreError> {
-        let known = std::mem::take(&mut *self.metas.lock());
+    fn try_look(&self, cancel: &CancelToken) -> Result<Looked, StoreError> {
         let listing = Listing {
             bucket: self.reader.bucket().clone(),
             config: self.config.clone(),
             now: self.clock.now_ms(),
             by_index: true,
+            known: self.metas.clone(),
         };
-        let (metas, found) = self.reader.runtime().wait(async move { Ok(listing.run(known).await) })?;
-        *self.metas.lock() = metas;
-        Ok(self.show(found?))
+        let found = self.reader.runtime().wait_while(cancel, listing.run())?;
+        Ok(self.show(found))
     }
 
     /// Makes what was found what queries read.
@@ -338,8 +349,8 @@ pub(crate) async fn survey(
     config: AttachConfig,
     now: Timestamp,
 ) -> Result<Vec<(Candidate, Option<Why>)>, BucketError> {
-    let (_, found) = Listing { bucket, config: config.clone(), now, by_index: false }.run(Metas::new()).await;
-    let found = found?;
+    let known = Arc::default();
+    let found = Listing { bucket, config: config.clone(), now, by_index: false, known }.run().await?;
     Ok(rules::Rules::of(&config, found.layout, now).sort_out(found.blocks, &config.tenants))
 }
 

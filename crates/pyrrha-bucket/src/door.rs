@@ -16,6 +16,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, P
 use tokio::sync::Semaphore;
 
 pub use counters::{Counters, Operation};
+pub(crate) use probe::PROBES;
 pub use retry::RetryPolicy;
 
 use crate::error::BucketError;

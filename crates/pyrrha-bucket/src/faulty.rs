@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +48,18 @@ pub(crate) struct FaultyStore {
     random: Arc<Mutex<u64>>,
     /// Requests that are still answered before the client is as good as dead.
     left: Arc<AtomicI64>,
+    silent: Arc<AtomicBool>,
+    under_way: Arc<AtomicUsize>,
+    most_at_once: Arc<AtomicUsize>,
+}
+
+/// Counts a request while it is under way.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What happens to one request.
@@ -67,7 +79,19 @@ impl FaultyStore {
     /// Another connection to the same objects.
     pub(crate) fn over(objects: Arc<InMemory>, seed: u64, faults: Faults) -> Self {
         let random = Arc::new(Mutex::new(seed.wrapping_mul(2).wrapping_add(1)));
-        Self { objects, faults, random, left: Arc::new(AtomicI64::new(i64::MAX)) }
+        let (silent, under_way, most_at_once) = Default::default();
+        let left = Arc::new(AtomicI64::new(i64::MAX));
+        Self { objects, faults, random, left, silent, under_way, most_at_once }
+    }
+
+    /// From now on it answers nothing, or again.
+    pub(crate) fn is_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// How many requests were under way at once, at most, since this was asked last.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.most_at_once.swap(0, Ordering::Relaxed)
     }
 
     /// The client dies after so many requests more: nothing it sends arrives any more.
@@ -86,6 +110,9 @@ impl FaultyStore {
     }
 
     async fn fate(&self) -> Fate {
+        if self.silent.load(Ordering::Relaxed) {
+            return Fate::Hangs { done: false };
+        }
         if self.left.fetch_sub(1, Ordering::Relaxed) <= 0 {
             return Fate::Unavailable;
         }
@@ -117,6 +144,9 @@ impl FaultyStore {
         create: bool,
         request: impl FnOnce() -> F,
     ) -> Result<T> {
+        let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        let _counted = UnderWay(self.under_way.clone());
+        self.most_at_once.fetch_max(now, Ordering::Relaxed);
         match self.fate().await {
             Fate::Fine => request().await,
             Fate::Conflict if create => {

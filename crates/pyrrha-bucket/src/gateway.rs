@@ -41,7 +41,7 @@ pub(crate) use header::check as check_header;
 pub(crate) use pace::{Pace, Paced};
 pub use pages::{CacheStats, GatewayStats};
 pub use queryable::{BucketQueryable, LocalSources};
-pub(crate) use streams::streams_of;
+pub(crate) use streams::{merged_since, streams_of};
 pub(crate) use windows::chunks_of;
 
 use crate::downsample::is_usable;

@@ -9,9 +9,13 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{Manifest, ManifestState};
 use std::collections::HashMap;
 
-use crate::door::Bucket;
+use crate::door::{Bucket, PROBES};
+use crate::error::BucketError;
 use crate::manifest_store::BucketManifestStore;
 use crate::runtime::BucketRuntime;
+
+/// A directory of Thanos' beside blocks.
+const DEBUG: &str = "debug";
 
 /// Tenants of a bucket. Methods that may send requests wait for them, so they must not be called on
 /// a thread of a runtime.
@@ -66,14 +70,10 @@ impl BucketTenants {
     }
 
     /// Opens every tenant that has a directory in the bucket. Those whose manifest cannot be read come
-    /// back with the reason; the others are open nonetheless. A directory with the name of a block is no
-    /// tenant's: so it is in a bucket without tenants.
+    /// back with the reason; the others are open nonetheless.
     pub fn discover(&self) -> Result<Vec<(TenantId, StoreError)>, StoreError> {
         let bucket = self.bucket.clone();
-        let names = self.runtime.wait(async move { bucket.list_dirs("").await })?;
-        let is_tenant = |name: &&String| name.parse::<BlockId>().is_err();
-        // Other names are not ours.
-        let found = names.iter().filter(is_tenant).filter_map(|name| TenantId::new(name).ok());
+        let found = self.runtime.wait(async move { tenants_in(&bucket).await })?.into_iter();
         let failed = found.filter_map(|tenant| {
             let error = self.manifest(&tenant).err()?;
             tracing::error!(%tenant, %error, "manifest of a tenant cannot be read, the others are looked after");
@@ -95,6 +95,28 @@ impl BucketTenants {
     }
 }
 
+/// The tenant whose directory this is, by its name. A directory with the name of a block is none's: so it is
+/// in a bucket without tenants. Names in double underscores, and some others, are for what Mimir, Thanos
+/// and we keep beside tenants.
+pub(crate) fn tenant_of(name: &str) -> Option<TenantId> {
+    let is_service = name.starts_with("__") || name == PROBES || name == DEBUG;
+    if is_service || name.parse::<BlockId>().is_ok() { None } else { TenantId::new(name).ok() }
+}
+
+/// The tenants that have a directory in a bucket of ours.
+pub(crate) async fn tenants_in(bucket: &Bucket) -> Result<Vec<TenantId>, BucketError> {
+    let names = bucket.list_dirs("").await?;
+    let mut found: Vec<TenantId> = names.iter().filter_map(|name| tenant_of(name)).collect();
+    // Thanos keeps notes under this name; one that has manifests is a tenant nonetheless.
+    if names.iter().any(|name| name == DEBUG)
+        && bucket.list_dirs(DEBUG).await?.iter().any(|name| name == "manifest")
+    {
+        found.extend(TenantId::new(DEBUG).ok());
+        found.sort_unstable();
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::tools::tests::put;
@@ -107,11 +129,17 @@ mod tests {
         put(&world, "broken/manifest/00000000000000000001.json", b"{".to_vec());
         put(&world, &format!("{}/meta.json", id(7)), b"{}".to_vec());
         put(&world, "zoo/manifest/x", Vec::new());
+        for service in ["pyrrha-probe/1", "__markers__/a/b", "__other/a", "debug/metas/1.json"] {
+            put(&world, service, Vec::new());
+        }
         let tenants =
             crate::BucketTenants::new(world.bucket.clone(), world.runtime.clone(), world.clock.clone());
         let failed = tenants.discover().expect("the bucket answers");
         assert_eq!(failed.iter().map(|(tenant, _)| tenant.as_str()).collect::<Vec<_>>(), ["broken"]);
         let open: Vec<String> = tenants.all().iter().map(ToString::to_string).collect();
         assert_eq!(open, ["anonymous", "zoo"]);
+        put(&world, "debug/manifest/x", Vec::new());
+        tenants.discover().expect("the bucket answers");
+        assert!(tenants.all().iter().any(|tenant| tenant.as_str() == "debug"), "it has manifests");
     }
 }

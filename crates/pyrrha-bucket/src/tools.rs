@@ -40,13 +40,10 @@ use crate::error::BucketError;
 use crate::manifest_store::BucketManifestStore;
 use crate::rebuild::{FoundBlocks, META_MAX, find_blocks, rebuild_manifest};
 use crate::runtime::BucketRuntime;
-use crate::tenants::BucketTenants;
+use crate::tenants::{BucketTenants, tenants_in};
 
 /// Requests for small objects under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
-
-/// Directories beside the tenants' that others or we keep for themselves.
-const SERVICE: [&str; 3] = ["pyrrha-probe", "__markers__", "debug"];
 
 /// Told how far long work has come: what is done, so many of so many bytes (0: not known).
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
@@ -73,14 +70,9 @@ impl BucketTools {
     }
 
     /// The bucket's tenants: those that are `wanted`, or if none is, every directory that may be one's.
-    /// A directory with the name of a block is none: so it is in a bucket without tenants.
     pub fn tenant_ids(&self, wanted: &[TenantId]) -> Result<Vec<TenantId>, StoreError> {
         let bucket = self.tenants.bucket().clone();
-        let names = self.runtime.wait(async move { bucket.list_dirs("").await })?;
-        let is_tenant =
-            |name: &&String| name.parse::<BlockId>().is_err() && !SERVICE.contains(&name.as_str());
-        let found: Vec<TenantId> =
-            names.iter().filter(is_tenant).filter_map(|name| TenantId::new(name).ok()).collect();
+        let found = self.runtime.wait(async move { tenants_in(&bucket).await })?;
         match wanted.iter().find(|tenant| !found.contains(tenant)) {
             Some(tenant) => Err(StoreError::new(
                 ErrorKind::NotFound,

@@ -77,7 +77,7 @@ impl Again {
                         return Err(error);
                     };
                     looked = true;
-                    bucket.look_for(key, &view);
+                    bucket.look_for(key, &view, &question.ctx.cancel)?;
                 }
             }
         }
@@ -116,9 +116,8 @@ impl SeriesSet for Again {
                     let Some(key) = BucketError::gone_key(&error).filter(|_| !self.looked) else {
                         return Err(error);
                     };
-                    self.question.ctx.cancel.check()?;
                     self.looked = true;
-                    self.bucket.look_for(key, &self.view);
+                    self.bucket.look_for(key, &self.view, &self.question.ctx.cancel)?;
                     self.view = self.bucket.view();
                     // What the one before holds is given back first.
                     self.set = pyrrha_storage::merge(&self.question.ctx, Vec::new(), 0);

@@ -1,11 +1,12 @@
 //! What is in a bucket: directories, files and marks by LIST, metas by one request each, once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::StreamExt;
+use futures::stream::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use pyrrha_model::{TenantId, Timestamp};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::BlockEntry;
@@ -17,9 +18,12 @@ use crate::block_files::{self, BlockFile};
 use crate::door::{Bucket, ObjectInfo};
 use crate::error::BucketError;
 use crate::rebuild::META_MAX;
+use crate::tenants::tenant_of;
 
 /// Requests for small objects under way at once.
 const REQUESTS_AT_ONCE: usize = 32;
+/// Tenants that are looked at at once.
+const ROOTS_AT_ONCE: usize = 16;
 /// Age up to which a bucket index is believed unless something else is said. Mimir writes it every 15 minutes.
 const INDEX_MAX_AGE: Duration = Duration::from_secs(3600);
 /// Largest mark that is read.
@@ -28,6 +32,8 @@ const MARK_MAX: u64 = 1 << 20;
 const DELETION: &str = "deletion-mark.json";
 const NO_COMPACT: &str = "no-compact-mark.json";
 const TENANT_DELETION: &str = "tenant-deletion-mark.json";
+/// Where marks of tenants lie beside their directories.
+const GLOBAL_MARKS: &str = "__markers__";
 
 /// Small objects that were read: by key, with length and time of change.
 pub(super) type Metas = HashMap<String, (u64, i64, Result<Small, String>)>;
@@ -58,6 +64,8 @@ pub(super) struct Listing {
     pub(super) now: Timestamp,
     /// Whether a bucket index may answer for a tenant: it names neither files nor sources.
     pub(super) by_index: bool,
+    /// Small objects that were read before. What is learnt is kept here though the look may fail.
+    pub(super) known: Arc<Mutex<Metas>>,
 }
 
 /// A directory with the name of a block.
@@ -69,59 +77,99 @@ struct Directory {
     no_compact: Option<ObjectInfo>,
 }
 
-impl Listing {
-    /// Looks. What is known of small objects is given back with what was learnt, less what is gone.
-    pub(super) async fn run(self, mut known: Metas) -> (Metas, Result<Found, BucketError>) {
-        let mut used = BTreeSet::new();
-        let found = self.find(&mut known, &mut used).await;
-        if found.is_ok() {
-            known.retain(|key, _| used.contains(key));
-        }
-        (known, found)
+impl Directory {
+    fn small(&self) -> impl Iterator<Item = &ObjectInfo> {
+        [&self.meta, &self.deletion, &self.no_compact].into_iter().flatten()
     }
+}
 
-    async fn find(&self, known: &mut Metas, used: &mut BTreeSet<String>) -> Result<Found, BucketError> {
-        let mut roots = None;
-        let layout = match self.config.layout {
-            BucketLayout::Auto => {
-                let names = self.bucket.list_dirs("").await?;
-                let flat = names.iter().any(|name| name.parse::<BlockId>().is_ok());
-                let tenants = names.iter().any(|name| tenant_of(name).is_some());
-                roots = Some(names);
-                if tenants && !flat { BucketLayout::Tenants } else { BucketLayout::Flat }
-            }
-            known => known,
-        };
+/// Where blocks lie side by side, and whose they are if the place says it.
+type Root = (String, Option<TenantId>);
+
+/// What is known of the blocks of a root.
+enum Blocks {
+    /// What its bucket index says.
+    Indexed(Vec<Candidate>),
+    Listed(BTreeMap<BlockId, Directory>),
+    /// They are those of a tenant who is to be deleted.
+    Deleted,
+}
+
+impl Listing {
+    /// Looks.
+    pub(super) async fn run(self) -> Result<Found, BucketError> {
+        let (layout, roots, global_marks) = self.roots().await?;
+        let looks = roots.into_iter().map(|root| async {
+            let blocks = self.blocks_of(&root, global_marks).await?;
+            Ok::<_, BucketError>((root, blocks))
+        });
+        let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffered(ROOTS_AT_ONCE);
+        let roots: Vec<(Root, Blocks)> = looks.try_collect().await?;
+        let small = roots.iter().filter_map(|(_, blocks)| match blocks {
+            Blocks::Listed(directories) => Some(directories.values().flat_map(Directory::small)),
+            Blocks::Indexed(_) | Blocks::Deleted => None,
+        });
+        let small: Vec<ObjectInfo> = small.flatten().cloned().collect();
+        self.read(&small).await?;
+        let used: HashSet<&str> = small.iter().map(|object| object.key.as_str()).collect();
+        let known = &mut *self.known.lock();
+        known.retain(|key, _| used.contains(key.as_str()));
         let mut found = Found { layout, blocks: Vec::new(), indexed: 0 };
-        if layout == BucketLayout::Flat {
-            let objects = self.bucket.list("").await?;
-            found.blocks = self.blocks("", objects, None, known, used).await?;
-            return Ok(found);
-        }
-        let roots = match roots {
-            Some(names) => names,
-            None => self.bucket.list_dirs("").await?,
-        };
-        for (name, tenant) in roots.iter().filter_map(|name| Some((name, tenant_of(name)?))) {
-            match self.by_index(name, &tenant).await? {
-                Some(blocks) => {
+        for ((dir, tenant), blocks) in roots {
+            match blocks {
+                Blocks::Deleted => {}
+                Blocks::Indexed(blocks) => {
                     found.indexed += 1;
                     found.blocks.extend(blocks);
                 }
-                None => {
-                    let objects = self.bucket.list(name).await?;
-                    if objects.iter().any(|o| o.key == format!("{name}/markers/{TENANT_DELETION}")) {
-                        continue;
-                    }
-                    found.blocks.extend(self.blocks(name, objects, Some(&tenant), known, used).await?);
+                Blocks::Listed(directories) => {
+                    found.blocks.extend(candidates(&dir, tenant.as_ref(), &directories, known));
                 }
             }
         }
         Ok(found)
     }
 
-    /// The blocks of a tenant by its bucket index, if there is one and it is fresh. Empty if the tenant is
-    /// marked for deletion.
+    /// How the bucket is laid out, where its blocks lie, and whether there are marks of tenants beside them.
+    async fn roots(&self) -> Result<(BucketLayout, Vec<Root>, bool), BucketError> {
+        let flat = || (BucketLayout::Flat, vec![(String::new(), None)], false);
+        if self.config.layout == BucketLayout::Flat {
+            return Ok(flat());
+        }
+        let names = self.bucket.list_dirs("").await?;
+        let root = |name: &String| tenant_of(name).map(|tenant| (name.clone(), Some(tenant)));
+        let tenants: Vec<Root> = names.iter().filter_map(root).collect();
+        let any_block = names.iter().any(|name| name.parse::<BlockId>().is_ok());
+        if self.config.layout == BucketLayout::Auto && (any_block || tenants.is_empty()) {
+            return Ok(flat());
+        }
+        Ok((BucketLayout::Tenants, tenants, names.iter().any(|name| name == GLOBAL_MARKS)))
+    }
+
+    /// What is known of the blocks of a root before a meta is read.
+    async fn blocks_of(&self, (dir, tenant): &Root, global_marks: bool) -> Result<Blocks, BucketError> {
+        if let Some(tenant) = tenant {
+            if self.is_deleted(dir, global_marks).await? {
+                return Ok(Blocks::Deleted);
+            }
+            if let Some(blocks) = self.by_index(dir, tenant).await? {
+                return Ok(Blocks::Indexed(blocks));
+            }
+        }
+        Ok(Blocks::Listed(sort_objects(dir, self.bucket.list(dir).await?)))
+    }
+
+    /// Whether a tenant is to be deleted: a mark says so in one of two places.
+    async fn is_deleted(&self, dir: &str, global_marks: bool) -> Result<bool, BucketError> {
+        let beside = format!("{dir}/markers/{TENANT_DELETION}");
+        if self.bucket.head(&beside).await?.is_some() {
+            return Ok(true);
+        }
+        let global = format!("{GLOBAL_MARKS}/{dir}/{TENANT_DELETION}");
+        Ok(global_marks && self.bucket.head(&global).await?.is_some())
+    }
+
+    /// The blocks of a tenant by its bucket index, if there is one and it is fresh.
     async fn by_index(&self, dir: &str, tenant: &TenantId) -> Result<Option<Vec<Candidate>>, BucketError> {
         if !self.by_index {
             return Ok(None);
@@ -145,13 +193,6 @@ impl Listing {
             );
             return Ok(None);
         }
-        for mark in
-            [format!("{dir}/markers/{TENANT_DELETION}"), format!("__markers__/{dir}/{TENANT_DELETION}")]
-        {
-            if self.bucket.head(&mark).await?.is_some() {
-                return Ok(Some(Vec::new()));
-            }
-        }
         let block = |indexed: mimir_index::Indexed| Candidate {
             tenant: Some(tenant.clone()),
             dir: format!("{dir}/{}", indexed.meta.ulid),
@@ -163,62 +204,14 @@ impl Listing {
         Ok(Some(index.blocks.into_iter().map(block).collect()))
     }
 
-    /// The blocks among the objects under a directory ("" for all of the bucket).
-    async fn blocks(
-        &self,
-        dir: &str,
-        objects: Vec<ObjectInfo>,
-        tenant: Option<&TenantId>,
-        known: &mut Metas,
-        used: &mut BTreeSet<String>,
-    ) -> Result<Vec<Candidate>, BucketError> {
-        let directories = sort_objects(dir, objects);
-        let small = directories.values().flat_map(|d| [&d.meta, &d.deletion, &d.no_compact]).flatten();
-        let small: Vec<ObjectInfo> = small.cloned().collect();
-        self.read(&small, known).await?;
-        used.extend(small.into_iter().map(|object| object.key));
-        let say = |object: &Option<ObjectInfo>| object.as_ref().and_then(|o| known.get(&o.key)).map(|k| &k.2);
-        let mut blocks = Vec::new();
-        for (id, directory) in &directories {
-            let place = if dir.is_empty() { id.to_string() } else { format!("{dir}/{id}") };
-            let mut block = Candidate { tenant: tenant.cloned(), dir: place, ..Candidate::default() };
-            match say(&directory.meta) {
-                Some(Ok(Small::Meta(meta))) => {
-                    block.entry = Arc::new(block_files::entry(meta, directory.files.clone()));
-                    block.labels = meta.thanos.as_ref().and_then(|t| t.labels.clone()).unwrap_or_default();
-                    block.meta = Some(meta.clone());
-                }
-                said => {
-                    block.entry = Arc::new(entry_without_meta(*id));
-                    block.partial = directory.meta.is_none();
-                    block.damaged = match said {
-                        Some(Err(why)) => Some(why.clone()),
-                        _ if directory.meta.is_some() => Some("meta.json went away".to_owned()),
-                        _ => None,
-                    };
-                }
-            }
-            block.deletion = match say(&directory.deletion) {
-                Some(Ok(Small::Deletion(at))) => Some(*at),
-                // A mark that does not read was made when it was written.
-                Some(_) => directory.deletion.as_ref().map(|mark| mark.modified_ms),
-                None => None,
-            };
-            block.no_compact = match say(&directory.no_compact) {
-                Some(Ok(Small::NoCompact(why))) => Some(why.clone()),
-                Some(_) => Some("mark does not read".to_owned()),
-                None => None,
-            };
-            blocks.push(block);
-        }
-        Ok(blocks)
-    }
-
     /// Reads those of the objects that are not known.
-    async fn read(&self, objects: &[ObjectInfo], known: &mut Metas) -> Result<(), BucketError> {
-        let is_new =
-            |o: &&ObjectInfo| known.get(&o.key).is_none_or(|k| (k.0, k.1) != (o.bytes, o.modified_ms));
-        let new: Vec<ObjectInfo> = objects.iter().filter(is_new).cloned().collect();
+    async fn read(&self, objects: &[ObjectInfo]) -> Result<(), BucketError> {
+        let new: Vec<ObjectInfo> = {
+            let known = self.known.lock();
+            let is_new =
+                |o: &&ObjectInfo| known.get(&o.key).is_none_or(|k| (k.0, k.1) != (o.bytes, o.modified_ms));
+            objects.iter().filter(is_new).cloned().collect()
+        };
         let reads = new.into_iter().map(|object| {
             let bucket = self.bucket.clone();
             async move {
@@ -235,21 +228,59 @@ impl Listing {
                 Err(error @ BucketError::TooLarge { .. }) => Err(error.to_string()),
                 Err(error) => return Err(error),
             };
-            known.insert(object.key, (object.bytes, object.modified_ms, says));
+            self.known.lock().insert(object.key, (object.bytes, object.modified_ms, says));
         }
         Ok(())
     }
 }
 
+/// The blocks in the directories under `dir` ("" for all of the bucket), by what is known of small objects.
+fn candidates(
+    dir: &str,
+    tenant: Option<&TenantId>,
+    directories: &BTreeMap<BlockId, Directory>,
+    known: &Metas,
+) -> Vec<Candidate> {
+    let say = |object: &Option<ObjectInfo>| object.as_ref().and_then(|o| known.get(&o.key)).map(|k| &k.2);
+    let mut blocks = Vec::new();
+    for (id, directory) in directories {
+        let place = if dir.is_empty() { id.to_string() } else { format!("{dir}/{id}") };
+        let mut block = Candidate { tenant: tenant.cloned(), dir: place, ..Candidate::default() };
+        match say(&directory.meta) {
+            Some(Ok(Small::Meta(meta))) => {
+                block.entry = Arc::new(block_files::entry(meta, directory.files.clone()));
+                block.labels = meta.thanos.as_ref().and_then(|t| t.labels.clone()).unwrap_or_default();
+                block.meta = Some(meta.clone());
+            }
+            said => {
+                block.entry = Arc::new(entry_without_meta(*id));
+                block.partial = directory.meta.is_none();
+                block.damaged = match said {
+                    Some(Err(why)) => Some(why.clone()),
+                    _ if directory.meta.is_some() => Some("meta.json went away".to_owned()),
+                    _ => None,
+                };
+            }
+        }
+        block.deletion = match say(&directory.deletion) {
+            Some(Ok(Small::Deletion(at))) => Some(*at),
+            // A mark that does not read was made when it was written.
+            Some(_) => directory.deletion.as_ref().map(|mark| mark.modified_ms),
+            None => None,
+        };
+        block.no_compact = match say(&directory.no_compact) {
+            Some(Ok(Small::NoCompact(why))) => Some(why.clone()),
+            Some(_) => Some("mark does not read".to_owned()),
+            None => None,
+        };
+        blocks.push(block);
+    }
+    blocks
+}
+
 /// External labels of a block of which only the shard is known.
 fn shard_label(shard: Option<String>) -> BTreeMap<String, String> {
     shard.map(|shard| (super::rules::SHARD_LABEL.to_owned(), shard)).into_iter().collect()
-}
-
-/// The tenant whose directory it is; `None` for names that are none of a tenant.
-fn tenant_of(name: &str) -> Option<TenantId> {
-    let other = name.starts_with("__") || name.parse::<BlockId>().is_ok() || name == "debug";
-    if other { None } else { TenantId::new(name).ok() }
 }
 
 /// Objects under `dir` by block.

@@ -80,7 +80,7 @@ fn ask_bucket<T: Send + 'static>(
         let answers = bucket.reader.runtime().wait_while(&ctx.cancel, answer)?;
         let mut errors = answers.iter().filter_map(|(_, answer)| answer.as_ref().err());
         match errors.find_map(BucketError::gone_key) {
-            Some(key) if !looked => bucket.look_for(key, &view),
+            Some(key) if !looked => bucket.look_for(key, &view, &ctx.cancel)?,
             _ => return Ok(answers),
         }
         looked = true;

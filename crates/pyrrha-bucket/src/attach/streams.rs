@@ -11,7 +11,7 @@ use pyrrha_storage::manifest::ManifestState;
 
 use super::SeenBlock;
 use crate::external::External;
-use crate::gateway::{ForeignBlock, ForeignReader, choose};
+use crate::gateway::{ForeignBlock, ForeignReader, choose, merged_since};
 
 /// Blocks of one origin.
 #[derive(Debug)]
@@ -33,10 +33,10 @@ pub(super) fn streams_of(
     let known: HashMap<&str, &ForeignBlock> = known.map(|(dir, block)| (dir.as_str(), block)).collect();
     let replica_labels: Arc<[String]> = replica_labels.into();
     let mut streams: BTreeMap<TenantId, Vec<ForeignStream>> = BTreeMap::new();
-    let mut places: HashMap<(TenantId, Vec<(String, String)>), usize> = HashMap::new();
+    let mut places: HashMap<(TenantId, BTreeMap<String, String>), usize> = HashMap::new();
     for block in seen {
         let labels = block.labels.iter().filter(|(name, _)| !name.starts_with("__"));
-        let labels: Vec<(String, String)> = labels.map(|(n, v)| (n.clone(), v.clone())).collect();
+        let labels: BTreeMap<String, String> = labels.map(|(n, v)| (n.clone(), v.clone())).collect();
         let own = streams.entry(block.tenant.clone()).or_default();
         let at = *places.entry((block.tenant.clone(), labels)).or_insert_with(|| {
             let external = External::new(&block.labels, owner, replica_labels.clone());
@@ -48,6 +48,18 @@ pub(super) fn streams_of(
         let reads = old.map_or_else(|| reader.block(&block.dir, block.entry.clone()), |old| (*old).clone());
         stream.blocks.insert(block.entry.ulid, (block.dir.clone(), reads));
         stream.state.blocks.insert(block.entry.ulid, block.entry.clone());
+    }
+    let mut keys: HashMap<TenantId, BTreeMap<usize, BTreeMap<String, String>>> = HashMap::new();
+    for ((tenant, labels), at) in places {
+        keys.entry(tenant).or_default().insert(at, labels);
+    }
+    for (tenant, own) in &mut streams {
+        let keys = keys.remove(tenant).unwrap_or_default().into_values();
+        let keyed: Vec<_> = keys.zip(own.iter().map(|stream| &stream.state)).collect();
+        let gone = merged_since(&keyed, &replica_labels);
+        for (stream, gone) in own.iter_mut().zip(gone) {
+            stream.state.blocks.retain(|id, _| !gone.contains(id));
+        }
     }
     streams
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
-use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, WindowHints};
+use pyrrha_model::contract::{
+    CancelReason, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, WindowHints,
+};
 use pyrrha_model::{Labels, MatchOp, Matcher, TimeRange};
 use pyrrha_storage::{Db, StorageConfig};
 use pyrrha_testkit::foreign_bucket::{
@@ -14,7 +16,9 @@ use pyrrha_testkit::foreign_bucket::{
 use pyrrha_testkit::{SimClock, SimDisk};
 
 use super::*;
+use crate::RetryPolicy;
 use crate::door::Operation;
+use crate::faulty::{Faults, FaultyStore};
 use crate::worlds::policy;
 
 /// When tests happen.
@@ -37,8 +41,18 @@ struct World {
 
 impl World {
     fn new(foreign: &ForeignBucket, change: impl FnOnce(&mut AttachConfig)) -> Self {
+        Self::on(Arc::new(InMemory::new()), foreign, change)
+    }
+
+    fn on(
+        store: Arc<dyn object_store::ObjectStore>,
+        foreign: &ForeignBucket,
+        change: impl FnOnce(&mut AttachConfig),
+    ) -> Self {
         let runtime = Arc::new(BucketRuntime::start(2).expect("threads"));
-        let bucket = Bucket::new(Arc::new(InMemory::new()), "foreign", "some/prefix", policy());
+        // What is silent stays so for the whole of a test.
+        let policy = RetryPolicy { timeout: Duration::from_secs(600), ..policy() };
+        let bucket = Bucket::new(store, "foreign", "some/prefix", policy);
         let world_bucket = bucket.clone();
         let objects = foreign.objects.clone();
         let filled = runtime.wait(async move {
@@ -494,6 +508,101 @@ fn a_bucket_with_tenants_is_read_by_index_or_by_listing() {
         world.attached.look().expect("no fault");
         assert_eq!(names("one").len(), 2, "a bad index is not used");
     }
+}
+
+/// A bucket of Mimir with a block of each tenant.
+fn of_tenants(tenants: &[&str]) -> ForeignBucket {
+    let mut foreign = ForeignBucket::default();
+    for (n, tenant) in tenants.iter().enumerate() {
+        let block = ForeignBlock::new(&ulid(9 * HOUR, n as u128), 0, HOUR, &[]);
+        foreign.add(tenant, &block.with_floats(&[("__name__", "x")], &[(1, 0.0)]));
+    }
+    foreign
+}
+
+#[test]
+fn a_tenant_that_is_to_be_deleted_is_not_there() {
+    let mut foreign = of_tenants(&["newer", "older", "stays"]);
+    foreign.put("__markers__/newer/tenant-deletion-mark.json", b"{}".to_vec());
+    foreign.put("older/markers/tenant-deletion-mark.json", b"{}".to_vec());
+    let tenants =
+        |world: &World| -> Vec<String> { world.attached.view().tenants().map(ToString::to_string).collect() };
+    let world = World::new(&foreign, |_| {});
+    assert_eq!(tenants(&world), ["stays"], "by listing");
+    let (bucket, config) = (world.bucket.clone(), world.attached.config.clone());
+    let listed = world.runtime.wait(survey(bucket, config, NOW)).expect("no fault");
+    assert_eq!(listed.len(), 1, "nor is it adopted");
+    for tenant in ["newer", "older", "stays"] {
+        foreign.put(&format!("{tenant}/bucket-index.json.gz"), bucket_index(&[], NOW / 1000));
+    }
+    let world = World::new(&foreign, |_| {});
+    assert_eq!(world.attached.view().indexed, 1, "by its index");
+}
+
+#[test]
+fn tenants_are_looked_at_some_at_a_time() {
+    let names: Vec<String> = (0..40).map(|n| format!("tenant-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let store = FaultyStore::new(1, Faults { slow: 100, ..Faults::default() });
+    let world = World::on(Arc::new(store.clone()), &of_tenants(&names), |_| {});
+    assert_eq!(world.seen().len(), 40);
+    store.most_at_once();
+    world.attached.look().expect("no fault");
+    let most = store.most_at_once();
+    assert!((2..=16).contains(&most), "at once: {most}");
+}
+
+#[test]
+fn a_look_ends_with_the_query_that_waits_for_it() {
+    let (first, second) = with_successor(3);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &first).add("", &second);
+    let store = FaultyStore::new(1, Faults::default());
+    let world = World::on(Arc::new(store.clone()), &foreign, |_| {});
+    let known = world.attached.metas.lock().len();
+    assert_eq!(known, 2);
+    store.is_silent(true);
+    let (attached, view) = (&world.attached, world.attached.view());
+    let (looking, waiting) = (CancelToken::default(), CancelToken::default());
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| attached.look_for("a", &view, &looking));
+        while attached.gone.lock().is_empty() {
+            std::thread::yield_now();
+        }
+        let other = scope.spawn(|| attached.look_for("b", &view, &waiting));
+        waiting.cancel(CancelReason::TimedOut);
+        other.join().expect("no panic").expect_err("stopped while another looks");
+        assert!(!one.is_finished());
+        looking.cancel(CancelReason::Canceled);
+        one.join().expect("no panic").expect_err("stopped while it looks");
+    });
+    assert!(attached.gone.lock().is_empty(), "it was not looked for");
+    assert_eq!(attached.metas.lock().len(), known, "what was read before is known");
+    store.is_silent(false);
+    let gets = world.bucket.counters().attempts(Operation::Get);
+    attached.look_for("a", &view, &CancelToken::default()).expect("it is not stopped");
+    assert_eq!(world.bucket.counters().attempts(Operation::Get), gets);
+}
+
+#[test]
+fn windows_of_a_replica_are_not_read_where_replicas_were_merged() {
+    let samples = every(60_000, 0..48 * HOUR, |t| (t / 60_000 % 100) as f64);
+    let (a, b) = (ulid(90 * HOUR, 1), ulid(90 * HOUR, 2));
+    let replica = &[("cluster", "eu"), ("replica", "a")];
+    let mut hours = ForeignBlock::new(&ulid(80 * HOUR, 3), 0, 48 * HOUR, replica).compacted(1, &[&a]);
+    hours.resolution = HOUR;
+    let hours = hours.with_windows(&[("__name__", "x")], &samples);
+    let merged = ForeignBlock::new(&ulid(70 * HOUR, 4), 0, 48 * HOUR, &[("cluster", "eu")])
+        .compacted(2, &[&a, &b])
+        .with_floats(&[("__name__", "x")], &samples);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &hours);
+    let range = TimeRange::new(0, 48 * HOUR - 1);
+    let replicas = |config: &mut AttachConfig| config.replica_labels = vec!["replica".to_owned()];
+    assert!(windows(&World::new(&foreign, replicas), range, 2 * HOUR).is_some());
+    foreign.add("", &merged);
+    assert_eq!(windows(&World::new(&foreign, replicas), range, 2 * HOUR), None, "samples of both answer");
+    assert!(windows(&World::new(&foreign, |_| {}), range, 2 * HOUR).is_some(), "they are no replicas");
 }
 
 /// `(start, count, sum, min, max)`

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyrrha_model::TenantId;
-use pyrrha_storage::manifest::ManifestState;
+use pyrrha_storage::block::BlockId;
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use crate::block_files::external_labels;
 use crate::downsample::Origin;
@@ -62,35 +63,45 @@ pub(crate) fn streams_of<'s>(state: &'s ManifestState, without: &[String]) -> Ve
     }
 }
 
-/// The same without windows that others made of one replica where the replicas were merged since: the
-/// samples of all are there, and windows are made of them.
+/// Of each stream, given by its external labels and its blocks, the windows that others made of one replica
+/// where the replicas were merged since: the samples of all are there, and windows are made of them.
+pub(crate) fn merged_since(
+    streams: &[(BTreeMap<String, String>, &ManifestState)],
+    replica_labels: &[String],
+) -> Vec<Vec<BlockId>> {
+    let gone = |(own, stream): &(BTreeMap<String, String>, &ManifestState)| {
+        let mut merged = own.clone();
+        merged.retain(|name, _| !replica_labels.contains(name));
+        let home = streams.iter().find(|(key, _)| *key == merged && key != own);
+        let Some((_, home)) = home else { return Vec::new() };
+        let raw: Vec<_> = home.blocks.values().filter(|b| b.resolution == 0).collect();
+        let is_gone = |b: &&Arc<BlockEntry>| {
+            let theirs = b.resolution > 0 && Origin::of(b).is_none() && !b.sources.is_empty();
+            theirs && raw.iter().any(|r| b.sources.iter().all(|s| r.sources.contains(s)))
+        };
+        stream.blocks.values().filter(is_gone).map(|b| b.ulid).collect()
+    };
+    streams.iter().map(gone).collect()
+}
+
+/// The same streams without those windows.
 fn without_merged(split: Vec<Cow<'_, ManifestState>>, replica_labels: &[String]) -> Vec<Arc<ManifestState>> {
     let labels = |stream: &ManifestState| {
         stream.blocks.values().next().map(|entry| external_labels(entry)).unwrap_or_default()
     };
-    let keys: Vec<BTreeMap<String, String>> = split.iter().map(|stream| labels(stream)).collect();
-    let mut left = Vec::with_capacity(split.len());
-    for (stream, own) in split.iter().zip(&keys) {
-        let mut merged = own.clone();
-        merged.retain(|name, _| !replica_labels.contains(name));
-        let home = keys.iter().position(|key| *key == merged && key != own);
-        let mut stream = stream.clone().into_owned();
-        if let Some(home) = home.and_then(|home| split.get(home)) {
-            let raw: Vec<_> = home.blocks.values().filter(|b| b.resolution == 0).collect();
-            stream.blocks.retain(|_, b| {
-                let theirs = b.resolution > 0 && Origin::of(b).is_none() && !b.sources.is_empty();
-                !(theirs && raw.iter().any(|r| b.sources.iter().all(|s| r.sources.contains(s))))
-            });
-        }
-        left.push(Arc::new(stream));
-    }
-    left
+    let keyed: Vec<_> = split.iter().map(|stream| (labels(stream), &**stream)).collect();
+    let gone = merged_since(&keyed, replica_labels);
+    let left = |(stream, gone): (Cow<'_, ManifestState>, Vec<BlockId>)| {
+        let mut stream = stream.into_owned();
+        stream.blocks.retain(|id, _| !gone.contains(id));
+        Arc::new(stream)
+    };
+    split.into_iter().zip(gone).map(left).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use pyrrha_storage::block::{BlockId, BlockMeta};
-    use pyrrha_storage::manifest::BlockEntry;
+    use pyrrha_storage::block::BlockMeta;
 
     use super::*;
     use crate::block_files;
