@@ -48,7 +48,7 @@ fn lists_say_who_has_a_label() {
     assert_eq!(table.list("nothing"), None);
     // The index has four bytes for each.
     assert!(file.len() < 2 * 10_000, "{}", file.len());
-    assert!(file.len() > 100 && table.bytes() > 0);
+    assert!(file.len() > 100);
 }
 
 #[test]
