@@ -327,8 +327,11 @@ impl AttachedBucket {
             let (bucket, blocks) = (self.name(), seen.len());
             tracing::info!(%bucket, blocks, added = looked.added, removed = looked.removed, "attached bucket changed");
         }
-        *self.view.write() =
-            Arc::new(BucketView { looked_at: now, seen, hidden, indexed: found.indexed, streams });
+        let view = Arc::new(BucketView { looked_at: now, seen, hidden, indexed: found.indexed, streams });
+        *self.view.write() = view.clone();
+        if looked.removed > 0 || before.looked_at == 0 {
+            self.reader.sweep(view.seen.iter().map(|block| block.dir.as_str()));
+        }
         looked
     }
 

@@ -17,7 +17,7 @@ use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TimeRange};
 
 use crate::error::BucketError;
-use crate::gateway::{ForeignBlock, Pace, Paced};
+use crate::gateway::{ForeignBlock, InnerValues, Pace, Paced, inner_values};
 pub(crate) use labels::External;
 use relabel::Relabelled;
 use replicas::Replicas;
@@ -48,29 +48,59 @@ impl ByReplica {
         Self { way, sets: BTreeMap::new() }
     }
 
-    /// Begins to read the series of a block as queries see them, each replica by itself.
+    /// Begins to read the series of blocks, each with the times that it answers for, as queries see them, each
+    /// replica by itself.
     pub(crate) fn select(
         &mut self,
         ctx: &QueryContext,
-        (block, range): (&ForeignBlock, TimeRange),
-        external: &External,
+        blocks: Vec<(ForeignBlock, TimeRange)>,
         matchers: &[Matcher],
         hints: &SelectHints,
     ) -> Result<(), StoreError> {
-        let Some(matchers) = external.left_of(matchers) else { return Ok(()) };
-        // Labels are all needed for the order; what is cut by shard or number is cut when they are there.
-        let mut inner = hints.with_all_labels();
-        let shard = if external.changes_nothing() { None } else { inner.shard.take() };
-        inner.newest_only = false;
-        if !external.changes_nothing() {
-            inner.limit = 0;
-        }
-        for (key, own) in replicas_in(ctx, block, external, &matchers, self.way.tells_gone)? {
-            let series = block.select(ctx, own, range, inner.clone(), external.dropped(), &self.way);
-            let set = Relabelled::new(ctx, series, external, shard, self.way.from.clone());
-            self.sets.entry(key).or_default().push(Box::new(set));
+        let asked = |(block, range): (ForeignBlock, TimeRange)| {
+            let left = block.external().left_of(matchers)?;
+            Some((block, range, left))
+        };
+        let blocks: Vec<_> = blocks.into_iter().filter_map(asked).collect();
+        let opened: Vec<&ForeignBlock> = blocks.iter().map(|(block, _, _)| block).collect();
+        let values = inner_values(ctx, &opened, INNER_REPLICAS_MAX)?;
+        for ((block, range, matchers), values) in blocks.iter().zip(values) {
+            let external = block.external();
+            // Labels are all needed for the order; what is cut by shard or number is cut when they are there.
+            let mut inner = hints.with_all_labels();
+            let shard = if external.changes_nothing() { None } else { inner.shard.take() };
+            inner.newest_only = false;
+            if !external.changes_nothing() {
+                inner.limit = 0;
+            }
+            let Some(values) = self.or_gap(ctx, block, values)? else { continue };
+            for (key, own) in replicas_in(block, matchers, values)? {
+                let series = block.select(ctx, own, *range, inner.clone(), &self.way);
+                let set = Relabelled::new(ctx, series, external, shard, self.way.from.clone());
+                self.sets.entry(key).or_default().push(Box::new(set));
+            }
         }
         Ok(())
+    }
+
+    /// `None` if the answer may do without the block.
+    fn or_gap<T>(
+        &self,
+        ctx: &QueryContext,
+        block: &ForeignBlock,
+        read: Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        match read {
+            Err(error)
+                if ctx.partial_response
+                    && ctx.cancel.reason().is_none()
+                    && !(self.way.tells_gone && BucketError::is_gone(&error)) =>
+            {
+                ctx.notices.gap(block.entry().range(), error.to_string());
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     /// All of it as one; `None` if there is nothing.
@@ -86,28 +116,15 @@ impl ByReplica {
     }
 }
 
-/// The replicas whose series a block has, with matchers for each.
+/// The replicas whose series a block has, with matchers for each, by the values of labels that tell them apart.
 fn replicas_in(
-    ctx: &QueryContext,
     block: &ForeignBlock,
-    external: &External,
     matchers: &[Matcher],
-    tells_gone: bool,
+    values: InnerValues,
 ) -> Result<Vec<OneReplica>, StoreError> {
+    let external = block.external();
     let mut replicas = vec![(BTreeMap::new(), matchers.to_vec())];
-    for name in external.inner_replica_names() {
-        let values = match block.values(ctx, name) {
-            Ok(values) => values,
-            Err(error)
-                if ctx.partial_response
-                    && ctx.cancel.reason().is_none()
-                    && !(tells_gone && BucketError::is_gone(&error)) =>
-            {
-                ctx.notices.gap(block.entry().range(), error.to_string());
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
-        };
+    for (name, values) in values {
         if values.is_empty() {
             continue;
         }

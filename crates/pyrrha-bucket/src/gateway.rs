@@ -16,6 +16,7 @@ mod open_blocks;
 mod pace;
 mod pages;
 mod queryable;
+mod questions;
 mod ranges;
 mod rows;
 mod segments;
@@ -36,18 +37,19 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use std::collections::HashMap;
 
-pub(crate) use foreign::{ForeignBlock, ForeignReader};
+pub(crate) use block::BucketBlock;
+pub(crate) use foreign::{ForeignBlock, ForeignReader, InnerValues, inner_values};
 pub(crate) use header::check as check_header;
 pub(crate) use pace::{Pace, Paced};
 pub use pages::{CacheStats, GatewayStats};
 pub use queryable::{BucketQueryable, LocalSources};
+pub(crate) use questions::{Answered, ask_each, names_of, series_of, union, values_of};
 pub(crate) use streams::{merged_since, streams_of};
 pub(crate) use windows::chunks_of;
 
 use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
-use block::BucketBlock;
 use pages::Caches;
 use segments::Candidate;
 use set::BucketSet;
@@ -82,6 +84,8 @@ pub struct Gateway {
     streams: Streams,
     /// Blocks that a query has touched. A header is a map of a local file and some tables.
     blocks: Mutex<HashMap<(TenantId, BlockId), Arc<BucketBlock>>>,
+    /// Manifests as of which headers of blocks that are gone were removed.
+    swept: Mutex<HashMap<TenantId, u64>>,
 }
 
 /// What answers a query.
@@ -104,8 +108,8 @@ impl Gateway {
         config: GatewayConfig,
     ) -> Self {
         let caches = Arc::new(Caches::new(disk.clone(), &config));
-        let (replica_labels, streams, blocks) = Default::default();
-        Self { tenants, runtime, disk, config, caches, replica_labels, streams, blocks }
+        let (replica_labels, streams, blocks, swept) = Default::default();
+        Self { tenants, runtime, disk, config, caches, replica_labels, streams, blocks, swept }
     }
 
     /// The same, for which blocks whose external labels differ only in these are replicas.
@@ -118,14 +122,29 @@ impl Gateway {
         self.caches.stats()
     }
 
-    /// Reads what others committed since, and forgets blocks that are gone.
+    /// Reads what others committed since, and forgets blocks that are gone and their headers.
     pub fn refresh(&self) -> Result<(), StoreError> {
         let result = self.tenants.refresh();
         self.blocks.lock().retain(|(tenant, block), _| {
             let state = self.tenants.known(tenant);
             state.is_none_or(|state| state.blocks.contains_key(block))
         });
+        self.tenants.all().iter().for_each(|tenant| self.sweep(tenant));
         result
+    }
+
+    /// Removes headers of a tenant's blocks that are gone, whoever kept them, if there is a new manifest.
+    fn sweep(&self, tenant: &TenantId) {
+        let Some(state) = self.tenants.known(tenant) else { return };
+        if self.swept.lock().insert(tenant.clone(), state.number) == Some(state.number) {
+            return;
+        }
+        let is_live = |name: &str| {
+            // By the state after the listing: what was kept before it is of that one or an earlier one.
+            let (state, block) = (self.tenants.known(tenant), name.parse());
+            state.is_none_or(|state| block.is_ok_and(|block: BlockId| state.blocks.contains_key(&block)))
+        };
+        header::sweep(&*self.disk, &self.config.cache_dir.join(tenant.as_str()), is_live);
     }
 
     /// All series of a block without what `deletes` hide and without series of which a set of `leave_out`

@@ -31,17 +31,12 @@ impl Question {
     ) -> Result<Option<Box<dyn SeriesSet>>, StoreError> {
         let (ctx, hints) = (&self.ctx, &self.hints);
         let streams = view.streams.get(&ctx.tenant).into_iter().flatten();
-        let asked = streams.map(|s| (s, s.asked(ctx, &self.matchers, self.range, hints)));
+        let asked = streams.flat_map(|s| s.asked(ctx, &self.matchers, self.range, hints));
         let asked: Vec<_> = asked.collect();
-        let blocks = asked.iter().flat_map(|(_, parts)| parts.iter().map(|(block, _)| &**block.entry()));
-        let pace = Pace::of(ctx, blocks);
+        let pace = Pace::of(ctx, asked.iter().map(|(block, _)| &**block.entry()));
         let from = format!("attached bucket={}", bucket.name()).into();
         let mut sets = ByReplica::new(Way { pace: pace.clone(), from, tells_gone });
-        for (stream, parts) in &asked {
-            for (block, range) in parts {
-                sets.select(ctx, (block, *range), &stream.external, &self.matchers, hints)?;
-            }
-        }
+        sets.select(ctx, asked, &self.matchers, hints)?;
         let set = sets.merged(ctx);
         Ok(set.map(|set| Box::new(Paced::new(set, pace)) as Box<dyn SeriesSet>))
     }

@@ -1,10 +1,9 @@
 //! A store and attached buckets as one source.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use futures::stream::StreamExt;
 use pyrrha_model::contract::{
     Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet, WindowHints,
 };
@@ -13,11 +12,7 @@ use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
 use super::again::{Again, Question};
 use super::{AttachedBucket, BucketView};
 use crate::error::BucketError;
-use crate::external::External;
-use crate::gateway::ForeignBlock;
-
-/// Blocks that are asked for labels at once.
-const BLOCKS_AT_ONCE: usize = 16;
+use crate::gateway::{Answered, BucketBlock, ask_each, names_of, series_of, union, values_of};
 
 /// Reads of a store and of buckets that are attached to it. Where several have a sample of the same time,
 /// one of them is read, as of overlapping blocks.
@@ -26,12 +21,6 @@ pub struct WithBuckets {
     attached: Vec<Arc<AttachedBucket>>,
 }
 
-/// What a block answers to a question about labels.
-type Answer<T> = BoxFuture<'static, Answered<T>>;
-
-/// An answer, and what is missing if it is an error.
-type Answered<T> = (TimeRange, Result<Vec<T>, StoreError>);
-
 impl WithBuckets {
     /// Puts `attached` beside `store`.
     pub fn new(store: Arc<dyn Queryable>, attached: Vec<Arc<AttachedBucket>>) -> Self {
@@ -39,45 +28,40 @@ impl WithBuckets {
     }
 
     /// What the store answers and what the blocks do, as one.
-    fn union<T: Ord + Send + 'static>(
+    fn union<T, F>(
         &self,
         ctx: &QueryContext,
         query: &LabelQuery,
         store: Vec<T>,
-        ask: impl Fn(ForeignBlock, External, LabelQuery) -> BoxFuture<'static, Result<Vec<T>, StoreError>>,
-    ) -> Result<Vec<T>, StoreError> {
-        let mut answers = vec![Ok(store)];
+        ask: impl Fn(Arc<BucketBlock>, QueryContext, LabelQuery) -> F,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        T: Ord + Send + 'static,
+        F: Future<Output = Result<Vec<T>, StoreError>> + Send + 'static,
+    {
+        let mut answers = Vec::new();
         for bucket in &self.attached {
-            for (range, answer) in ask_bucket(bucket, ctx, query, &ask)? {
-                match answer {
-                    Err(error) if ctx.partial_response => ctx.notices.gap(range, error.to_string()),
-                    answer => answers.push(answer),
-                }
-            }
+            answers.extend(ask_bucket(bucket, ctx, query, |block| ask(block, ctx.clone(), query.clone()))?);
         }
-        query.union(answers)
+        union(ctx, query, store, answers)
     }
 }
 
 /// What the blocks of a bucket answer. If one is gone, the bucket is looked at again, and asked once more.
-fn ask_bucket<T: Send + 'static>(
+fn ask_bucket<T, F>(
     bucket: &AttachedBucket,
     ctx: &QueryContext,
     query: &LabelQuery,
-    ask: impl Fn(ForeignBlock, External, LabelQuery) -> BoxFuture<'static, Result<Vec<T>, StoreError>>,
-) -> Result<Vec<Answered<T>>, StoreError> {
+    ask: impl Fn(Arc<BucketBlock>) -> F,
+) -> Result<Vec<Answered<T>>, StoreError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<Vec<T>, StoreError>> + Send + 'static,
+{
     let mut looked = false;
     loop {
         let view = bucket.view();
-        let questions = questions(&view, ctx, query, &ask);
-        if questions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let answer = async move {
-            let all = futures::stream::iter(questions).buffer_unordered(BLOCKS_AT_ONCE);
-            Ok(all.collect::<Vec<_>>().await)
-        };
-        let answers = bucket.reader.runtime().wait_while(&ctx.cancel, answer)?;
+        let answers = ask_each(bucket.reader.runtime(), ctx, asked(&view, ctx, query), &ask)?;
         let mut errors = answers.iter().filter_map(|(_, answer)| answer.as_ref().err());
         match errors.find_map(BucketError::gone_key) {
             Some(key) if !looked => bucket.look_for(key, &view, &ctx.cancel)?,
@@ -87,27 +71,14 @@ fn ask_bucket<T: Send + 'static>(
     }
 }
 
-/// The blocks of a view that may have answers, asked.
-fn questions<T: Send + 'static>(
-    view: &BucketView,
-    ctx: &QueryContext,
-    query: &LabelQuery,
-    ask: impl Fn(ForeignBlock, External, LabelQuery) -> BoxFuture<'static, Result<Vec<T>, StoreError>>,
-) -> Vec<Answer<T>> {
+/// The blocks of a view that may have answers.
+fn asked(view: &BucketView, ctx: &QueryContext, query: &LabelQuery) -> Vec<Arc<BucketBlock>> {
     // Labels are the same in windows, which may be all that is left.
     let any = SelectHints { windows: Some(WindowHints::default()), ..SelectHints::default() };
-    let mut questions: Vec<Answer<T>> = Vec::new();
-    for stream in view.streams.get(&ctx.tenant).into_iter().flatten() {
-        if stream.external.left_of_query(query).is_none() {
-            continue;
-        }
-        for (block, _) in stream.parts(&QueryContext::unlimited(), query.range, &any) {
-            let missing = block.entry().range();
-            let answer = ask(block, stream.external.clone(), query.clone());
-            questions.push(Box::pin(async move { (missing, answer.await) }));
-        }
-    }
-    questions
+    let streams = view.streams.get(&ctx.tenant).into_iter().flatten();
+    let streams = streams.filter(|stream| stream.external.left_of_query(query).is_some());
+    let parts = streams.flat_map(|stream| stream.parts(&QueryContext::unlimited(), query.range, &any));
+    parts.map(|(block, _)| block.block().clone()).collect()
 }
 
 impl Queryable for WithBuckets {
@@ -135,9 +106,7 @@ impl Queryable for WithBuckets {
 
     fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
         let store = self.store.label_names(ctx, query)?;
-        self.union(ctx, query, store, |block, external, query| {
-            Box::pin(block.label_names(external, ctx.clone(), query))
-        })
+        self.union(ctx, query, store, names_of)
     }
 
     fn label_values(
@@ -147,16 +116,12 @@ impl Queryable for WithBuckets {
         query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
         let store = self.store.label_values(ctx, name, query)?;
-        self.union(ctx, query, store, |block, external, query| {
-            Box::pin(block.label_values(external, ctx.clone(), name.to_owned(), query))
-        })
+        self.union(ctx, query, store, |block, ctx, query| values_of(block, ctx, name.to_owned(), query))
     }
 
     fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
         let store = self.store.series(ctx, query)?;
-        self.union(ctx, query, store, |block, external, query| {
-            Box::pin(block.series(external, ctx.clone(), query))
-        })
+        self.union(ctx, query, store, series_of)
     }
 
     fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {

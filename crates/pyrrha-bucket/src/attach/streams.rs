@@ -18,7 +18,7 @@ use crate::gateway::{ForeignBlock, ForeignReader, choose, merged_since};
 pub(super) struct ForeignStream {
     pub(super) external: External,
     state: ManifestState,
-    blocks: BTreeMap<BlockId, (String, ForeignBlock)>,
+    pub(super) blocks: BTreeMap<BlockId, (String, ForeignBlock)>,
 }
 
 /// Sorts blocks into streams. Blocks that were there before are taken over with what is known of them.
@@ -44,8 +44,11 @@ pub(super) fn streams_of(
             own.len() - 1
         });
         let stream = &mut own[at];
-        let old = known.get(block.dir.as_str()).filter(|old| *old.entry() == block.entry);
-        let reads = old.map_or_else(|| reader.block(&block.dir, block.entry.clone()), |old| (*old).clone());
+        let same = |old: &&&ForeignBlock| *old.entry() == block.entry && *old.external() == stream.external;
+        let reads = match known.get(block.dir.as_str()).filter(same) {
+            Some(old) => (*old).clone(),
+            None => reader.block(&block.dir, block.entry.clone(), stream.external.clone()),
+        };
         stream.blocks.insert(block.entry.ulid, (block.dir.clone(), reads));
         stream.state.blocks.insert(block.entry.ulid, block.entry.clone());
     }

@@ -36,6 +36,7 @@ struct World {
     runtime: Arc<BucketRuntime>,
     all: WithBuckets,
     clock: Arc<SimClock>,
+    disk: Arc<dyn Disk>,
     ctx: QueryContext,
 }
 
@@ -75,9 +76,10 @@ impl World {
             AttachedBucket::new(world_bucket.clone(), runtime.clone(), disk.clone(), clock.clone(), config);
         let attached = Arc::new(attached);
         attached.look().expect("no fault");
-        let db = Db::open_single_threaded(StorageConfig::new("/data"), disk, clock.clone()).expect("opens");
+        let db = Db::open_single_threaded(StorageConfig::new("/data"), disk.clone(), clock.clone())
+            .expect("opens");
         let all = WithBuckets::new(Arc::new(db).queryable(), vec![attached.clone()]);
-        Self { attached, bucket: world_bucket, runtime, all, clock, ctx: QueryContext::unlimited() }
+        Self { attached, bucket: world_bucket, runtime, all, clock, disk, ctx: QueryContext::unlimited() }
     }
 
     fn of(tenant: &str) -> QueryContext {
@@ -585,6 +587,75 @@ fn a_look_ends_with_the_query_that_waits_for_it() {
 }
 
 #[test]
+fn headers_of_blocks_that_are_gone_go() {
+    let (first, second) = with_successor(3);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &first);
+    let world = World::new(&foreign, |_| {});
+    let kept = || -> Vec<String> {
+        let listed = world.disk.list("/cache".as_ref()).expect("no fault").into_iter();
+        listed.filter(|entry| !entry.is_dir).map(|entry| entry.name).collect()
+    };
+    world.samples(&world.ctx, &[]);
+    let header = |block: &ForeignBlock| format!("{}.header", block.ulid);
+    assert_eq!(kept(), [header(&first)]);
+    world.attached.look().expect("no fault");
+    assert_eq!(kept(), [header(&first)]);
+    put(&world, &second);
+    delete(&world, &first);
+    world.attached.look().expect("no fault");
+    world.samples(&world.ctx, &[]);
+    assert_eq!(kept(), [header(&second)]);
+}
+
+#[test]
+fn values_of_a_label_are_as_many_as_are_wanted() {
+    let (first, _) = with_successor(20);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &first);
+    let world = World::new(&foreign, |_| {});
+    let view = world.attached.view();
+    let block = view.streams[&world.ctx.tenant][0].blocks[&view.seen[0].entry.ulid].1.block().clone();
+    let ask = |matchers: Vec<Vec<Matcher>>, limit: usize| {
+        let query = LabelQuery { limit, ..LabelQuery::new(matchers, TimeRange::ALL) };
+        let answer = crate::gateway::values_of(block.clone(), world.ctx.clone(), "i".to_owned(), query);
+        world.runtime.wait(async move { Ok(answer.await) }).expect("no fault").expect("an answer")
+    };
+    let few = || vec![vec![Matcher::new(MatchOp::Regex, "i", "000[5-9]").expect("sound")]];
+    let all = || vec![vec![Matcher::equal("__name__", "x"), Matcher::equal("cluster", "eu")]];
+    assert_eq!(ask(Vec::new(), 2), ["0000", "0001"]);
+    assert_eq!(ask(all(), 2), ["0000", "0001"]);
+    assert_eq!(ask(all(), 0).len(), 20);
+    assert_eq!(ask(few(), 2), ["0005", "0006"]);
+    assert_eq!(ask(few(), 0).len(), 5);
+}
+
+#[test]
+fn blocks_with_replicas_in_them_are_opened_some_at_a_time() {
+    let mut foreign = ForeignBucket::default();
+    for n in 0..40 {
+        let block = ForeignBlock::new(&ulid(9 * HOUR, n), 0, HOUR, &[])
+            .with_floats(&[("__name__", "x"), ("replica", &n.to_string())], &[(n as i64, 0.0)]);
+        foreign.add("", &block);
+    }
+    let store = FaultyStore::new(1, Faults { slow: 100, ..Faults::default() });
+    let world = World::on(Arc::new(store.clone()), &foreign, |config| {
+        config.replica_labels = vec!["replica".to_owned()];
+    });
+    let view = world.attached.view();
+    let blocks = view.streams[&world.ctx.tenant].iter().flat_map(|stream| stream.blocks.values());
+    let blocks: Vec<_> = blocks.map(|(_, block)| block).collect();
+    store.most_at_once();
+    let values = crate::gateway::inner_values(&world.ctx, &blocks, 64).expect("it is not stopped");
+    assert!((2..=16).contains(&store.most_at_once()));
+    let found = values.into_iter().map(|values| values.expect("an answer")[0].1.clone());
+    let mut found: Vec<String> = found.flatten().collect();
+    found.sort_by_key(|n| n.parse::<u32>().expect("a number"));
+    assert_eq!(found, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(world.samples(&world.ctx, &[])[0].1.len(), 40, "all are one series");
+}
+
+#[test]
 fn windows_of_a_replica_are_not_read_where_replicas_were_merged() {
     let samples = every(60_000, 0..48 * HOUR, |t| (t / 60_000 % 100) as f64);
     let (a, b) = (ulid(90 * HOUR, 1), ulid(90 * HOUR, 2));
@@ -602,7 +673,6 @@ fn windows_of_a_replica_are_not_read_where_replicas_were_merged() {
     assert!(windows(&World::new(&foreign, replicas), range, 2 * HOUR).is_some());
     foreign.add("", &merged);
     assert_eq!(windows(&World::new(&foreign, replicas), range, 2 * HOUR), None, "samples of both answer");
-    assert!(windows(&World::new(&foreign, |_| {}), range, 2 * HOUR).is_some(), "they are no replicas");
 }
 
 /// `(start, count, sum, min, max)`

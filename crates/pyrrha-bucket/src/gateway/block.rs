@@ -303,16 +303,17 @@ impl BucketBlock {
         .await
     }
 
-    /// The values of a label that the series of `within` have.
+    /// The values of a label that the series of `within` have, `most` at most.
     pub(super) async fn values_within(
         &self,
         ctx: &QueryContext,
         opened: &Opened,
         name: &str,
         within: &RoaringBitmap,
+        most: usize,
     ) -> Result<BTreeSet<String>, StoreError> {
         let ask = |lists: &KnownLists<'_>| {
-            lists.values_of(name, Some(within), usize::MAX, &mut |_| Ok(ctx.cancel.check().map(|()| true)?))
+            lists.values_of(name, Some(within), most, &mut |_| Ok(ctx.cancel.check().map(|()| true)?))
         };
         let values = self.with_lists(ctx, opened, |lists| ask(lists).map(|_| ()), ask).await?;
         Ok(values.into_iter().collect())

@@ -1,20 +1,21 @@
 //! Blocks with external labels, whether a manifest names them or not: the door to the gateway for attached
 //! buckets, and for blocks that were adopted from others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use futures::stream::StreamExt;
 use pyrrha_env::Disk;
 use pyrrha_index::RoaringBitmap;
 use pyrrha_model::contract::{Delete, LabelQuery, QueryContext, SelectHints, SeriesSet};
-use pyrrha_model::{Labels, Matcher, StoreError, TimeRange, Timestamp};
+use pyrrha_model::{Matcher, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::manifest::BlockEntry;
 
 use super::GatewayConfig;
 use super::block::{BucketBlock, Opened, Place};
 use super::budget::Reserved;
 use super::pages::{Caches, GatewayStats};
-use super::queryable::{matching, names_of, series_of, values_of};
+use super::questions::{BLOCKS_AT_ONCE, stored_values};
 use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
@@ -56,8 +57,26 @@ impl ForeignReader {
         self.caches.stats()
     }
 
+    /// Removes headers of blocks that are in none of these directories of the bucket.
+    pub(crate) fn sweep<'d>(&self, live: impl Iterator<Item = &'d str>) {
+        let mut by_parent: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
+        for dir in live {
+            let (parent, name) = dir.rsplit_once('/').unwrap_or(("", dir));
+            by_parent.entry(parent).or_default().insert(name);
+        }
+        let root = &self.config.cache_dir;
+        let listed =
+            if self.disk.exists(root) { self.disk.list(root).unwrap_or_default() } else { Vec::new() };
+        let dirs = listed.iter().filter(|entry| entry.is_dir).map(|entry| entry.name.as_str());
+        for parent in std::iter::once("").chain(dirs) {
+            let names = by_parent.get(parent);
+            let is_live = |name: &str| names.is_some_and(|names| names.contains(name));
+            super::header::sweep(&*self.disk, &root.join(parent), is_live);
+        }
+    }
+
     /// The block in directory `key` of the bucket. Nothing is fetched yet.
-    pub(crate) fn block(&self, key: &str, entry: Arc<BlockEntry>) -> ForeignBlock {
+    pub(crate) fn block(&self, key: &str, entry: Arc<BlockEntry>, external: External) -> ForeignBlock {
         let place = Place {
             bucket: self.bucket.clone(),
             disk: self.disk.clone(),
@@ -65,7 +84,7 @@ impl ForeignReader {
             key: key.to_owned(),
             kept: self.config.cache_dir.join(format!("{key}.header")),
         };
-        let block = Arc::new(BucketBlock::at(place, entry, External::default()));
+        let block = Arc::new(BucketBlock::at(place, entry, external));
         ForeignBlock { runtime: self.runtime.clone(), block, deletes: Arc::default(), horizon: None }
     }
 }
@@ -86,14 +105,13 @@ impl ForeignBlock {
         &self.block.entry
     }
 
-    /// Its series in the order of their labels without those named `without`, which come along.
+    /// Its series in the order of their labels without those that are dropped, which come along.
     pub(crate) fn select(
         &self,
         ctx: &QueryContext,
         matchers: Vec<Matcher>,
         range: TimeRange,
         hints: SelectHints,
-        without: Arc<[String]>,
         way: &Way,
     ) -> Box<dyn SeriesSet> {
         let selection = Selection {
@@ -107,105 +125,57 @@ impl ForeignBlock {
             deletes: self.deletes.clone(),
             horizon: self.horizon,
             leave_out: Arc::default(),
-            without,
+            without: self.external().dropped(),
         };
         Box::new(BucketSet::start(self.runtime.handle(), selection))
     }
 
-    /// The values that a label has in it; none if no series has it. Waits for requests if it is not open.
-    pub(crate) fn values(&self, ctx: &QueryContext, name: &str) -> Result<Vec<String>, StoreError> {
-        let all = LabelQuery::all(TimeRange::ALL);
-        let answer = values_of(self.block.clone(), ctx.clone(), name.to_owned(), all);
-        self.runtime.wait_while(&ctx.cancel, async move { Ok(answer.await) })?
+    /// What reads it.
+    pub(crate) fn block(&self) -> &Arc<BucketBlock> {
+        &self.block
     }
 
-    /// Names of labels of the series that the query asks for.
-    pub(crate) async fn label_names(
-        self,
-        external: External,
-        ctx: QueryContext,
-        query: LabelQuery,
-    ) -> Result<Vec<String>, StoreError> {
-        outer_names(self.block, external, ctx, query).await
-    }
-
-    /// Values of a label of the series that the query asks for.
-    pub(crate) async fn label_values(
-        self,
-        external: External,
-        ctx: QueryContext,
-        name: String,
-        query: LabelQuery,
-    ) -> Result<Vec<String>, StoreError> {
-        outer_values(self.block, external, ctx, name, query).await
-    }
-
-    /// The series that the query asks for.
-    pub(crate) async fn series(
-        self,
-        external: External,
-        ctx: QueryContext,
-        query: LabelQuery,
-    ) -> Result<Vec<Labels>, StoreError> {
-        outer_series(self.block, external, ctx, query).await
+    /// The labels that its series have beside those in it.
+    pub(crate) fn external(&self) -> &External {
+        &self.block.external
     }
 }
 
-/// Names of labels of the series that a query asks for, external ones among them.
-pub(super) async fn outer_names(
-    block: Arc<BucketBlock>,
-    external: External,
-    ctx: QueryContext,
-    query: LabelQuery,
-) -> Result<Vec<String>, StoreError> {
-    if external.changes_nothing() {
-        return names_of(block, ctx, query).await;
-    }
-    let Some(left) = external.left_of_query(&query) else { return Ok(Vec::new()) };
-    let mut names = names_of(block, ctx, left).await?;
-    names.retain(|name| external.shows(name));
-    if !names.is_empty() {
-        names.extend(external.injected().map(|(name, _)| name.to_owned()));
-    }
-    Ok(names)
-}
+/// Values of labels in a block, by name.
+pub(crate) type InnerValues = Vec<(String, Vec<String>)>;
 
-/// Values of a label, maybe an external one, of the series that a query asks for.
-pub(super) async fn outer_values(
-    block: Arc<BucketBlock>,
-    external: External,
-    ctx: QueryContext,
-    name: String,
-    query: LabelQuery,
-) -> Result<Vec<String>, StoreError> {
-    if external.changes_nothing() {
-        return values_of(block, ctx, name, query).await;
-    }
-    let Some(left) = external.left_of_query(&query) else { return Ok(Vec::new()) };
-    if !external.shows(&name) {
-        return Ok(Vec::new());
-    }
-    let Some((_, value)) = external.injected().find(|(n, _)| *n == name) else {
-        return values_of(block, ctx, name, left).await;
+/// The values, `most` at most of each, that labels which tell replicas apart have in the series of blocks, in
+/// the order of the blocks. Those that have to be asked are, some at a time; waits for requests of those that
+/// are not open.
+pub(crate) fn inner_values(
+    ctx: &QueryContext,
+    blocks: &[&ForeignBlock],
+    most: usize,
+) -> Result<Vec<Result<InnerValues, StoreError>>, StoreError> {
+    let names =
+        |block: &ForeignBlock| -> Vec<String> { block.external().inner_replica_names().cloned().collect() };
+    let asked: Vec<_> = blocks.iter().map(|block| (block.block.clone(), names(block))).collect();
+    let Some(any) = blocks.first().filter(|_| asked.iter().any(|(_, names)| !names.is_empty())) else {
+        return Ok(asked.iter().map(|_| Ok(Vec::new())).collect());
     };
-    let opened = block.open(&ctx).await?;
-    let any = !matching(&block, &ctx, &opened, &left).await?.is_empty();
-    Ok(if any { vec![value.to_owned()] } else { Vec::new() })
-}
-
-/// The series that a query asks for, with external labels.
-pub(super) async fn outer_series(
-    block: Arc<BucketBlock>,
-    external: External,
-    ctx: QueryContext,
-    query: LabelQuery,
-) -> Result<Vec<Labels>, StoreError> {
-    if external.changes_nothing() {
-        return series_of(block, ctx, query).await;
-    }
-    let Some(left) = external.left_of_query(&query) else { return Ok(Vec::new()) };
-    let series = series_of(block, ctx, left).await?;
-    Ok(series.iter().map(|labels| external.of_series(labels)).collect())
+    let (all, ctx) = (LabelQuery { limit: most, ..LabelQuery::all(TimeRange::ALL) }, ctx.clone());
+    let cancel = ctx.cancel.clone();
+    let questions = asked.into_iter().map(move |(block, names)| {
+        let (all, ctx) = (all.clone(), ctx.clone());
+        async move {
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                let values = stored_values(block.clone(), ctx.clone(), name.clone(), all.clone()).await?;
+                found.push((name, values));
+            }
+            Ok(found)
+        }
+    });
+    let questions: Vec<_> = questions.collect();
+    let answers = async move {
+        Ok(futures::stream::iter(questions).buffered(BLOCKS_AT_ONCE).collect::<Vec<_>>().await)
+    };
+    Ok(any.runtime.wait_while(&cancel, answers)?)
 }
 
 /// The entries of `series` in the order of their labels without those of these names. Where the block has

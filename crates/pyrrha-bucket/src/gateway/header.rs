@@ -132,6 +132,30 @@ pub(crate) async fn check(bucket: &Bucket, key: &str, index_bytes: u64) -> Resul
     IndexHeader::open(&parts, index_bytes).map(drop).map_err(corrupt)
 }
 
+/// Removes the headers in a directory, and drafts of them, of which `is_live` does not know the block's name.
+/// A block that is read still has what it mapped; what is not removed now is at the next time.
+pub(super) fn sweep(disk: &dyn Disk, dir: &Path, is_live: impl Fn(&str) -> bool) {
+    if !disk.exists(dir) {
+        return;
+    }
+    let listed = match disk.list(dir) {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "kept headers cannot be listed");
+            return;
+        }
+    };
+    for entry in listed.iter().filter(|entry| !entry.is_dir) {
+        let name = entry.name.strip_suffix(".header").or_else(|| entry.name.strip_suffix(".tmp"));
+        if name.is_none_or(&is_live) {
+            continue;
+        }
+        if let Err(error) = disk.remove_file(&dir.join(&entry.name)) {
+            tracing::warn!(dir = %dir.display(), file = entry.name, %error, "header of a block that is gone cannot be removed");
+        }
+    }
+}
+
 async fn exactly(
     bucket: &Bucket,
     key: &str,

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
-use futures::stream::StreamExt;
 use pyrrha_env::Clock;
-use pyrrha_index::{KnownLists, RoaringBitmap, SeriesRow, label_values};
 use pyrrha_model::contract::{
     Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet, WindowHints,
 };
@@ -14,19 +12,15 @@ use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TenantId, TimeRange, T
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
 
-use super::block::{BucketBlock, Opened};
-use super::budget::Reserved;
-use super::foreign::{ForeignBlock, outer_names, outer_series, outer_values};
+use super::block::BucketBlock;
+use super::foreign::ForeignBlock;
 use super::pace::{Pace, Paced};
-use super::rows::Rows;
+use super::questions::{ask_each, names_of, series_of, union, values_of};
 use super::set::BucketSet;
 use super::stream::Selection;
 use super::{Gateway, Parts};
 use crate::external::{ByReplica, Way};
 use crate::jobs::Retention;
-
-/// Blocks that are asked for labels at once.
-const BLOCKS_AT_ONCE: usize = 8;
 
 /// Gives the level-1 blocks whose data the local store holds in blocks.
 pub type LocalSources = Arc<dyn Fn(&TenantId) -> BTreeSet<BlockId> + Send + Sync>;
@@ -83,8 +77,7 @@ impl BucketQueryable {
         }
     }
 
-    /// What the local store answered and what the blocks beside it answer, as one. Some blocks are asked
-    /// at a time.
+    /// What the local store answered and what the blocks beside it answer, as one.
     fn union<T, F>(
         &self,
         ctx: &QueryContext,
@@ -98,26 +91,9 @@ impl BucketQueryable {
     {
         // Labels are the same in windows, which may be all that is left.
         let any = SelectHints { windows: Some(WindowHints::default()), ..SelectHints::default() };
-        let blocks = self.blocks(ctx, query.range, &any)?.blocks;
-        let questions: Vec<_> = blocks
-            .into_iter()
-            .map(|(block, _)| {
-                let (missing, answer) = (block.range(), ask(block, ctx.clone(), query.clone()));
-                async move { (missing, answer.await) }
-            })
-            .collect();
-        let answers = async move {
-            Ok(futures::stream::iter(questions).buffer_unordered(BLOCKS_AT_ONCE).collect::<Vec<_>>().await)
-        };
-        let answers = self.gateway.runtime.wait_while(&ctx.cancel, answers)?;
-        let remote = answers.into_iter().map(|(missing, answer)| match answer {
-            Err(error) if ctx.partial_response => {
-                ctx.notices.gap(missing, error.to_string());
-                Ok(Vec::new())
-            }
-            answer => answer,
-        });
-        query.union(std::iter::once(Ok(local)).chain(remote))
+        let blocks = self.blocks(ctx, query.range, &any)?.blocks.into_iter().map(|(block, _)| block);
+        let ask = |block| ask(block, ctx.clone(), query.clone());
+        union(ctx, query, local, ask_each(&self.gateway.runtime, ctx, blocks, ask)?)
     }
 }
 
@@ -143,17 +119,16 @@ impl Queryable for BucketQueryable {
         warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
         let pace = Pace::of(ctx, blocks.iter().map(|(block, _)| &*block.entry));
         let way = Way { pace: pace.clone(), from: "".into(), tells_gone: false };
-        let (mut outer, shared): (_, Arc<[Matcher]>) = (ByReplica::new(way), matchers.into());
+        let (mut outer, shared): (_, Arc<[Matcher]>) = (Vec::new(), matchers.into());
         for (block, range) in blocks {
             if !block.external.changes_nothing() {
-                let external = block.external.clone();
                 let block = ForeignBlock {
                     runtime: self.gateway.runtime.clone(),
                     horizon: self.horizon(&ctx.tenant, block.entry.resolution),
                     deletes: deletes.clone(),
                     block,
                 };
-                outer.select(ctx, (&block, range), &external, matchers, &hints)?;
+                outer.push((block, range));
                 continue;
             }
             let selection = Selection {
@@ -171,14 +146,16 @@ impl Queryable for BucketQueryable {
             };
             sources.push(Box::new(BucketSet::start(self.gateway.runtime.handle(), selection)));
         }
-        sources.extend(outer.merged(ctx));
+        let mut replicas = ByReplica::new(way);
+        replicas.select(ctx, outer, matchers, &hints)?;
+        sources.extend(replicas.merged(ctx));
         sources.push(local);
         Ok(Box::new(Paced::new(pyrrha_storage::merge(ctx, sources, hints.limit), pace)))
     }
 
     fn label_names(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<String>, StoreError> {
         self.union(ctx, query, self.local.label_names(ctx, query)?, |block, ctx, query| {
-            outer_names(block.clone(), block.external.clone(), ctx, query)
+            names_of(block, ctx, query)
         })
     }
 
@@ -189,14 +166,12 @@ impl Queryable for BucketQueryable {
         query: &LabelQuery,
     ) -> Result<Vec<String>, StoreError> {
         let local = self.local.label_values(ctx, name, query)?;
-        self.union(ctx, query, local, |block, ctx, query| {
-            outer_values(block.clone(), block.external.clone(), ctx, name.to_owned(), query)
-        })
+        self.union(ctx, query, local, |block, ctx, query| values_of(block, ctx, name.to_owned(), query))
     }
 
     fn series(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Labels>, StoreError> {
         self.union(ctx, query, self.local.series(ctx, query)?, |block, ctx, query| {
-            outer_series(block.clone(), block.external.clone(), ctx, query)
+            series_of(block, ctx, query)
         })
     }
 
@@ -211,101 +186,4 @@ impl Queryable for BucketQueryable {
     ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
         self.local.metadata(ctx, metric)
     }
-}
-
-/// The series that the query asks for, whatever their time.
-pub(super) async fn matching(
-    block: &BucketBlock,
-    ctx: &QueryContext,
-    opened: &Opened,
-    query: &LabelQuery,
-) -> Result<RoaringBitmap, StoreError> {
-    let mut found = RoaringBitmap::new();
-    for matchers in query.sets() {
-        found |= block.matching(ctx, opened, matchers).await?;
-    }
-    Ok(found)
-}
-
-pub(super) async fn names_of(
-    block: Arc<BucketBlock>,
-    ctx: QueryContext,
-    query: LabelQuery,
-) -> Result<Vec<String>, StoreError> {
-    let opened = block.open(&ctx).await?;
-    if query.matcher_sets.is_empty() {
-        return Ok(opened.header.label_value_counts().map(|(name, _)| name.to_owned()).collect());
-    }
-    let found = matching(&block, &ctx, &opened, &query).await?;
-    let mut rows = Rows::new(&block, &opened, found);
-    let mut names = BTreeSet::new();
-    loop {
-        let group = rows.next(&ctx).await?;
-        if group.is_empty() {
-            break;
-        }
-        names.extend(group.iter().flat_map(|(_, row)| row.labels.iter().map(|&(name, _)| name)));
-    }
-    let text = |name| opened.header.symbol(name).map(str::to_owned).map_err(|e| block.blame(e));
-    names.into_iter().map(text).collect()
-}
-
-pub(super) async fn values_of(
-    block: Arc<BucketBlock>,
-    ctx: QueryContext,
-    name: String,
-    query: LabelQuery,
-) -> Result<Vec<String>, StoreError> {
-    let opened = block.open(&ctx).await?;
-    if query.matcher_sets.is_empty() {
-        // The table of lists has all values.
-        let known = KnownLists::new(&opened.header);
-        return label_values(&known, &name, &[], query.limit, &ctx.cancel).map_err(|e| block.blame(e));
-    }
-    let found = matching(&block, &ctx, &opened, &query).await?;
-    if found.len() >= u64::from(opened.header.value_count(&name)) {
-        let values = block.values_within(&ctx, &opened, &name, &found).await?;
-        return Ok(values.into_iter().collect());
-    }
-    let mut rows = Rows::new(&block, &opened, found);
-    let mut values = BTreeSet::new();
-    loop {
-        let group = rows.next(&ctx).await?;
-        if group.is_empty() {
-            return Ok(values.into_iter().collect());
-        }
-        for (_, row) in &group {
-            let labels = rows.labels(row)?;
-            values.extend(labels.get(&name).map(str::to_owned));
-        }
-    }
-}
-
-pub(super) async fn series_of(
-    block: Arc<BucketBlock>,
-    ctx: QueryContext,
-    query: LabelQuery,
-) -> Result<Vec<Labels>, StoreError> {
-    let opened = block.open(&ctx).await?;
-    let found = matching(&block, &ctx, &opened, &query).await?;
-    let mut reserved = Reserved::new(&ctx, found.serialized_size() as u64)?;
-    let mut rows = Rows::new(&block, &opened, found);
-    let mut all = Vec::new();
-    while all.len() < query.most() {
-        let group = rows.next(&ctx).await?;
-        if group.is_empty() {
-            break;
-        }
-        let in_range = |row: &SeriesRow| {
-            row.chunks.iter().any(|c| TimeRange::new(c.min_time, c.max_time).overlaps(&query.range))
-        };
-        for (_, row) in group.iter().filter(|(_, row)| in_range(row)) {
-            let labels = rows.labels(row)?;
-            let text: usize = labels.iter().map(|l| l.name.len() + l.value.len() + 48).sum();
-            reserved.grow(text as u64)?;
-            all.push(labels);
-        }
-    }
-    all.truncate(query.most());
-    Ok(all)
 }

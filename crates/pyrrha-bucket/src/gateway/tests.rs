@@ -215,3 +215,27 @@ fn a_kept_header_that_is_damaged_is_fetched_again() {
     let again = World::on(world.disk, world.bucket.store(), 1 << 20);
     assert_eq!(ask(&again), 30);
 }
+
+#[test]
+fn headers_of_blocks_that_are_gone_are_removed() {
+    let world = World::new();
+    let blocks = [block(&world.disk, 0, 5), block(&world.disk, 1, 5)];
+    world.ship(&blocks).expect("no fault");
+    let ctx = QueryContext::unlimited();
+    select(&world.queryable([]), &ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("sound");
+    let kept = || -> Vec<String> {
+        let listed = world.disk.list("/cache/anonymous".as_ref()).expect("it is there");
+        listed.into_iter().map(|entry| entry.name).collect()
+    };
+    let header = |n| format!("{}.header", id(n));
+    assert_eq!(kept(), [header(1), header(2)]);
+    // Of a server that ran before.
+    for name in [header(9), format!("{}.tmp", id(9))] {
+        world.disk.create_new(&std::path::Path::new("/cache/anonymous").join(name)).expect("no fault");
+    }
+    world.gateway.refresh().expect("no fault");
+    assert_eq!(kept(), [header(1), header(2)]);
+    world.tenants.manifest(&World::tenant()).expect("reads").commit(&[], &[id(1)]).expect("no fault");
+    world.gateway.refresh().expect("no fault");
+    assert_eq!(kept(), [header(2)]);
+}
