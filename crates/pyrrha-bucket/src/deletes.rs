@@ -135,12 +135,20 @@ pub(crate) fn due(
     undo: Duration,
 ) -> Option<Change> {
     let undo = i64::try_from(undo.as_millis()).unwrap_or(i64::MAX);
-    let mut change = Change::default();
-    for delete in &state.deletes {
-        let Ok(id) = delete.id.parse::<DeleteId>() else { continue };
+    let (mut change, mut waits) = (Change::default(), false);
+    let mut deletes: Vec<_> = state
+        .deletes
+        .iter()
+        .filter_map(|delete| Some((delete.id.parse::<DeleteId>().ok()?, delete)))
+        .collect();
+    deletes.sort_by_key(|(id, _)| *id);
+    for (id, delete) in deletes {
         let age = now.saturating_sub(delete.at);
         if !delete.is_final {
-            if age >= undo {
+            // One after another: a block that is written anew without what a final delete hides says that it
+            // knows all before it.
+            waits |= age < undo;
+            if !waits {
                 change.deletes_final.push(delete.number);
             }
             continue;
@@ -158,4 +166,29 @@ pub(crate) fn due(
 pub(crate) fn needs(block: &pyrrha_storage::manifest::BlockEntry, id: DeleteId, range: TimeRange) -> bool {
     let unknown = crate::block_files::deletes_through(block) < id || crate::block_files::lists_deletes(block);
     unknown && block.range().overlaps(&range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delete_becomes_final_after_those_before_it() {
+        let delete = |id: u128, number: u64, at: i64| DeleteEntry {
+            number,
+            ..DeleteEntry::of(&Delete {
+                id: DeleteId(id),
+                matcher_sets: vec![vec![Matcher::equal("a", "b")]],
+                range: TimeRange::ALL,
+                at,
+                is_final: false,
+            })
+        };
+        // The clock of whoever made the first was ahead.
+        let mut state = pyrrha_storage::manifest::ManifestState::default();
+        state.deletes = vec![delete(7, 1, 5_000), delete(8, 2, 1_000)];
+        let finals = |now| due(&state, now, Duration::from_secs(1)).map(|change| change.deletes_final);
+        assert_eq!(finals(2_000), None, "what knows of the second would be taken to know of the first");
+        assert_eq!(finals(6_000), Some(vec![1, 2]));
+    }
 }
