@@ -18,9 +18,6 @@ impl Compactor {
         state: &ManifestState,
         spec: &JobSpec,
     ) -> Result<bool, StoreError> {
-        if matches!(spec.kind, JobKind::Purge | JobKind::Retain) {
-            return Ok(false);
-        }
         let inputs: Vec<_> = spec.inputs.iter().filter_map(|id| state.blocks.get(id).cloned()).collect();
         let files = MarkFiles::new(self.tenants().bucket().clone(), tenant);
         let found = self.runtime().wait(async move { files.found(&inputs).await })?;
@@ -40,6 +37,9 @@ impl Compactor {
         state: &ManifestState,
     ) -> Result<Option<JobSpec>, StoreError> {
         let mark = |block| mark_of(block, MarkKind::Deletion);
+        if self.config().leaves.contains(&JobKind::Retain) {
+            return Ok(None);
+        }
         if !state.blocks.values().any(|block| mark(block).is_some()) {
             return Ok(None);
         }

@@ -144,6 +144,8 @@ pub(super) struct Orders<'a> {
 /// What a look at a tenant came to.
 enum Step {
     Did,
+    /// Something was learnt that changes what there is to do.
+    Again,
     /// There is nothing to do now, by these jobs.
     Nothing {
         waits: bool,
@@ -303,6 +305,7 @@ impl Compactor {
                         round.jobs += 1;
                         true
                     }
+                    Ok(Step::Again) => true,
                     Ok(Step::Nothing { waits, board }) => {
                         round.waits |= waits;
                         boards.insert(tenant.clone(), board);
@@ -416,7 +419,7 @@ impl Compactor {
         let expired = leaving.and_then(|now| self.expired(tenant, &state, now));
         for spec in marked.into_iter().chain(expired).chain(self.planned(tenant, &state, &busy, retain_at)) {
             if self.take_in_marks(tenant, &manifest, &state, &spec)? {
-                return self.step(tenant, retain_at, cancel);
+                return Ok(Step::Again);
             }
             let Some(lease) = self.take(&directory, &board, &state, &spec)? else { continue };
             let rules = match (spec.kind, retain_at) {

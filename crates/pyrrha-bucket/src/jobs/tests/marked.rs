@@ -3,7 +3,7 @@
 use super::*;
 use crate::marks::{Mark, MarkKind, change_entries, is_marked, with_mark};
 
-fn put(worker: &Worker, key: &str, bytes: Bytes) {
+pub(super) fn put(worker: &Worker, key: &str, bytes: Bytes) {
     let (bucket, key) = (worker.compactor.tenants().bucket().clone(), key.to_owned());
     worker.compactor.runtime().wait(async move { bucket.put(&key, bytes).await }).expect("no fault");
 }
@@ -115,4 +115,39 @@ fn a_mark_that_comes_while_a_job_works_is_not_lost() {
     assert!(
         worker.state().blocks.contains_key(&job.inputs[0]) || worker.state().gone.contains(&job.inputs[0])
     );
+}
+
+#[test]
+fn who_leaves_removal_to_others_leaves_what_is_marked_too() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| vec![block(disk, 0, 5), block(disk, 20, 5)]);
+    let mut worker = Worker::new(&objects, 1, Faults::default());
+    worker.reconfigure(|config| config.leaves = JobKind::OTHERS.to_vec());
+    worker.compactor.tenants().discover().expect("reads");
+    let victim = worker.state().overlapping(TimeRange::ALL)[0].ulid;
+    mark(&worker, victim, MarkKind::Deletion, 0);
+    worker.round();
+    assert!(worker.state().blocks.contains_key(&victim));
+    worker.reconfigure(|config| config.leaves = JobKind::DOWNSAMPLING.to_vec());
+    worker.round();
+    assert!(!worker.state().blocks.contains_key(&victim));
+}
+
+#[test]
+fn a_mark_that_another_tool_made_is_kept_by_a_purge() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| vec![block(disk, 0, 8)]);
+    let worker = Worker::new(&objects, 1, Faults::default());
+    worker.compactor.tenants().discover().expect("reads");
+    let file = Mark::by_hand(1_000_000, "large").encode(crate::worlds::id(1), MarkKind::NoCompact);
+    put(&worker, &format!("anonymous/{}/no-compact-mark.json", crate::worlds::id(1)), file);
+    let manifest = worker.compactor.tenants().manifest(&TenantId::anonymous()).expect("opens");
+    let deletes = vec![delete(7, "00003", i64::MIN, i64::MAX, true)];
+    manifest.commit_change(&Change { deletes, ..Change::default() }).expect("no fault");
+    assert_eq!(worker.round().jobs, 1);
+    let state = worker.state();
+    let (made, entry) = state.blocks.first_key_value().expect("one is live");
+    assert_ne!(*made, crate::worlds::id(1), "it was written anew");
+    assert_eq!(crate::marks(entry)[&MarkKind::NoCompact].details, "large");
+    assert!(worker.keys().iter().any(|key| *key == format!("anonymous/{made}/no-compact-mark.json")));
 }
