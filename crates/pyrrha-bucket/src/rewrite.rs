@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 pub use changes::Changes;
 pub(crate) use changes::{CHANGE_LOG, ChangeLog};
-pub(crate) use exemplars::exemplars;
+pub(crate) use exemplars::{deleted_exemplars, exemplars};
 pub use relabel::RelabelConfig;
 pub(crate) use series::{Rewritten, Stage};
 pub(crate) use sorted::{sorted, spool};

@@ -7,23 +7,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pyrrha_model::contract::{
-    CancelToken, MemoryBudget, QueryContext, Queryable, SelectHints, SeriesBatch, SeriesSet,
+    CancelToken, DeleteId, MemoryBudget, QueryContext, Queryable, SelectHints, SeriesBatch, SeriesSet,
 };
 use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
-use pyrrha_storage::block::{Block, BlockId, BlockMeta};
+use pyrrha_storage::block::{Block, BlockId, BlockMeta, ExemplarFile};
 use pyrrha_storage::compact::{Source, merge_sources};
-use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use serde::Serialize;
 
 use super::merge::{Blamed, Work, WorkError};
 use super::runner::{Compactor, Orders};
 use super::{JobKind, JobSpec};
-use crate::block_files::deletes_through;
+use crate::block_files::{self, deletes_through, lists_deletes};
 use crate::downsample::Origin;
 use crate::rewrite::{
-    CHANGE_LOG, ChangeLog, Changes, RewriteRules, Rewritten, Stage, exemplars, sorted, spool,
+    CHANGE_LOG, ChangeLog, Changes, RewriteRules, Rewritten, Stage, deleted_exemplars, exemplars, sorted,
+    spool,
 };
 use crate::tools::BlockSelector;
+
+/// The file of exemplars within a block.
+const EXEMPLARS: &str = "exemplars";
+/// Largest one that is looked at without being rewritten.
+const EXEMPLARS_MAX: u64 = 1 << 30;
 
 /// What became of a block that was to be rewritten, or would.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,6 +73,30 @@ impl Rewrite {
             made: Mutex::default(),
         }
     }
+
+    /// Refuses what must not be rewritten as of a state.
+    pub(super) fn check(&self, state: &ManifestState, spec: &JobSpec) -> Result<(), StoreError> {
+        let inputs = spec.inputs.iter().filter_map(|input| state.blocks.get(input));
+        inputs.into_iter().try_for_each(|entry| check_deletes(&self.rules, state, entry))
+    }
+}
+
+/// Refuses a block of which a delete hides something that may be taken back. What it lists for the delete the
+/// new block would not have; and what labels tell is another matter once they are others.
+fn check_deletes(rules: &RewriteRules, state: &ManifestState, entry: &BlockEntry) -> Result<(), StoreError> {
+    if !lists_deletes(entry) && !rules.relabels() {
+        return Ok(());
+    }
+    let stands = |delete: &&DeleteEntry| {
+        !delete.is_final && delete.id.parse::<DeleteId>().is_ok() && delete.range().overlaps(&entry.range())
+    };
+    let Some(delete) = state.deletes.iter().find(stands) else { return Ok(()) };
+    let text = format!(
+        "a delete that may be taken back hides some of the block: purge deletes or take it back, and run this \
+         again: block={} delete={}",
+        entry.ulid, delete.id
+    );
+    Err(StoreError::new(ErrorKind::Unavailable, text))
 }
 
 impl Compactor {
@@ -145,6 +175,7 @@ impl Compactor {
         rules: &Arc<RewriteRules>,
         cancel: &CancelToken,
     ) -> Result<RewrittenBlock, StoreError> {
+        check_deletes(rules, state, entry)?;
         let windows = windows_of(state, entry)?;
         let budget = MemoryBudget::new("rewriting", self.config().memory_bytes, None);
         let ctx = QueryContext::new(tenant.clone(), budget, cancel.clone());
@@ -154,8 +185,26 @@ impl Compactor {
         let mut series = Rewritten::new(&ctx, series, rules.clone(), log.clone(), Stage::Both);
         let mut batch = SeriesBatch::default();
         while series.next_batch(64, &mut batch)? {}
-        let changes = log.lock().changes;
+        let mut changes = log.lock().changes;
+        changes.deleted_exemplars = self.would_delete_exemplars(tenant, entry, rules)?;
         Ok(report_of(tenant, entry, changes, if changes.is_any() { &windows } else { &[] }))
+    }
+
+    fn would_delete_exemplars(
+        &self,
+        tenant: &TenantId,
+        entry: &BlockEntry,
+        rules: &RewriteRules,
+    ) -> Result<u64, StoreError> {
+        if !block_files::files(entry).iter().any(|file| file.name == EXEMPLARS) {
+            return Ok(0);
+        }
+        let key = format!("{}/{EXEMPLARS}", block_files::dir(tenant, entry));
+        let bucket = self.tenants().bucket().clone();
+        let bytes = self.runtime().wait(async move { bucket.get(&key, EXEMPLARS_MAX).await })?;
+        // One that does not read is left out, as by any merge.
+        let file = bytes.and_then(|bytes| ExemplarFile::parse(&entry.ulid.to_string(), bytes).ok());
+        Ok(file.map_or(0, |file| deleted_exemplars(&file, rules)))
     }
 }
 
@@ -269,9 +318,9 @@ impl Work<'_> {
             return Err(StoreError::new(ErrorKind::Internal, "an input without meta").into());
         };
         let honoured = self.deletes.iter().map(|delete| delete.id).max().unwrap_or_default();
-        let kept = match &beside.exemplars {
+        let (kept, deleted_exemplars) = match &beside.exemplars {
             Some(file) => exemplars(self.disk, &self.scratch.join("exemplars"), file, rules)?,
-            None => None,
+            None => (None, 0),
         };
         let log_file = self.scratch.join(CHANGE_LOG);
         let log = Arc::new(Mutex::new(ChangeLog::create(&**self.disk, &log_file)?));
@@ -313,6 +362,7 @@ impl Work<'_> {
         let made = merge_sources(self.disk, &self.scratch, output, vec![source], &self.ctx).map_err(blame)?;
         let mut log = log.lock();
         log.finish()?;
+        log.changes.deleted_exemplars = deleted_exemplars;
         *rewrite.changes.lock() = log.changes;
         if !log.changes.is_any() {
             rewrite.unchanged.store(true, Ordering::Relaxed);

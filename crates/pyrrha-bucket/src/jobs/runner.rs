@@ -471,7 +471,11 @@ impl Compactor {
         cancel: &CancelToken,
     ) -> Result<bool, StoreError> {
         let manifest = self.tenants.manifest(tenant)?;
-        let state = manifest.refresh()?;
+        let mut state = manifest.refresh()?;
+        if self.take_in_marks(tenant, &manifest, &state, spec)? {
+            state = manifest.current();
+        }
+        rewrite.map_or(Ok(()), |rewrite| rewrite.check(&state, spec))?;
         let directory = self.directory(tenant);
         let board = self.board(tenant, &directory)?;
         let busy = self.busy(&board);

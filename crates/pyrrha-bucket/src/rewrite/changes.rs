@@ -24,16 +24,18 @@ pub struct Changes {
     pub series: u64,
     /// Series that went.
     pub deleted_series: u64,
-    /// Series of which some times went, whether they had samples then or not.
+    /// Series of which samples of some times went.
     pub cut_series: u64,
     /// Series that have other labels.
     pub relabelled_series: u64,
+    /// Exemplars that went.
+    pub deleted_exemplars: u64,
 }
 
 impl Changes {
     /// Whether anything is other than before.
     pub fn is_any(&self) -> bool {
-        self.deleted_series + self.cut_series + self.relabelled_series > 0
+        self.deleted_series + self.cut_series + self.relabelled_series + self.deleted_exemplars > 0
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pyrrha_encoding::{SeriesDecoder, SeriesSamples, Want};
 use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
-use pyrrha_model::{Labels, StoreError};
+use pyrrha_model::{ErrorKind, Labels, StoreError, TimeRange};
 
 use super::{ChangeLog, Fate, RewriteRules};
 
@@ -28,6 +29,8 @@ pub(crate) struct Rewritten {
     log: Arc<Mutex<ChangeLog>>,
     stage: Stage,
     inner: SeriesBatch,
+    decoder: SeriesDecoder,
+    samples: SeriesSamples,
 }
 
 impl Rewritten {
@@ -38,16 +41,26 @@ impl Rewritten {
         log: Arc<Mutex<ChangeLog>>,
         stage: Stage,
     ) -> Self {
-        Self { ctx: ctx.clone(), source, rules, log, stage, inner: SeriesBatch::default() }
+        Self {
+            ctx: ctx.clone(),
+            source,
+            rules,
+            log,
+            stage,
+            inner: SeriesBatch::default(),
+            decoder: SeriesDecoder::default(),
+            samples: SeriesSamples::default(),
+        }
     }
 
     /// What becomes of a series; `None` if it goes.
     fn one(
-        &self,
+        &mut self,
         labels: Labels,
         mut entry: SeriesEntry,
     ) -> Result<Option<(Labels, SeriesEntry)>, StoreError> {
-        let mut log = self.log.lock();
+        let log = self.log.clone();
+        let mut log = log.lock();
         let fate = match self.stage {
             Stage::Relabel => Fate::Stays,
             Stage::Delete | Stage::Both => {
@@ -62,9 +75,7 @@ impl Rewritten {
                 return Ok(None);
             }
             Fate::Cut(intervals) => {
-                let (first, last) = times(&entry);
-                let touched = intervals.iter().any(|i| i.start <= last && first <= i.end);
-                if touched {
+                if self.has_samples_in(&labels, &entry, &intervals)? {
                     log.cut(&labels, &intervals)?;
                     entry.deleted.extend(intervals);
                 }
@@ -81,6 +92,39 @@ impl Rewritten {
             log.relabelled(&labels, &to)?;
         }
         Ok(Some((to, entry)))
+    }
+
+    /// Whether a series has samples in intervals, which are sorted, that are not deleted yet. Its chunks do not
+    /// tell: what they span may have been cut before.
+    fn has_samples_in(
+        &mut self,
+        labels: &Labels,
+        entry: &SeriesEntry,
+        intervals: &[TimeRange],
+    ) -> Result<bool, StoreError> {
+        let (Some(start), Some(end)) = (intervals.first().map(|i| i.start), intervals.last().map(|i| i.end))
+        else {
+            return Ok(false);
+        };
+        let (first, last) = times(entry);
+        let (start, end) = (start.max(first), end.min(last));
+        if start > end {
+            return Ok(false);
+        }
+        let want = Want { starts: false, histogram_stats_only: true };
+        let range = TimeRange::new(start, end);
+        self.decoder.decode(entry, range, want, &mut self.samples).map_err(|source| {
+            let message = format!("chunk does not decode: series={labels}");
+            StoreError::caused(ErrorKind::Corrupt, message, source)
+        })?;
+        let within = |times: &[i64]| {
+            let has = |i: &TimeRange| {
+                let at = times.partition_point(|&time| time < i.start);
+                times.get(at).is_some_and(|&time| time <= i.end)
+            };
+            intervals.iter().any(has)
+        };
+        Ok(within(&self.samples.floats.times) || within(&self.samples.histograms.times))
     }
 }
 

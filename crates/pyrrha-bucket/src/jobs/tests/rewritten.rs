@@ -1,6 +1,8 @@
 //! Blocks that are rewritten by rules, and blocks that leave when somebody says so.
 
-use pyrrha_model::ErrorKind;
+use pyrrha_model::contract::Exemplars;
+use pyrrha_model::{ErrorKind, Exemplar, Labels, StoreError};
+use pyrrha_storage::block::{BlockMeta, BlockWriter};
 
 use super::*;
 use crate::rewrite::RewriteRules;
@@ -168,4 +170,140 @@ fn what_is_past_retention_leaves_at_once_on_request() {
     });
     let waits = worker.compactor.retain(&tenants, false, &cancel).expect("no fault");
     assert!(waits[0].awaits_windows && !waits[0].committed);
+}
+
+/// Test block 0, made when a delete might be taken back that hides the first ten minutes of a series.
+fn hiding(disk: &SimDisk, delete: DeleteId) -> Block {
+    let meta = BlockMeta::of_head(crate::worlds::id(1), 0, RANGE);
+    let dir = std::path::Path::new("/local").join(meta.ulid.to_string());
+    let mut writer = BlockWriter::create(Arc::new(disk.clone()), &dir).expect("no fault");
+    writer.knows_deletes(delete);
+    for (labels, chunks) in crate::worlds::series(0, 9) {
+        writer.add_series(&labels, &chunks).expect("in order");
+        if labels.get("instance") == Some("host-00003") {
+            writer.hide(delete, TimeRange::new(0, 600_000));
+        }
+    }
+    writer.finish(meta).expect("no fault");
+    Block::open(disk, &dir).expect("a sound block")
+}
+
+#[test]
+fn what_a_delete_hides_that_may_be_taken_back_stays_hidden_in_rewritten_blocks() {
+    let objects = Arc::new(InMemory::new());
+    let all = fill(&objects, |disk| vec![hiding(disk, DeleteId(7))]);
+    let worker = worker(&objects);
+    let manifest = worker.compactor.tenants().manifest(&TenantId::anonymous()).expect("opens");
+    let deletes = vec![delete(7, "00003", 0, 600_000, false)];
+    manifest.commit_change(&Change { deletes, ..Change::default() }).expect("no fault");
+    let before = now(&objects);
+    assert!(count(&before) < count(&all));
+    let drop = rules(Some("- matchers: __name__=metric_1\n"), None);
+    let relabel = rules(None, Some("- {action: labeldrop, regex: instance}"));
+    for rules in [&drop, &relabel] {
+        for dry_run in [true, false] {
+            let error =
+                rewrite(&worker, &BlockSelector::default(), rules, dry_run).expect_err("it is hidden");
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert!(error.to_string().contains("purge"), "{error}");
+        }
+    }
+    assert!(now(&objects) == before);
+    // Of one that lists nothing, what the delete matches is told by labels: those must stay.
+    fill(&objects, |disk| vec![block(disk, 1, 9)]);
+    let deletes = vec![delete(8, "00004", RANGE, 2 * RANGE, false)];
+    manifest.commit_change(&Change { deletes, ..Change::default() }).expect("no fault");
+    let second = BlockSelector { ids: [crate::worlds::id(2)].into(), ..BlockSelector::default() };
+    assert!(rewrite(&worker, &second, &relabel, false).is_err());
+    let mut expected = now(&objects);
+    expected.retain(|series, samples| {
+        samples.retain(|t, _| *t < RANGE || !series.contains("metric_1"));
+        !samples.is_empty()
+    });
+    rewrite(&worker, &second, &drop, false).expect("no fault");
+    assert!(now(&objects) == expected);
+    // Final, all of it is done by a job, and then there is nothing in the way.
+    worker.clock.advance(Duration::from_secs(24 * 3600));
+    while worker.round().jobs > 0 {}
+    let raw = BlockSelector { resolutions: [0].into(), ..BlockSelector::default() };
+    rewrite(&worker, &raw, &relabel, false).expect("nothing is hidden");
+}
+
+#[test]
+fn an_interval_within_a_block_is_cut_once_and_where_nothing_is_nothing_is_done() {
+    let objects = Arc::new(InMemory::new());
+    let before = fill(&objects, |disk| vec![block(disk, 0, 9)]);
+    let worker = worker(&objects);
+    let cut = |from: i64, to: i64| {
+        let text = format!("- matchers: __name__=metric_2\n  intervals: [{{mint: {from}, maxt: {to}}}]\n");
+        rules(Some(&text), None)
+    };
+    let all = BlockSelector::default();
+    for dry_run in [true, false] {
+        let nothing = rewrite(&worker, &all, &cut(300_001, 314_999), dry_run).expect("no fault");
+        assert!(!nothing[0].committed && !nothing[0].changes.is_any(), "between two samples {nothing:?}");
+    }
+    let middle = cut(300_000, 600_000);
+    let done = rewrite(&worker, &all, &middle, false).expect("no fault");
+    assert_eq!((done[0].committed, done[0].changes.cut_series), (true, 3));
+    let expected: Samples = before
+        .into_iter()
+        .map(|(series, mut samples)| {
+            samples.retain(|t, _| !series.contains("metric_2") || !(300_000..=600_000).contains(t));
+            (series, samples)
+        })
+        .collect();
+    assert!(now(&objects) == expected);
+    let number = worker.state().number;
+    for dry_run in [true, false] {
+        let again = rewrite(&worker, &all, &middle, dry_run).expect("no fault");
+        assert!(!again[0].committed && !again[0].changes.is_any(), "{again:?}");
+    }
+    assert_eq!(worker.state().number, number);
+}
+
+#[test]
+fn exemplars_between_samples_go_with_their_interval() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| {
+        let meta = BlockMeta::of_head(crate::worlds::id(1), 0, RANGE);
+        let dir = std::path::Path::new("/local").join(meta.ulid.to_string());
+        let mut writer = BlockWriter::create(Arc::new(disk.clone()), &dir).expect("no fault");
+        let series = crate::worlds::series(0, 3);
+        for (labels, chunks) in &series {
+            writer.add_series(labels, chunks).expect("in order");
+        }
+        let exemplar =
+            |timestamp| Exemplar { labels: Labels::from_pairs([("trace_id", "abc")]), value: 1.0, timestamp };
+        let of = |labels: &Labels| Exemplars {
+            series: labels.clone(),
+            exemplars: vec![exemplar(7), exemplar(20_000)],
+        };
+        writer.write_exemplars(series.iter().map(|(l, _)| Ok::<_, StoreError>(of(l)))).expect("no fault");
+        writer.finish(meta).expect("no fault");
+        vec![Block::open(disk, &dir).expect("a sound block")]
+    });
+    let worker = worker(&objects);
+    let rules = rules(Some("- matchers: __name__=metric_2\n  intervals: [{mint: 1, maxt: 14999}]\n"), None);
+    let all = BlockSelector::default();
+    let looked = rewrite(&worker, &all, &rules, true).expect("no fault");
+    let done = rewrite(&worker, &all, &rules, false).expect("no fault");
+    assert!(done[0].committed && done[0].changes == looked[0].changes, "{done:?} {looked:?}");
+    let again = rewrite(&worker, &all, &rules, false).expect("no fault");
+    assert!(!again[0].committed, "{again:?}");
+}
+
+#[test]
+fn a_mark_that_another_tool_made_is_kept_by_a_rewrite() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| vec![block(disk, 0, 9)]);
+    let worker = worker(&objects);
+    let file = crate::marks::Mark::by_hand(1_000_000, "large")
+        .encode(crate::worlds::id(1), crate::MarkKind::NoCompact);
+    super::marked::put(&worker, &format!("anonymous/{}/no-compact-mark.json", crate::worlds::id(1)), file);
+    let rules = rules(Some("- matchers: __name__=metric_1\n"), None);
+    let done = rewrite(&worker, &BlockSelector::default(), &rules, false).expect("no fault");
+    let made: BlockId = done[0].rewritten_to.as_ref().expect("something is left").parse().expect("an id");
+    assert_eq!(crate::marks(&worker.state().blocks[&made])[&crate::MarkKind::NoCompact].details, "large");
+    assert!(worker.keys().iter().any(|key| *key == format!("anonymous/{made}/no-compact-mark.json")));
 }
