@@ -90,8 +90,10 @@ impl Lease {
     }
 
     /// Says how the job ended, whether another worker has taken over or not: that one may have cleaned
-    /// up before this one had uploaded all. If this fails, it is found out by whoever takes over.
-    pub(crate) fn end(mut self, end: End<'_>, took: Duration) {
+    /// up before this one had uploaded all. If this fails, it is found out by whoever takes over. What
+    /// `is_live` as it ends is not named: whoever replaces that says so, and its files stay for the delay from
+    /// then.
+    pub(crate) fn end(mut self, end: End<'_>, is_live: impl Fn(&BlockId) -> bool, took: Duration) {
         // A beat must not come after the end.
         self.still();
         let mut record = self.record.clone();
@@ -102,6 +104,7 @@ impl Lease {
                 record.state = JobState::Done;
                 record.committed = matches!(end, End::Committed);
                 (record.error, record.failures) = (None, 0);
+                record.name_only(|block| !is_live(block));
             }
             End::Failed(error) => {
                 record.state = JobState::Failed;

@@ -128,6 +128,15 @@ impl JobRecord {
         replaced.iter().chain(&self.abandoned).chain(&self.outputs).copied()
     }
 
+    /// Names no others from now on among those that it may have left files of.
+    pub(crate) fn name_only(&mut self, is_named: impl Fn(&BlockId) -> bool) {
+        self.outputs.retain(&is_named);
+        self.abandoned.retain(&is_named);
+        if self.committed {
+            self.replaces.retain(&is_named);
+        }
+    }
+
     /// The directory in the bucket of a block that it names.
     pub(crate) fn dir_of(&self, tenant: &TenantId, block: BlockId) -> String {
         block_files::dir_under(tenant, self.roots.get(&block).map(String::as_str), block)

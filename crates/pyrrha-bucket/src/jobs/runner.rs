@@ -530,6 +530,7 @@ impl Compactor {
         match made {
             Ok(added) => {
                 let written = added.iter().map(|b| b.bytes).sum::<u64>();
+                let made: BTreeSet<BlockId> = added.iter().map(|b| b.ulid).collect();
                 match self.commit(manifest, spec, state, &work, added) {
                     Ok(()) => {
                         self.metrics.jobs_done.fetch_add(1, Ordering::Relaxed);
@@ -540,7 +541,7 @@ impl Compactor {
                             read_bytes = spec.bytes, written_bytes = written, ms = took().as_millis() as u64,
                             "job done"
                         );
-                        lease.end(End::Committed, took());
+                        lease.end(End::Committed, |block| made.contains(block), took());
                         Ok(true)
                     }
                     Err(error) if error.kind() == ErrorKind::Execution => {
@@ -550,7 +551,8 @@ impl Compactor {
                         // replaced since: cleanup removes those, and these too.
                         let live = manifest.current();
                         let gone = spec.replaces.iter().any(|block| !live.blocks.contains_key(block));
-                        lease.end(if gone { End::Committed } else { End::Nothing }, took());
+                        let end = if gone { End::Committed } else { End::Nothing };
+                        lease.end(end, |block| live.blocks.contains_key(block), took());
                         Ok(false)
                     }
                     // Nobody knows: whoever takes over finds out.
@@ -563,13 +565,14 @@ impl Compactor {
             }
             Err(WorkError { error, damaged }) => {
                 self.discard(tenant, &lease.record);
+                let nothing_is_live = |_: &BlockId| false;
                 if lease.cancel.reason().is_some() {
                     tracing::info!(%tenant, job = lease.id, "job stopped");
-                    lease.end(End::Nothing, took());
+                    lease.end(End::Nothing, nothing_is_live, took());
                     return Ok(false);
                 }
                 if rewrite.is_some_and(|rewrite| rewrite.unchanged.load(Ordering::Relaxed)) {
-                    lease.end(End::Nothing, took());
+                    lease.end(End::Nothing, nothing_is_live, took());
                     return Ok(false);
                 }
                 self.metrics.jobs_failed.fetch_add(1, Ordering::Relaxed);
@@ -577,7 +580,7 @@ impl Compactor {
                 // Without that block it is another job, which need not wait.
                 let aside =
                     damaged.is_some_and(|block| self.set_aside(tenant, manifest, block, &error.to_string()));
-                lease.end(if aside { End::Nothing } else { End::Failed(&error) }, took());
+                lease.end(if aside { End::Nothing } else { End::Failed(&error) }, nothing_is_live, took());
                 Err(error)
             }
         }

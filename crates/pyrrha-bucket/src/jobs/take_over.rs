@@ -48,7 +48,9 @@ impl Compactor {
         }
         // From here on their workers cannot commit. One did, maybe, if what it replaces is not live.
         let committed = record.replaces.iter().any(|block| !live.blocks.contains_key(block));
-        directory.end(&job.id, epoch, &JobRecord { state: JobState::Done, committed, ..record })?;
+        let mut end = JobRecord { state: JobState::Done, committed, ..record };
+        end.name_only(|block| !live.blocks.contains_key(block));
+        directory.end(&job.id, epoch, &end)?;
         self.metrics().jobs_taken_over.fetch_add(1, Ordering::Relaxed);
         tracing::info!(%tenant, job = job.id, worker = %last.record.worker, "job of a dead worker ended");
         Ok(true)

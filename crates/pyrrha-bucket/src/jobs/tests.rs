@@ -20,6 +20,7 @@ use pyrrha_testkit::{SimClock, SimDisk};
 mod marked;
 mod rewritten;
 
+use super::directory::BoardJob;
 use super::*;
 use crate::door::{Bucket, RetryPolicy};
 use crate::faulty::{Faults, FaultyStore};
@@ -174,6 +175,69 @@ fn one_worker_climbs_the_ladder_and_leaves_nothing() {
     assert_eq!(metrics.jobs_done.load(Ordering::Relaxed), 4);
     assert_eq!(metrics.planned_jobs.load(Ordering::Relaxed), 0);
     assert_eq!(worker.round(), Round::default());
+}
+
+/// What ends of leases name, each as often as it is named.
+fn named(worker: &Worker) -> BTreeMap<BlockId, usize> {
+    let board = worker.compactor.directory(&TenantId::anonymous()).load().expect("reads");
+    let mut named = BTreeMap::new();
+    for ended in board.values().flat_map(BoardJob::ended) {
+        ended.record.named().for_each(|block| *named.entry(block).or_default() += 1);
+    }
+    named
+}
+
+#[test]
+fn blocks_stay_for_the_delay_from_when_they_were_replaced_not_from_when_they_were_made() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 6)).collect());
+    let mut worker = Worker::new(&objects, 1, Faults::default());
+    worker.reconfigure(|config| config.delete_delay = Duration::from_secs(3600));
+    worker.round();
+    let live = worker.state();
+    let there = worker.left().0;
+    let replaced = there.iter().filter_map(|name| name.parse::<BlockId>().ok());
+    let replaced: BTreeSet<BlockId> = replaced.filter(|block| !live.blocks.contains_key(block)).collect();
+    assert_eq!(replaced.len(), 16, "fourteen that were shipped, and two that were made of them");
+    // Each by the one job that replaced it: whoever made it has ended long before that, maybe.
+    assert_eq!(named(&worker), replaced.into_iter().map(|block| (block, 1)).collect());
+    // A delete that hides nothing: the block stays as it is.
+    let manifest = worker.compactor.tenants().manifest(&TenantId::anonymous()).expect("reads");
+    let before = named(&worker);
+    let deletes = vec![delete(7, "nobody", i64::MIN, i64::MAX, true)];
+    manifest.commit_change(&Change { deletes, ..Change::default() }).expect("commits");
+    assert_eq!(worker.round().jobs, 2);
+    assert_eq!(worker.state().blocks.keys().collect::<Vec<_>>(), live.blocks.keys().collect::<Vec<_>>());
+    assert!(
+        named(&worker)
+            .into_iter()
+            .all(|(block, n)| before.get(&block) == Some(&n) || !live.blocks.contains_key(&block))
+    );
+}
+
+#[test]
+fn what_a_dead_worker_had_committed_is_named_by_nobody_while_it_is_live() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..6).map(|n| block(disk, n, 6)).collect());
+    let workers = [2, 3].map(|seed| {
+        let mut worker = Worker::new(&objects, seed, Faults::default());
+        worker.reconfigure(|config| config.delete_delay = Duration::from_secs(3600));
+        worker
+    });
+    let [died, other] = &workers;
+    died.round();
+    // As if it had died between the commit and its end.
+    let ends: Vec<String> = died.keys().into_iter().filter(|key| key.ends_with(".end")).collect();
+    assert!(!ends.is_empty());
+    died.compactor.directory(&TenantId::anonymous()).remove(ends).expect("no fault");
+    other.round();
+    other.clock.advance(Duration::from_millis(1_001));
+    other.round();
+    other.clock.advance(Duration::from_millis(1_001));
+    other.round();
+    let (live, named) = (other.state(), named(other));
+    assert!(live.blocks.keys().all(|block| !named.contains_key(block)), "{named:?}");
+    assert!((0..6).all(|n| named.contains_key(&crate::worlds::id(n + 1))), "{named:?}");
 }
 
 #[test]
