@@ -65,6 +65,11 @@ pub(crate) fn holds(holder: &BlockEntry, entry: &BlockEntry) -> bool {
     has_sources(holder, entry) && of(holder).is_none_or(|own| of(entry) == Some(own))
 }
 
+/// Whether all level-1 blocks that a block was made from went for good.
+pub(crate) fn is_gone(state: &ManifestState, entry: &BlockEntry) -> bool {
+    !entry.sources.is_empty() && entry.sources.iter().all(|source| state.gone.contains(source))
+}
+
 /// Whether `entry`, or a block that has all that it has, is live.
 pub(crate) fn is_held(state: &ManifestState, entry: &BlockEntry) -> bool {
     state.blocks.contains_key(&entry.ulid) || state.blocks.values().any(|b| holds(b, entry))

@@ -9,6 +9,7 @@ pub(crate) mod copy;
 pub(crate) mod fetch;
 mod mark;
 mod migrate;
+mod named;
 mod orphans;
 mod replicate;
 mod selector;

@@ -47,6 +47,7 @@ impl Backups {
         progress: Progress<'_>,
     ) -> Result<Restored, StoreError> {
         let record = self.chosen(tenant, choice)?;
+        let named = to.named_by_jobs(to_tenant)?;
         let manifest = to.tenants.manifest(to_tenant)?;
         let state = manifest.refresh()?;
         let mut done = Restored {
@@ -61,6 +62,15 @@ impl Backups {
             return Ok(done);
         }
         must_be_empty(&state, &record, to_tenant)?;
+        // What went for good comes back: that is what is asked for.
+        if let Some(block) = record.blocks.iter().find(|b| named.has(&state, b.ulid)) {
+            let text = format!(
+                "a job there has replaced a block of the backup, or may make it, and its files go: run `bucket \
+                 cleanup` first: tenant={to_tenant} block={}",
+                block.ulid
+            );
+            return Err(StoreError::new(ErrorKind::Unavailable, text));
+        }
         let total = record.blocks.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
         let dirs = (tenant.as_str(), to_tenant.as_str());
         let copy = BlockCopy { from: &self.tools, to, dirs, word: "restore", dry_run, total };

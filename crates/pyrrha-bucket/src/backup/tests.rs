@@ -7,7 +7,7 @@ use pyrrha_storage::manifest::{Change, DeleteEntry, ManifestState};
 use super::*;
 use crate::downsample::{deletes_applied, note_deletes_applied};
 use crate::marks::{MarkKind, marks};
-use crate::tools::tests::{put, tools};
+use crate::tools::tests::{clean_up, let_go, put, tools};
 use crate::tools::{BlockSelector, Depth, VerifyOptions};
 use crate::worlds::{Rows, World, block, id, select};
 
@@ -178,4 +178,26 @@ fn a_bucket_that_lives_keeps_no_backups() {
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     let none = restore(&Backups::new(tools(&World::new())), &World::new()).expect_err("there is none");
     assert_eq!(none.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn what_a_job_is_about_to_remove_is_not_restored() {
+    let (from, kept) = (bucket_of(0..2), World::new());
+    let backups = Backups::new(tools(&kept));
+    create(&backups, &from);
+    let before = rows(&from);
+    let_go(&from);
+    let refused = restore(&backups, &from).expect_err("their files go");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(refused.to_string().contains("bucket cleanup"), "{refused}");
+    clean_up(&from, std::time::Duration::ZERO);
+    // Whoever restores knows that it went: it comes back.
+    assert!(restore(&backups, &from).expect("no fault").committed);
+    clean_up(&from, std::time::Duration::ZERO);
+    assert_eq!(rows(&from), before);
+    // A worker may still commit what it gave up.
+    let to = World::new();
+    let manifest = to.tenants.manifest(&World::tenant()).expect("opens");
+    manifest.commit_change(&Change { revoked: vec![id(1)], ..Change::default() }).expect("no fault");
+    assert_eq!(restore(&backups, &to).expect_err("it is revoked").kind(), ErrorKind::Unavailable);
 }

@@ -8,16 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pyrrha_model::{ErrorKind, StoreError, TenantId, Timestamp};
-use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, Change, ManifestState};
 use serde::Serialize;
 
 use super::BucketTools;
-use super::survey::Named;
+use super::named::Named;
 use crate::attach::{self, AttachConfig, Candidate, Why};
 use crate::block_files::{self, external_labels, files, is_adopted, with_files};
 use crate::marks::{Mark, MarkKind, SUFFIX, with_mark};
-use crate::sources::{has_sources, holders_first};
+use crate::sources::{has_sources, holders_first, is_gone};
 
 /// Commits that others were before are tried again so often.
 const TRIES: usize = 4;
@@ -54,7 +53,8 @@ pub struct LeftOut {
     pub tenant: Option<String>,
     /// Its directory in the bucket.
     pub dir: String,
-    /// Why, in a word: `partial`, `damaged`, `young`, `deleted`, `superseded`, `no-tenant` or `job`.
+    /// Why, in a word: `partial`, `damaged`, `young`, `deleted`, `superseded`, `no-tenant`, `job` or
+    /// `gone`.
     pub why: String,
     /// Why, as a sentence.
     pub detail: String,
@@ -197,18 +197,10 @@ fn plan(
     let mut adopted = AdoptedTenant { tenant: tenant.to_string(), ..AdoptedTenant::default() };
     let (mut change, mut left) = (Change::default(), Vec::new());
     for block in &theirs.blocks {
-        let ulid = block.entry.ulid;
-        let gone =
-            !block.entry.sources.is_empty() && block.entry.sources.iter().all(|s| state.gone.contains(s));
-        if gone || holds_all(state, block) {
+        if is_gone(state, &block.entry) || holds_all(state, block) {
             adopted.known_blocks += 1;
-        } else if named.any(ulid) || state.revoked.contains(&ulid) {
-            left.push(LeftOut {
-                tenant: Some(tenant.to_string()),
-                dir: block.dir.clone(),
-                why: "job".to_owned(),
-                detail: "a job makes it, or has replaced it".to_owned(),
-            });
+        } else if let Some(barred) = named.bars(tenant, state, &block.entry, &block.dir) {
+            left.push(barred);
         } else {
             change.added.push(entry_of(tenant, block, owner, now));
         }
@@ -291,12 +283,6 @@ pub(super) fn left_out(tenant: Option<&TenantId>, block: &Candidate, why: &Why) 
         dir: block.dir.clone(),
         why: why.word().to_owned(),
         detail: why.to_string(),
-    }
-}
-
-impl Named {
-    fn any(&self, block: BlockId) -> bool {
-        self.working.contains(&block) || self.leaving.contains(&block)
     }
 }
 

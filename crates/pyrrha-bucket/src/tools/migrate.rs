@@ -69,6 +69,8 @@ pub struct CopiedTenant {
     pub blocks: Vec<String>,
     /// Blocks whose data was live there before.
     pub known_blocks: u64,
+    /// Blocks that cannot become live there, and why.
+    pub left_out: Vec<LeftOut>,
     /// Bytes that were copied.
     pub copied_bytes: u64,
 }
@@ -181,7 +183,8 @@ impl BucketTools {
 
     /// Copies the blocks that count to the tenants of another bucket, the oldest first: data, `meta.json`,
     /// one commit per block. Each object is read back and compared by checksum before the commit. What is
-    /// live there is passed over, so it may be interrupted and done again.
+    /// live there is passed over, so it may be interrupted and done again. What jobs there name, or went for
+    /// good there, is left out.
     pub fn copy_from_others(
         &self,
         config: &AttachConfig,
@@ -195,14 +198,19 @@ impl BucketTools {
         let (mut passed, mut all) = (0u64, Vec::new());
         for (tenant, mut blocks) in found.tenants {
             blocks.sort_by_key(|b| (b.entry.min_time, b.entry.ulid));
+            let named = target.named_by_jobs(&tenant)?;
             let manifest = target.tenants.manifest(&tenant)?;
-            manifest.refresh()?;
+            let there = manifest.refresh()?;
             let mut done = CopiedTenant { tenant: tenant.to_string(), ..CopiedTenant::default() };
             for block in blocks {
                 progress("copy", passed, total);
                 passed = passed.saturating_add(block.entry.bytes);
                 if holds_all(&manifest.current(), &block) {
                     done.known_blocks += 1;
+                    continue;
+                }
+                if let Some(barred) = named.bars(&tenant, &there, &block.entry, &block.dir) {
+                    done.left_out.push(barred);
                     continue;
                 }
                 let entry = self.copy_block_in(target, &tenant, &block, config, dry_run, &mut done)?;

@@ -9,9 +9,10 @@ use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::manifest::BlockEntry;
 use serde::Serialize;
 
+use super::adopt::LeftOut;
 use super::copy::{BlockCopy, Copied};
 use super::{BlockSelector, BucketTools, Progress};
-use crate::block_files::{with_files, with_root};
+use crate::block_files::{dir, with_files, with_root};
 use crate::downsample::forget_numbers;
 use crate::marks::MarkFiles;
 use crate::sources::{held_by, is_held};
@@ -32,14 +33,16 @@ pub struct Replicated {
     pub known_blocks: u64,
     /// Live blocks there whose data the copied ones have, and that left.
     pub replaced: Vec<String>,
+    /// Chosen blocks that cannot become live there, and why.
+    pub left_out: Vec<LeftOut>,
     /// Whether something was committed.
     pub committed: bool,
 }
 
 impl BucketTools {
     /// Copies the chosen live blocks of a tenant, the oldest first, and verifies each object by its
-    /// checksum. Deletes that stand are not copied: a tenant that has some is refused. With `dry_run`
-    /// nothing is written.
+    /// checksum. Deletes that stand are not copied: a tenant that has some is refused. What jobs there name,
+    /// or went for good there, is left out. With `dry_run` nothing is written.
     pub fn replicate(
         &self,
         target: &Self,
@@ -60,15 +63,22 @@ impl BucketTools {
         let mut chosen: Vec<Arc<BlockEntry>> =
             state.blocks.values().filter(|b| selector.selects(b)).cloned().collect();
         chosen.sort_by_key(|b| (b.min_time, b.ulid));
+        let named = target.named_by_jobs(tenant)?;
         let manifest = target.tenants.manifest(tenant)?;
         let there = manifest.refresh()?;
         let mut done = Replicated { tenant: tenant.to_string(), ..Replicated::default() };
         let is_known = |b: &Arc<BlockEntry>| is_held(&there, b);
         done.known_blocks = chosen.iter().filter(|b| is_known(b)).count() as u64;
         chosen.retain(|b| !is_known(b));
+        chosen.retain(|b| {
+            let barred = named.bars(tenant, &there, b, &dir(tenant, b));
+            done.left_out.extend(barred.clone());
+            barred.is_none()
+        });
         let total = chosen.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
-        let dir = tenant.as_str();
-        let copy = BlockCopy { from: self, to: target, dirs: (dir, dir), word: "replicate", dry_run, total };
+        let home = tenant.as_str();
+        let copy =
+            BlockCopy { from: self, to: target, dirs: (home, home), word: "replicate", dry_run, total };
         let mut copied = Copied::default();
         for entry in chosen {
             let named = copy.block(&entry, &mut copied, &mut *progress)?;
@@ -96,7 +106,7 @@ mod tests {
     use pyrrha_storage::block::BlockId;
 
     use super::*;
-    use crate::tools::tests::{put, tools};
+    use crate::tools::tests::{clean_up, let_go, put, tools};
     use crate::worlds::{World, block, id};
 
     fn copy_all(from: &World, to: &World, dry_run: bool) -> Result<Replicated, StoreError> {
@@ -153,5 +163,26 @@ mod tests {
         let done = copy_all(&from, &to, false).expect("no fault");
         assert_eq!((done.known_blocks, done.blocks.len()), (1, 1));
         assert_eq!(live(&to), live(&from));
+    }
+
+    #[test]
+    fn what_went_for_good_or_is_about_to_go_is_left_out() {
+        let (from, to) = (two(), two());
+        let_go(&to);
+        let why = |done: &Replicated| {
+            assert!(done.blocks.is_empty() && !done.committed);
+            done.left_out.iter().map(|left| left.why.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(why(&copy_all(&from, &to, true).expect("no fault")), ["gone", "gone"]);
+        clean_up(&to, std::time::Duration::ZERO);
+        assert_eq!(why(&copy_all(&from, &to, false).expect("no fault")), ["gone", "gone"]);
+        // Neither what a job has replaced by something that does not have all of it, nor what it gave up.
+        let to = World::new();
+        let manifest = to.tenants.manifest(&World::tenant()).expect("opens");
+        let revoked = vec![id(1), id(2)];
+        let change = pyrrha_storage::manifest::Change { revoked, ..Default::default() };
+        manifest.commit_change(&change).expect("no fault");
+        assert_eq!(why(&copy_all(&from, &to, false).expect("no fault")), ["job", "job"]);
+        assert!(live(&to).is_empty());
     }
 }

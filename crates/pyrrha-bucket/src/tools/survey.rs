@@ -9,9 +9,9 @@ use pyrrha_storage::manifest::ManifestState;
 use serde::Serialize;
 
 use super::BucketTools;
+use super::named::Named;
 use crate::block_files::{files, root};
 use crate::door::ObjectInfo;
-use crate::jobs::JobDirectory;
 
 /// What an object is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -112,13 +112,6 @@ impl Survey {
     }
 }
 
-/// Blocks that the jobs of a tenant name.
-#[derive(Debug, Default)]
-pub(super) struct Named {
-    pub(super) working: BTreeSet<BlockId>,
-    pub(super) leaving: BTreeSet<BlockId>,
-}
-
 impl BucketTools {
     /// Lists all objects of a tenant and says what each is there for. One listing, and one request per
     /// job that is remembered.
@@ -182,18 +175,6 @@ impl BucketTools {
             }
         }
         Ok(found)
-    }
-
-    pub(super) fn named_by_jobs(&self, tenant: &TenantId) -> Result<Named, StoreError> {
-        let directory = JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant);
-        let mut named = Named::default();
-        for lease in directory.load()?.values().flat_map(|job| &job.leases) {
-            match lease.is_running() {
-                true => named.working.extend(lease.record.all_outputs()),
-                false => named.leaving.extend(lease.record.named()),
-            }
-        }
-        Ok(named)
     }
 }
 

@@ -31,6 +31,28 @@ fn delete(world: &World, key: &str) {
     world.runtime.wait(async move { bucket.delete(&key).await }).expect("no fault");
 }
 
+/// Marks all blocks for deletion, and has them removed by a job that ended just now: their files stay.
+pub(crate) fn let_go(world: &World) {
+    let all = BlockSelector::default();
+    tools(world).mark(&World::tenant(), &all, crate::MarkKind::Deletion, "", false).expect("no fault");
+    world.clock.advance(std::time::Duration::from_secs(3601));
+    clean_up(world, std::time::Duration::from_secs(3600));
+    assert!(tools(world).state(&World::tenant()).expect("no fault").blocks.is_empty());
+}
+
+/// A round of a worker that removes what has been over for so long.
+pub(crate) fn clean_up(world: &World, delete_delay: std::time::Duration) {
+    let config = crate::CompactorConfig {
+        delete_delay,
+        trust_own_clock: true,
+        ..crate::CompactorConfig::new("/cleaning")
+    };
+    let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(world.disk.clone()), world.clock.clone());
+    let worker = crate::Compactor::new(world.tenants.clone(), world.runtime.clone(), disk, clock, config);
+    let cancel = pyrrha_model::contract::CancelToken::default();
+    worker.expect("a free directory").round(&cancel).expect("no fault");
+}
+
 /// Three blocks in a bucket.
 fn three() -> World {
     let world = World::new();

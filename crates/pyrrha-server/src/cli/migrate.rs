@@ -192,12 +192,20 @@ fn print_copied(out: &mut Out, done: &[CopiedTenant], dry_run: bool) -> io::Resu
             .blocks
             .iter()
             .try_for_each(|block| writeln!(out, "copied tenant={} block={block}", tenant.tenant))?;
+        for left in &tenant.left_out {
+            writeln!(
+                out,
+                "left out tenant={} dir={} why={}: {}",
+                tenant.tenant, left.dir, left.why, left.detail
+            )?;
+        }
         writeln!(
             out,
-            "tenant={} blocks={} known={} bytes={}{}",
+            "tenant={} blocks={} known={} left_out={} bytes={}{}",
             tenant.tenant,
             tenant.blocks.len(),
             tenant.known_blocks,
+            tenant.left_out.len(),
             size(tenant.copied_bytes),
             if dry_run { " (nothing was written)" } else { "" },
         )?;

@@ -8,6 +8,7 @@ use pyrrha_model::contract::{
     CancelToken, Delete, DeleteId, LabelQuery, QueryContext, Queryable, SelectHints,
 };
 use pyrrha_model::{Matcher, TimeRange};
+use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::DeleteEntry;
 use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket, deletion_mark, no_compact_mark};
 

@@ -4,7 +4,7 @@ use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket, deletion_mark}
 
 use super::*;
 use crate::tools::adopt::tests::{config, fill, thanos, ulid};
-use crate::tools::tests::{put, tools};
+use crate::tools::tests::{let_go, put, tools};
 use crate::worlds::{RANGE, World};
 
 fn quiet() -> impl FnMut(&str, u64, u64) {
@@ -89,4 +89,19 @@ fn a_bucket_adopted_in_place_compares_with_itself_and_damage_is_an_error() {
     put(&world, &format!("{}/chunks/000001", ulid(1)), files[0].1.clone());
     let result = tools(&world).compare_with(&config(&[]), &tools(&world), RANGE, 256 << 20, &mut quiet());
     assert!(result.is_err());
+}
+
+#[test]
+fn what_went_for_good_in_the_other_bucket_is_not_copied_again() {
+    let (from, to) = (World::new(), World::new());
+    fill(&from, &thanos());
+    let copy = || {
+        let done = tools(&from).copy_from_others(&config(&[]), &tools(&to), false, &mut quiet());
+        done.expect("no fault").remove(0)
+    };
+    assert_eq!(copy().blocks.len(), 25);
+    let_go(&to);
+    let again = copy();
+    assert_eq!((again.blocks.len(), again.copied_bytes, again.left_out.len()), (0, 0, 25));
+    assert!(again.left_out.iter().all(|left| left.why == "gone"), "{:?}", again.left_out);
 }

@@ -44,13 +44,21 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
 fn print(out: &mut Out, all: &[Replicated], dry_run: bool) -> io::Result<()> {
     for done in all {
         done.blocks.iter().try_for_each(|block| writeln!(out, "tenant={} block={block}", done.tenant))?;
+        for left in &done.left_out {
+            writeln!(
+                out,
+                "left out tenant={} dir={} why={}: {}",
+                done.tenant, left.dir, left.why, left.detail
+            )?;
+        }
         writeln!(
             out,
-            "tenant={} blocks={} known={} replaced={} copied={} present={}{}",
+            "tenant={} blocks={} known={} replaced={} left_out={} copied={} present={}{}",
             done.tenant,
             done.blocks.len(),
             done.known_blocks,
             done.replaced.len(),
+            done.left_out.len(),
             size(done.copied_bytes),
             size(done.present_bytes),
             if dry_run { " (nothing was written)" } else { "" },
