@@ -67,5 +67,33 @@ pub fn take_chunk<'a>(input: &mut &'a [u8]) -> Result<(ChunkEncoding, &'a [u8]),
     Ok((encoding, data))
 }
 
+/// What [`seal_text`] appends: line feed, eight digits, line feed.
+const SEAL: usize = 10;
+
+/// Ends a text with a line feed, and the checksum of all that as eight hexadecimal digits and a line feed.
+pub fn seal_text(text: &mut Vec<u8>) {
+    text.push(b'\n');
+    let sum = digits_of(text);
+    text.extend_from_slice(&sum);
+}
+
+/// Verifies a text that [`seal_text`] ended; gives it with its line feed.
+pub fn open_text<'a>(part: &'static str, sealed: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let at = sealed.len().checked_sub(SEAL - 1).filter(|&at| at > 0);
+    let (text, sum) = sealed.split_at(at.ok_or(DecodeError::Truncated { part })?);
+    let stored = std::str::from_utf8(sum).ok().and_then(|sum| u32::from_str_radix(sum.trim_end(), 16).ok());
+    verify(part, text, stored.ok_or(DecodeError::Malformed { part })?)?;
+    // Nor any other way of writing the same number.
+    if sum == digits_of(text) && text.ends_with(b"\n") { Ok(text) } else { Err(DecodeError::Malformed { part }) }
+}
+
+fn digits_of(text: &[u8]) -> [u8; SEAL - 1] {
+    let (sum, mut digits) = (checksum(text), [b'\n'; SEAL - 1]);
+    for (i, digit) in digits[..8].iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(sum >> (28 - 4 * i)) as usize & 15];
+    }
+    digits
+}
+
 #[cfg(test)]
 mod tests;

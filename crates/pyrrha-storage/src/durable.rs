@@ -1,7 +1,7 @@
 //! Creating directories and files so that they survive power loss.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pyrrha_env::Disk;
 
@@ -28,6 +28,19 @@ pub(crate) fn sync_name(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")),
         Some(parent) => disk.sync_dir(parent),
     }
+}
+
+/// Writes a file in place of what it was: after a crash it is the one or the other.
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".tmp");
+    let draft = PathBuf::from(draft);
+    if disk.exists(&draft) {
+        disk.remove_file(&draft)?;
+    }
+    write_new(disk, &draft, bytes)?;
+    disk.rename(&draft, path)?;
+    sync_name(disk, path)
 }
 
 /// Writes a file that must not exist yet and syncs its content, but not its name.

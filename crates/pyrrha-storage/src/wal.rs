@@ -50,6 +50,7 @@ pub use inspect::{LogContents, inspect};
 pub use metrics::{Count, SYNC_BOUNDS, WalMetrics};
 pub use packed::PackedBatch;
 pub use replay::{OldLog, Replay, ReplaySink};
+pub(crate) use segment::number_of as segment_number;
 use writer::Writer;
 
 /// Settings of the log.

@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 const VERSION: u32 = 1;
 /// Largest file that is read: some hundreds of thousands of blocks.
 pub(super) const MAX: u64 = 512 << 20;
-/// Eight digits and a line feed.
-const TRAILER: usize = 9;
 
 /// What was live in a tenant's bucket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,19 +95,13 @@ impl BackupRecord {
     pub(super) fn encode(&self) -> Vec<u8> {
         // Only a map with keys that are not strings, or a failing writer, can fail.
         let mut bytes = serde_json::to_vec(self).expect("a struct with string keys serialises into memory");
-        bytes.push(b'\n');
-        let sum = crc::checksum(&bytes);
-        bytes.extend_from_slice(format!("{sum:08x}\n").as_bytes());
+        crc::seal_text(&mut bytes);
         bytes
     }
 
     /// The error says why it does not read.
     pub(super) fn decode(id: BlockId, bytes: &[u8]) -> Result<Self, String> {
-        let at = bytes.len().checked_sub(TRAILER).ok_or("file is too short")?;
-        let (json, sum) = bytes.split_at(at);
-        if sum != format!("{:08x}\n", crc::checksum(json)).as_bytes() {
-            return Err("checksum of its file".to_owned());
-        }
+        let json = crc::open_text("backup", bytes).map_err(|e| e.to_string())?;
         let record: Self = serde_json::from_slice(json).map_err(|e| e.to_string())?;
         match record.version == VERSION && record.id == id {
             true => Ok(record),

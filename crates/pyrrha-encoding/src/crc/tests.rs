@@ -37,3 +37,28 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     }
     assert!(take_section("s", &mut &[0xff, 0xff, 0xff, 0xff, 1][..]).is_err());
 }
+
+#[test]
+fn any_change_of_a_sealed_text_is_found() {
+    let mut sealed = b"{}".to_vec();
+    seal_text(&mut sealed);
+    assert_eq!(sealed, format!("{{}}\n{:08x}\n", checksum(b"{}\n")).as_bytes());
+    assert_eq!(open_text("text", &sealed), Ok(&b"{}\n"[..]));
+    for i in 0..sealed.len() {
+        for bit in 0..8 {
+            let mut flipped = sealed.clone();
+            flipped[i] ^= 1 << bit;
+            assert!(open_text("text", &flipped).is_err(), "byte {i} bit {bit}");
+        }
+        assert!(open_text("text", &sealed[..i]).is_err(), "cut at {i}");
+    }
+    // A checksum that begins with zeros, and digits that are written otherwise.
+    let zeros = (0u32..).map(|n| format!("{n}\n").into_bytes()).find(|text| checksum(text) >> 24 == 0);
+    let mut text = zeros.expect("there are some");
+    text.pop();
+    seal_text(&mut text);
+    assert!(open_text("text", &text).is_ok());
+    let at = text.len() - 9;
+    text[at] = b'+';
+    assert_eq!(open_text("text", &text), Err(DecodeError::Malformed { part: "text" }));
+}

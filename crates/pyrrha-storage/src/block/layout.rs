@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pyrrha_encoding::crc;
+use pyrrha_encoding::{DecodeError, crc};
 use pyrrha_env::Disk;
 
 use super::error::{Blame, BlockError};
@@ -17,8 +17,6 @@ use super::{BlockMeta, META_FILE};
 const DENSE_META: &str = "dense.json";
 /// Directory of a tenant's dense blocks.
 const DENSE_HOME: &str = "dense";
-/// Line feed, eight digits, line feed.
-const CHECKSUM: usize = 10;
 
 /// How a block's floats are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -71,9 +69,7 @@ impl Layout {
     pub(super) fn encode_meta(self, meta: &BlockMeta) -> Vec<u8> {
         let mut json = meta.to_json();
         if self == Self::Dense {
-            json.push(b'\n');
-            let sum = crc::checksum(&json);
-            json.extend_from_slice(format!("{sum:08x}\n").as_bytes());
+            crc::seal_text(&mut json);
         }
         json
     }
@@ -83,12 +79,8 @@ impl Layout {
         match self {
             Self::Standard => BlockMeta::read(blame, file),
             Self::Dense => {
-                let at = file.len().saturating_sub(CHECKSUM - 1);
-                let (json, sum) = file.split_at(at);
-                if sum != format!("{:08x}\n", crc::checksum(json)).as_bytes() {
-                    return Err(blame.corrupt(DENSE_META, at as u64, "checksum"));
-                }
-                BlockMeta::read(blame, json)
+                let damaged = |e: DecodeError| blame.corrupt(DENSE_META, 0, e.to_string());
+                BlockMeta::read(blame, crc::open_text("meta", file).map_err(damaged)?)
             }
         }
     }

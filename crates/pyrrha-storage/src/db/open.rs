@@ -200,17 +200,6 @@ fn check_version(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
 /// Makes a directory one of ours.
 pub(super) fn write_version(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(VERSION_FILE);
-    // Written under another name first: a version file is whole or absent.
-    let draft = dir.join("VERSION.tmp");
-    let write = || {
-        if disk.exists(&draft) {
-            disk.remove_file(&draft)?;
-        }
-        let file = disk.create_new(&draft)?;
-        file.write_at(0, format!("{VERSION}\n").as_bytes())?;
-        file.sync_data()?;
-        disk.rename(&draft, &path)?;
-        disk.sync_dir(dir)
-    };
-    write().map_err(StorageError::io("write version file", &path))
+    let written = durable::replace(disk, &path, format!("{VERSION}\n").as_bytes());
+    written.map_err(StorageError::io("write version file", &path))
 }

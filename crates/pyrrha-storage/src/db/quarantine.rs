@@ -57,13 +57,7 @@ pub(crate) fn read_mark(disk: &dyn Disk, dir: &Path) -> Option<Quarantined> {
 fn write_mark(disk: &dyn Disk, dir: &Path, mark: &Mark) -> io::Result<()> {
     // Only a map with keys that are not strings, or a failing writer, can fail.
     let json = serde_json::to_vec(mark).expect("a struct with string keys serialises into memory");
-    let draft = dir.join("no-compact-mark.json.tmp");
-    if disk.exists(&draft) {
-        disk.remove_file(&draft)?;
-    }
-    durable::write_new(disk, &draft, &json)?;
-    disk.rename(&draft, &dir.join(MARK_FILE))?;
-    disk.sync_dir(dir)
+    durable::replace(disk, &dir.join(MARK_FILE), &json)
 }
 
 impl Shared {

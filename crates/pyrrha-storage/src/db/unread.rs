@@ -6,12 +6,13 @@
 //! segment takes its samples of other ranges for late ones: they are put beside the blocks.
 //! ([ADR 0014](../../../../docs/adr/0014-unread-segments-are-remembered.md))
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pyrrha_env::Disk;
 use pyrrha_encoding::crc;
 use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
 use serde::{Deserialize, Serialize};
@@ -19,12 +20,10 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use crate::durable;
 use crate::error::StorageError;
-use crate::wal::DamageReport;
+use crate::wal::{DamageReport, segment_number};
 
 const FILE: &str = "unread.json";
 const VERSION: u32 = 1;
-/// Line feed, eight digits, line feed.
-const TRAILER: usize = 10;
 
 /// By segment: by tenant, the ranges (first and last ms) that were in blocks when it was missed first.
 type Segments = BTreeMap<u64, BTreeMap<String, Vec<(i64, i64)>>>;
@@ -71,23 +70,28 @@ fn encode(segments: &Segments) -> Vec<u8> {
     let record = Record { version: VERSION, segments: segments.clone() };
     // Only a map with keys that are neither strings nor numbers, or a failing writer, can fail.
     let mut bytes = serde_json::to_vec(&record).expect("numbers and strings serialise into memory");
-    bytes.push(b'\n');
-    let sum = crc::checksum(&bytes);
-    bytes.extend_from_slice(format!("{sum:08x}\n").as_bytes());
+    crc::seal_text(&mut bytes);
     bytes
 }
 
 fn decode(bytes: &[u8]) -> Result<Segments, String> {
-    let at = bytes.len().checked_sub(TRAILER - 1).ok_or("file is too short")?;
-    let (json, sum) = bytes.split_at(at);
-    if sum != format!("{:08x}\n", crc::checksum(json)).as_bytes() {
-        return Err(format!("checksum mismatch offset=0 bytes={}", bytes.len()));
-    }
+    let json = crc::open_text("list", bytes).map_err(|e| e.to_string())?;
     let record: Record = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     if record.version != VERSION {
         return Err(format!("unknown version={}", record.version));
     }
     Ok(record.segments)
+}
+
+/// The segments of which the list in the directory of a log speaks; `None` if there is no list. The error
+/// of one that is damaged says why.
+pub(crate) fn listed(disk: &dyn Disk, wal: &Path) -> io::Result<Option<(PathBuf, Result<Vec<u64>, String>)>> {
+    let path = wal.join(FILE);
+    if !disk.exists(&path) {
+        return Ok(None);
+    }
+    let segments = decode(&disk.read(&path)?).map(|segments| segments.into_keys().collect());
+    Ok(Some((path, segments)))
 }
 
 impl Shared {
@@ -154,18 +158,13 @@ impl Shared {
             return Ok(());
         }
         let path = self.unread_file();
-        let draft = path.with_extension("json.tmp");
         let write = || -> io::Result<()> {
             let mut segments = (*state.segments).clone();
             // Those that were truncated since are of no interest.
             let names = self.disk.list(&self.config.dir.join("wal"))?;
-            segments.retain(|number, _| names.iter().any(|e| e.name == format!("{number:010}.wal")));
-            if self.disk.exists(&draft) {
-                self.disk.remove_file(&draft)?;
-            }
-            durable::write_new(&*self.disk, &draft, &encode(&segments))?;
-            self.disk.rename(&draft, &path)?;
-            durable::sync_name(&*self.disk, &path)
+            let there: BTreeSet<u64> = names.iter().filter_map(|e| segment_number(&e.name)).collect();
+            segments.retain(|number, _| there.contains(number));
+            durable::replace(&*self.disk, &path, &encode(&segments))
         };
         write().map_err(StorageError::io("write list of unread segments", &path))?;
         state.changed = false;

@@ -10,8 +10,6 @@ use super::state::{BlockEntry, DeleteEntry};
 use crate::block::BlockId;
 
 const VERSION: u32 = 1;
-/// Line feed, eight digits, line feed.
-const TRAILER: usize = 10;
 
 /// What a numbered file says: all blocks, or what has changed since its base.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,19 +45,13 @@ impl Record {
     pub(super) fn encode(&self) -> Vec<u8> {
         // Only a map with keys that are not strings, or a failing writer, can fail.
         let mut bytes = serde_json::to_vec(self).expect("a struct with string keys serialises into memory");
-        bytes.push(b'\n');
-        let sum = crc::checksum(&bytes);
-        bytes.extend_from_slice(format!("{sum:08x}\n").as_bytes());
+        crc::seal_text(&mut bytes);
         bytes
     }
 
     pub(super) fn decode(number: u64, bytes: &[u8]) -> Result<Self, ManifestError> {
         let corrupt = |what: String| ManifestError::Corrupt { number, what };
-        let split = bytes.len().checked_sub(TRAILER).map(|i| bytes.split_at(i + 1));
-        let (json, sum) = split.ok_or_else(|| corrupt("file is too short".to_owned()))?;
-        if sum != format!("{:08x}\n", crc::checksum(json)).as_bytes() {
-            return Err(corrupt("checksum".to_owned()));
-        }
+        let json = crc::open_text("manifest", bytes).map_err(|e| corrupt(e.to_string()))?;
         let record: Self = serde_json::from_slice(json).map_err(|e| corrupt(e.to_string()))?;
         if record.version != VERSION {
             return Err(corrupt(format!("unknown version={}", record.version)));

@@ -54,7 +54,7 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// The number in a segment's file name; `None` for other files.
-pub(super) fn number_of(name: &str) -> Option<u64> {
+pub(crate) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal")?;
     let ours = digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit());
     if ours { digits.parse().ok() } else { None }
