@@ -50,6 +50,7 @@ pub use recovery::{RecoveryPhase, RecoveryStatus};
 use retention::RetentionState;
 use sink::{HeadSink, Tenants};
 use unread::Unread;
+pub(crate) use unread::listed as unread_segments;
 
 /// An open data directory.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use pyrrha_model::TenantId;
 
 use super::TsdbError;
 use crate::StorageConfig;
+use crate::db::unread_segments;
 use crate::error::StorageError;
 use crate::head::{CHECKPOINT_TENANT, Head, HeadRestorer};
 use crate::manifest::{DiskManifestStore, Manifest};
@@ -90,6 +91,14 @@ pub fn verify_log(
                 contents.damage.torn_bytes
             ));
         }
+    }
+    match unread_segments(&**disk, &wal).map_err(StorageError::io("read list of unread segments", &wal))? {
+        Some((path, Err(what))) => report.add(path, None, what),
+        Some((_, Ok(segments))) if !segments.is_empty() => report.notes.push(format!(
+            "segments that an earlier start could not read, it may have cut ranges without them: {}",
+            segments.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+        )),
+        _ => {}
     }
     let mut newest = None;
     let checkpoints =

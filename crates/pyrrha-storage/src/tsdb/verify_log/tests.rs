@@ -88,3 +88,19 @@ fn damage_is_named_with_file_and_offset() {
     let [fault] = &report.faults[..] else { panic!("{report:?}") };
     assert_eq!((&fault.path, report.checkpoints), (&checkpoint, 0));
 }
+
+#[test]
+fn the_list_of_unread_segments_is_read_too() {
+    let (disk, clock) = left(true);
+    let path = Path::new("data/wal/unread.json");
+    let mut list = br#"{"version":1,"segments":{"7":{},"9":{}}}"#.to_vec();
+    pyrrha_encoding::crc::seal_text(&mut list);
+    disk.create_new(path).and_then(|file| file.write_at(0, &list)).expect("written");
+    let report = verify(&disk, &clock);
+    assert!(report.is_sound(), "{report:?}");
+    assert!(report.notes[0].ends_with("without them: 7, 9"), "{:?}", report.notes);
+    flip(&disk, path, 12);
+    let faults = verify(&disk, &clock).faults;
+    assert_eq!((faults.len(), faults[0].path.as_path()), (1, path));
+    assert!(faults[0].what.contains("checksum"), "{faults:?}");
+}
