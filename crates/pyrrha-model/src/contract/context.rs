@@ -169,6 +169,11 @@ impl Notices {
     pub fn gaps(&self) -> Vec<(TimeRange, String)> {
         self.gaps.lock().clone()
     }
+
+    /// How many gaps there are so far.
+    pub fn gap_count(&self) -> usize {
+        self.gaps.lock().len()
+    }
 }
 
 /// What travels with a read. Cheap to clone; clones share everything.

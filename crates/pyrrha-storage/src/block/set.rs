@@ -154,7 +154,7 @@ impl SeriesSet for BlockSet {
 /// lacks the rest of the block.
 fn leave_out(ctx: &QueryContext, range: TimeRange, error: BlockError) -> Result<(), StoreError> {
     let error = StoreError::from(error);
-    let few = || ctx.notices.gaps().len() < MOST_GAPS;
+    let few = || ctx.notices.gap_count() < MOST_GAPS;
     if error.kind() != ErrorKind::Corrupt || !ctx.partial_response || !few() {
         return Err(error);
     }

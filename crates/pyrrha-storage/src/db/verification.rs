@@ -184,11 +184,10 @@ impl SeriesSet for WatchedSet {
     fn next_batch(&mut self, max: usize, batch: &mut SeriesBatch) -> Result<bool, StoreError> {
         // A block leaves out what is damaged of it where that is wanted, and tells of a gap.
         let ctx = &self.watch.ctx;
-        let gaps = |partial: bool| if partial { ctx.notices.gaps().len() } else { 0 };
-        let before = gaps(ctx.partial_response);
+        let before = ctx.notices.gap_count();
         match self.set.next_batch(max, batch) {
             Ok(more) => {
-                if gaps(ctx.partial_response) > before {
+                if ctx.notices.gap_count() > before {
                     self.watch.tenant.verification.suspect(self.watch.block.meta().ulid);
                 }
                 Ok(more)
