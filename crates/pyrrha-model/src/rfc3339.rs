@@ -1,4 +1,5 @@
-//! RFC 3339 times, read and written. Source: RFC 3339 §5.6; calendar by days-from-civil.
+//! RFC 3339 times, read and written, and the calendar behind them. Source: RFC 3339 §5.6; calendar by
+//! days-from-civil.
 
 use crate::Timestamp;
 
@@ -68,7 +69,8 @@ fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-fn days_in_month(year: i64, month: i64) -> i64 {
+/// Days of a month (1 to 12) of the Gregorian calendar.
+pub fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if is_leap(year) => 29,
         2 => 28,
@@ -77,8 +79,9 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01; years counted from March, so that the leap day is last.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+/// Days since 1970-01-01 of a day of the Gregorian calendar, whose month is 1 to 12. Years are counted from
+/// March, so that the leap day is last.
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let y = if month <= 2 { year - 1 } else { year };
     let era = y.div_euclid(400);
     let year_of_era = y.rem_euclid(400);
@@ -87,7 +90,8 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+/// Year, month and day of a day since 1970-01-01. Years of days up to some 2^60 are exact.
+pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
     let era = z.div_euclid(146_097);
     let day_of_era = z.rem_euclid(146_097);
