@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Condvar, Mutex};
 use pyrrha_model::contract::{SeriesBatch, SeriesEntry, SeriesSet};
 
-use super::shares::{Lent, Made, Slot, helpers_for, work_of};
+use super::shares::{Lent, Made, Slot, Stream};
 use super::{BATCH, Fold, Head, Stage, Work, apply};
 use crate::annotations::Annotation;
 use crate::error::QueryError;
@@ -75,9 +75,9 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
         total: &mut F::Total,
     ) -> Result<(), QueryError> {
         let mut work = Work::new(self.exec);
-        let mut done = 0;
+        let mut stream = Stream::new(BATCH);
         loop {
-            let helpers = helpers_for(&batch, BATCH, done, self.exec.options);
+            let helpers = stream.helpers(&batch, self.exec.options);
             if helpers > 0 {
                 drop(work);
                 return self.parallel(set, batch, helpers, total);
@@ -87,7 +87,6 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
             self.own_share(&batch, &batch.series, &mut part, &mut self.head.reads(), &mut work)?;
             self.exec.annotate(work.notes.drain(..));
             self.fold.fold(total, part)?;
-            done += work_of(&batch);
             self.exec.watch.begin();
             let more = set.next_batch(BATCH, &mut batch).map_err(QueryError::from_store)?;
             self.exec.watch.lap(self.head.node());

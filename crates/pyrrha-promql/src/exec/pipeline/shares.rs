@@ -20,24 +20,40 @@ const SHARES: usize = 32;
 const SERIES: usize = 128;
 
 /// About how much work a batch is, in bytes of chunks.
-pub(super) fn work_of(batch: &SeriesBatch) -> usize {
+fn work_of(batch: &SeriesBatch) -> usize {
     let chunks: usize = batch.series.iter().flat_map(|s| &s.chunks).map(|c| c.bytes.len()).sum();
     chunks + SERIES * batch.series.len()
 }
 
-/// How many threads more than one are worth having for a stream of which `batch` is next and which was
-/// `done` work so far. Behind a full batch there is likely more, as much as there was.
-pub(super) fn helpers_for(batch: &SeriesBatch, full: usize, done: usize, options: &EngineOptions) -> usize {
-    let most = options.threads.saturating_sub(1);
-    if most == 0 {
-        return 0;
+/// How much work a stream has been so far.
+pub(super) struct Stream {
+    /// In batches before the next.
+    done: usize,
+    /// Series of a batch behind which there is likely more.
+    full: usize,
+}
+
+impl Stream {
+    /// Of a store that gives batches of `full` series.
+    pub(super) fn new(full: usize) -> Self {
+        Self { done: 0, full }
     }
-    let (work, series) = (work_of(batch), batch.series.len());
-    if series >= full {
-        return if done + work >= options.thread_worth { most } else { 0 };
+
+    /// How many threads more than one are worth having for what begins with `batch`. Behind a full batch there
+    /// is likely more, as much as there was.
+    pub(super) fn helpers(&mut self, batch: &SeriesBatch, options: &EngineOptions) -> usize {
+        let (work, series) = (work_of(batch), batch.series.len());
+        let is_full = series >= self.full;
+        self.done += work;
+        // A store may give smaller batches where memory asks for it. Another one says that there was more.
+        self.full = self.full.min(series.max(1));
+        let most = options.threads.saturating_sub(1);
+        if is_full {
+            return if self.done >= options.thread_worth { most } else { 0 };
+        }
+        let chunks = work - SERIES * series;
+        most.min(chunks.checked_div(options.thread_worth).unwrap_or(most)).min(series / 2)
     }
-    let chunks = work - SERIES * series;
-    most.min(chunks.checked_div(options.thread_worth).unwrap_or(most)).min(series / 2)
 }
 
 /// What a helper made of a share.

@@ -43,3 +43,19 @@ fn what_was_lent_comes_back_in_order_and_from_threads_that_panic() {
     });
     assert!(slot.take().is_none() && slot.lend().is_none());
 }
+
+#[test]
+fn more_is_expected_behind_full_batches_and_behind_small_ones_that_had_more_behind_them() {
+    let mut batch = SeriesBatch::default();
+    let mut helpers = |thread_worth: usize, sizes: [usize; 3]| {
+        let options = EngineOptions { threads: 4, thread_worth, ..EngineOptions::default() };
+        let mut stream = Stream::new(256);
+        sizes.map(|series| {
+            batch.series.resize_with(series, Default::default);
+            stream.helpers(&batch, &options)
+        })
+    };
+    assert_eq!(helpers(257 * SERIES, [256, 256, 256]), [0, 3, 3]);
+    assert_eq!(helpers(257 * SERIES, [256, 44, 0]), [0, 0, 0], "the last one is not worth a thread");
+    assert_eq!(helpers(25 * SERIES, [10, 10, 10]), [0, 0, 3], "batches are small here, and many");
+}
