@@ -312,7 +312,11 @@ impl Head {
     /// The series that a delete speaks of, if it is a new one.
     pub(super) fn series_of(&self, change: &LogDelete) -> RoaringBitmap {
         match change {
-            LogDelete::Add { delete, .. } => self.series_of_sets(delete).unwrap_or_default(),
+            LogDelete::Add { delete, .. } => self.series_of_sets(delete).unwrap_or_else(|error| {
+                // What the list of the delete names is hidden all the same.
+                tracing::error!(tenant = %self.tenant, delete = %delete.id, %error, "series of a delete cannot be looked up, samples of blocks that the log brought back may be shown");
+                RoaringBitmap::new()
+            }),
             LogDelete::Stands(_) | LogDelete::Undo(_) | LogDelete::Final(_) | LogDelete::Done(_) => {
                 RoaringBitmap::new()
             }
