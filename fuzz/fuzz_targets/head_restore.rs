@@ -15,6 +15,7 @@ use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesBatch}
 use pyrrha_model::TimeRange;
 use pyrrha_storage::wal::LogPosition;
 use pyrrha_storage::wal::checkpoint::Checkpoints;
+use pyrrha_storage::wal::WalConfig;
 use pyrrha_storage::{Db, StorageConfig};
 use pyrrha_testkit::{SimClock, SimDisk};
 
@@ -49,7 +50,9 @@ fuzz_target!(|input: &[u8]| {
     for name in ["00000001-0.chunks", "00000002-0.late"] {
         disk.create_new(&home.join(name)).and_then(|f| f.write_at(0, &chunks)).expect("healthy");
     }
-    let config = StorageConfig { disk_reserve_bytes: 0, ..StorageConfig::new("data") };
+    // The simulated disk holds in memory, and copies at a crash, what the log allocates.
+    let wal = WalConfig { segment_bytes: 16 << 10, ..WalConfig::default() };
+    let config = StorageConfig { wal, disk_reserve_bytes: 0, ..StorageConfig::new("data") };
     let clock = Arc::new(SimClock::new(20 * HOUR));
     let Ok(db) = Db::open_single_threaded(config, Arc::new(disk), clock) else { return };
     let (ctx, queryable) = (QueryContext::unlimited(), db.queryable());
