@@ -84,7 +84,11 @@ pub fn open_text<'a>(part: &'static str, sealed: &'a [u8]) -> Result<&'a [u8], D
     let stored = std::str::from_utf8(sum).ok().and_then(|sum| u32::from_str_radix(sum.trim_end(), 16).ok());
     verify(part, text, stored.ok_or(DecodeError::Malformed { part })?)?;
     // Nor any other way of writing the same number.
-    if sum == digits_of(text) && text.ends_with(b"\n") { Ok(text) } else { Err(DecodeError::Malformed { part }) }
+    if sum == digits_of(text) && text.ends_with(b"\n") {
+        Ok(text)
+    } else {
+        Err(DecodeError::Malformed { part })
+    }
 }
 
 fn digits_of(text: &[u8]) -> [u8; SEAL - 1] {

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pyrrha_env::Disk;
 use pyrrha_encoding::crc;
+use pyrrha_env::Disk;
 use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
 use serde::{Deserialize, Serialize};
 
