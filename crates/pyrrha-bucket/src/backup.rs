@@ -53,7 +53,8 @@ impl Backups {
         Self { tools }
     }
 
-    /// Tenants that have backups: those that are `wanted`, or if none is, all.
+    /// Tenants that may have backups: those that are `wanted`, which must have a directory, or if none is, all
+    /// that have one.
     pub fn tenant_ids(&self, wanted: &[TenantId]) -> Result<Vec<TenantId>, StoreError> {
         self.tools.tenant_ids(wanted)
     }
@@ -71,12 +72,17 @@ impl Backups {
     /// All backups of a tenant, the oldest first; the inner error names one that does not read, and says
     /// why.
     fn records(&self, tenant: &TenantId) -> Result<Vec<Read>, StoreError> {
+        self.ids(tenant)?.into_iter().map(|id| self.record(tenant, id)).collect()
+    }
+
+    /// The ids of a tenant's backups, the oldest first.
+    fn ids(&self, tenant: &TenantId) -> Result<Vec<BlockId>, StoreError> {
         let (bucket, dir) = (self.tools.tenants.bucket().clone(), format!("{tenant}/{BACKUPS}"));
         let listed = self.tools.runtime.wait(async move { bucket.list(&dir).await })?;
         let name = |key: &str| key.rsplit('/').next()?.strip_suffix(".json")?.parse::<BlockId>().ok();
         let mut ids: Vec<BlockId> = listed.iter().filter_map(|object| name(&object.key)).collect();
         ids.sort_unstable();
-        ids.into_iter().map(|id| self.record(tenant, id)).collect()
+        Ok(ids)
     }
 
     /// One backup; the inner error says why it does not read.
@@ -92,13 +98,13 @@ impl Backups {
 
     /// The backup that is chosen; it must read.
     fn chosen(&self, tenant: &TenantId, choice: BackupChoice) -> Result<BackupRecord, StoreError> {
-        let found = match choice {
-            BackupChoice::Id(id) => self.record(tenant, id)?,
-            BackupChoice::Newest => self.records(tenant)?.pop().ok_or_else(|| {
+        let id = match choice {
+            BackupChoice::Id(id) => id,
+            BackupChoice::Newest => self.ids(tenant)?.pop().ok_or_else(|| {
                 StoreError::new(ErrorKind::NotFound, format!("there is no backup: tenant={tenant}"))
             })?,
         };
-        found.map_err(|(id, why)| {
+        self.record(tenant, id)?.map_err(|(id, why)| {
             StoreError::new(ErrorKind::Corrupt, format!("backup does not read: {why} backup={id}"))
         })
     }

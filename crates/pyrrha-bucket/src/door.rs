@@ -169,6 +169,19 @@ impl Bucket {
     }
 
     /// Length of an object, `None` if there is none.
+    /// Writes an object that must not exist yet and whose content nobody else writes. False if another is
+    /// there; true also if an earlier attempt, of which the reply was lost, has done it.
+    pub async fn create_or_mine(&self, key: &str, bytes: Bytes) -> Result<bool, BucketError> {
+        if self.create(key, bytes.clone()).await? == Created::Created {
+            return Ok(true);
+        }
+        match self.get(key, bytes.len() as u64).await {
+            Ok(found) => Ok(found == Some(bytes)),
+            Err(BucketError::TooLarge { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
         let path = self.path(key);
         match self.run(Operation::Head, key, || self.0.store.head(&path)).await {

@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use super::Backups;
 use super::record::BackupRecord;
-use crate::block_files::{BlockFile, files, with_files, with_root};
-use crate::door::Created;
+use crate::block_files::{BlockFile, dir, files, with_files, with_root};
 use crate::tools::copy::{BlockCopy, Copied, named_files};
 use crate::tools::{BucketTools, Progress};
 
@@ -86,13 +85,7 @@ impl Backups {
         let record = BackupRecord::new((id, tenant.to_string(), created_at), source, &state, blocks);
         let (bucket, key) = (self.tools.tenants.bucket().clone(), Self::key(tenant, id));
         let bytes = Bytes::from(record.encode());
-        let created = self.tools.runtime.wait(async move {
-            let created = bucket.create(&key, bytes.clone()).await?;
-            // It may be there from an attempt of which the reply was lost.
-            let mine = bucket.get(&key, super::record::MAX).await? == Some(bytes);
-            Ok(if mine { Created::Created } else { created })
-        })?;
-        if created == Created::Exists {
+        if !self.tools.runtime.wait(async move { bucket.create_or_mine(&key, bytes).await })? {
             let text = format!("backup of that id is there already: tenant={tenant} backup={id}");
             return Err(StoreError::new(ErrorKind::Internal, text));
         }

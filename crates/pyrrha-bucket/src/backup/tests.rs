@@ -201,3 +201,18 @@ fn what_a_job_is_about_to_remove_is_not_restored() {
     manifest.commit_change(&Change { revoked: vec![id(1)], ..Change::default() }).expect("no fault");
     assert_eq!(restore(&backups, &to).expect_err("it is revoked").kind(), ErrorKind::Unavailable);
 }
+
+#[test]
+fn the_newest_backup_is_read_alone() {
+    let (from, kept) = (bucket_of(0..1), World::new());
+    let backups = Backups::new(tools(&kept));
+    (0..3).for_each(|_| drop(create(&backups, &from)));
+    let gets = || kept.bucket.counters().attempts(crate::Operation::Get);
+    let before = gets();
+    let (tenant, to) = (World::tenant(), tools(&World::new()));
+    backups.restore(&tenant, BackupChoice::Newest, (&to, &tenant), true, &mut quiet).expect("no fault");
+    assert_eq!(gets() - before, 1);
+    let before = gets();
+    create(&backups, &from);
+    assert_eq!(gets() - before, 3, "those before it, and not itself");
+}

@@ -15,7 +15,7 @@ use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::block::BlockId;
 
 use super::record::{JobRecord, JobState};
-use crate::door::{Bucket, Created, ObjectInfo};
+use crate::door::{Bucket, ObjectInfo};
 use crate::error::BucketError;
 use crate::runtime::BucketRuntime;
 
@@ -254,13 +254,8 @@ impl JobDirectory {
     pub(crate) fn claim(&self, id: &str, epoch: u64, record: &JobRecord) -> Result<bool, StoreError> {
         let (bucket, key) = (self.bucket.clone(), self.claim_key(id, epoch));
         let bytes = Bytes::from(record.encode());
-        Ok(self.runtime.wait(async move {
-            if bucket.create(&key, bytes.clone()).await? == Created::Created {
-                return Ok(true);
-            }
-            // It may be there from an attempt of which the reply was lost: no other has its lease's id.
-            Ok(bucket.get(&key, RECORD_MAX).await? == Some(bytes))
-        })?)
+        // No other has its lease's id.
+        Ok(self.runtime.wait(async move { bucket.create_or_mine(&key, bytes).await })?)
     }
 
     /// Says what a lease that ended comes to: in one file of its own, which is never overwritten by
