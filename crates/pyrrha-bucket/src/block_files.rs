@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::downsample::Origin;
 
+/// The file of a block that says what it is: whoever has it takes the block for whole.
+pub(crate) const META: &str = "meta.json";
+
 /// Key of the list in an entry.
 pub(crate) const FILES: &str = "files";
 /// Key of the external labels in an entry.
@@ -92,16 +95,7 @@ pub(crate) fn external_labels(entry: &BlockEntry) -> BTreeMap<String, String> {
 
 /// The directory of a block in the bucket: `<tenant>/<ULID>`, unless its entry says that it lies elsewhere.
 pub(crate) fn dir(tenant: &TenantId, entry: &BlockEntry) -> String {
-    dir_in(tenant.as_str(), entry)
-}
-
-/// The same, of a block of the tenant whose directory this is.
-pub(crate) fn dir_in(home: &str, entry: &BlockEntry) -> String {
-    match root(entry) {
-        None => format!("{home}/{}", entry.ulid),
-        Some("") => entry.ulid.to_string(),
-        Some(root) => format!("{root}/{}", entry.ulid),
-    }
+    dir_under(tenant, root(entry), entry.ulid)
 }
 
 /// The directory of a block under a root; of its tenant's if there is none.

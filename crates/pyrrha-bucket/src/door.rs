@@ -2,6 +2,7 @@
 
 mod copy;
 mod counters;
+mod parts;
 mod probe;
 mod retry;
 mod upload;
@@ -168,7 +169,6 @@ impl Bucket {
         Ok(created)
     }
 
-    /// Length of an object, `None` if there is none.
     /// Writes an object that must not exist yet and whose content nobody else writes. False if another is
     /// there; true also if an earlier attempt, of which the reply was lost, has done it.
     pub async fn create_or_mine(&self, key: &str, bytes: Bytes) -> Result<bool, BucketError> {
@@ -182,6 +182,7 @@ impl Bucket {
         }
     }
 
+    /// Length of an object, `None` if there is none.
     pub async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, BucketError> {
         let path = self.path(key);
         match self.run(Operation::Head, key, || self.0.store.head(&path)).await {

@@ -14,6 +14,7 @@ mod orphans;
 mod replicate;
 mod selector;
 mod survey;
+mod theirs;
 mod usage;
 mod verify;
 

@@ -61,8 +61,8 @@ impl Backups {
         };
         let is_new = |entry: &&BlockEntry| known_files(&known, entry).is_none();
         let total = blocks.iter().filter(is_new).map(|b| b.bytes).fold(0, u64::saturating_add);
-        let dir = tenant.as_str();
-        let copy = BlockCopy { from, to: &self.tools, dirs: (dir, dir), word: "backup", dry_run, total };
+        let copy =
+            BlockCopy { from, to: &self.tools, tenant, word: "backup", dry_run, reads_back: false, total };
         let mut copied = Copied::default();
         for entry in &mut blocks {
             let named = match known_files(&known, entry) {
@@ -71,7 +71,9 @@ impl Backups {
                     done.known_bytes = done.known_bytes.saturating_add(entry.bytes);
                     named
                 }
-                None => copy.block(entry, &mut copied, &mut *progress).map_err(|e| went_away(e, entry))?,
+                None => copy
+                    .block(&dir(tenant, entry), entry, &mut copied, &mut *progress)
+                    .map_err(|e| went_away(e, entry))?,
             };
             // In the backup it lies with the tenant's others.
             *entry = with_root(with_files(entry, &named), None);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::record::BackupRecord;
 use super::{BackupChoice, Backups};
-use crate::block_files::with_files;
+use crate::block_files::{dir, with_files};
 use crate::downsample::renumber;
 use crate::marks::MarkFiles;
 use crate::tools::copy::{BlockCopy, Copied};
@@ -66,17 +66,24 @@ impl Backups {
         if let Some(block) = record.blocks.iter().find(|b| named.has(&state, b.ulid)) {
             let text = format!(
                 "a job there has replaced a block of the backup, or may make it, and its files go: run `bucket \
-                 cleanup` first: tenant={to_tenant} block={}",
+                 cleanup` first, when the delay is over or without one: tenant={to_tenant} block={}",
                 block.ulid
             );
             return Err(StoreError::new(ErrorKind::Unavailable, text));
         }
         let total = record.blocks.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
-        let dirs = (tenant.as_str(), to_tenant.as_str());
-        let copy = BlockCopy { from: &self.tools, to, dirs, word: "restore", dry_run, total };
+        let copy = BlockCopy {
+            from: &self.tools,
+            to,
+            tenant: to_tenant,
+            word: "restore",
+            dry_run,
+            reads_back: false,
+            total,
+        };
         let (mut copied, mut entries) = (Copied::default(), Vec::with_capacity(record.blocks.len()));
         for entry in &record.blocks {
-            let named = copy.block(entry, &mut copied, &mut *progress)?;
+            let named = copy.block(&dir(tenant, entry), entry, &mut copied, &mut *progress)?;
             entries.push(with_files(entry, &named));
         }
         Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;

@@ -131,3 +131,33 @@ async fn a_large_file_goes_up_in_parts() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_large_object_is_copied_in_parts_and_tried_again() {
+    let content: Bytes = (0..17_000_000u32).map(|i| (i >> 7) as u8 ^ i as u8).collect::<Vec<u8>>().into();
+    let sum = pyrrha_encoding::crc::checksum(&content);
+    let bytes = content.len() as u64;
+    let from = Bucket::new(Arc::new(InMemory::new()), "from", "", impatient());
+    from.put("a", content.clone()).await.expect("no fault");
+    for seed in 0..4 {
+        let bucket = faulty(seed, Faults { unavailable: 50, ..Faults::default() });
+        assert_eq!(bucket.copy_from("k", &from, "a", bytes, Some(sum)).await.expect("after retries"), sum);
+        assert!(bucket.get("k", u64::MAX).await.expect("no fault") == Some(content.clone()));
+        let error = bucket.copy_from("l", &from, "a", bytes, Some(sum ^ 1)).await.expect_err("damaged");
+        assert!(error.to_string().contains("key=a"), "{error}");
+        assert_eq!(bucket.head("l").await.expect("no fault"), None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_is_told_from_what_was_meant() {
+    for seed in 0..6 {
+        let bucket = faulty(seed, Faults { lost_reply: 50, ..Faults::default() });
+        assert!(bucket.create_or_mine("k", Bytes::from("mine")).await.expect("no fault"));
+        assert!(!bucket.create_or_mine("k", Bytes::from("your")).await.expect("no fault"));
+        assert!(!bucket.create_or_mine("k", Bytes::from("me")).await.expect("no fault"), "it is longer");
+    }
+    let bucket = Bucket::new(Arc::new(InMemory::new()), "memory", "", impatient());
+    assert!(bucket.create_or_mine("k", Bytes::from("mine")).await.expect("no fault"));
+    assert_eq!(bucket.counters().attempts(Operation::Get), 0, "the reply says it");
+}

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use super::BucketTools;
 use super::named::Named;
+use super::theirs::entry_of;
 use crate::attach::{self, AttachConfig, Candidate, Why};
-use crate::block_files::{self, external_labels, files, is_adopted, with_files};
-use crate::marks::{Mark, MarkKind, SUFFIX, with_mark};
+use crate::block_files::{self, external_labels, is_adopted};
 use crate::sources::{has_sources, holders_first, is_gone};
 
 /// Commits that others were before are tried again so often.
@@ -98,7 +98,7 @@ impl Adoption {
 
 /// Somebody else's blocks of one tenant.
 #[derive(Debug, Default)]
-struct Theirs {
+struct Own {
     /// Those that count.
     blocks: Vec<Candidate>,
     /// Directories that have a `meta.json`.
@@ -114,33 +114,27 @@ impl BucketTools {
         wanted: &[TenantId],
         dry_run: bool,
     ) -> Result<Adoption, StoreError> {
-        let (bucket, config, now) = (self.tenants.bucket().clone(), config.clone(), self.clock.now_ms());
-        let owner = config.tenants.label.clone();
-        let found = self.runtime.wait(async move { attach::survey(bucket, config, now).await })?;
+        let found = self.theirs(config)?;
         let mut done = Adoption::default();
-        let mut tenants: BTreeMap<TenantId, Theirs> = BTreeMap::new();
+        let mut tenants: BTreeMap<TenantId, Own> = BTreeMap::new();
         for tenant in self.tenant_ids(&[])? {
-            tenants.insert(tenant, Theirs::default());
+            tenants.insert(tenant, Own::default());
         }
-        for (block, why) in found {
-            if let Some(tenant) = &block.tenant {
-                let theirs = tenants.entry(tenant.clone()).or_default();
-                if !block.partial {
-                    theirs.there.insert(block.dir.clone());
-                }
-            }
-            let why = why.or_else(|| block.deletion.map(|_| Why::Deleted));
-            match (why, &block.tenant) {
-                (None, Some(tenant)) => tenants.entry(tenant.clone()).or_default().blocks.push(block),
-                (why, tenant) => {
-                    let tenant = tenant.clone();
-                    done.left_out.push(left_out(tenant.as_ref(), &block, &why.unwrap_or(Why::NoTenant)));
-                }
+        let all = found.tenants.values().flatten().chain(found.others.iter().map(|(block, _)| block));
+        for (tenant, block) in all.filter_map(|block| Some((block.tenant.clone()?, block))) {
+            let own = tenants.entry(tenant).or_default();
+            if !block.partial {
+                own.there.insert(block.dir.clone());
             }
         }
+        for (tenant, blocks) in found.tenants {
+            tenants.entry(tenant).or_default().blocks = blocks;
+        }
+        let others = found.others.iter().map(|(block, why)| left_out(block.tenant.as_ref(), block, why));
+        done.left_out.extend(others);
         let is_wanted = |tenant: &TenantId| wanted.is_empty() || wanted.contains(tenant);
-        for (tenant, theirs) in tenants.iter().filter(|(tenant, _)| is_wanted(tenant)) {
-            let (adopted, left) = self.adopt_tenant(tenant, theirs, owner.as_deref(), dry_run)?;
+        for (tenant, own) in tenants.iter().filter(|(tenant, _)| is_wanted(tenant)) {
+            let (adopted, left) = self.adopt_tenant(tenant, own, config, dry_run)?;
             done.left_out.extend(left);
             if !adopted.blocks.is_empty() || adopted.known_blocks > 0 || !adopted.missing.is_empty() {
                 done.tenants.push(adopted);
@@ -156,8 +150,8 @@ impl BucketTools {
     fn adopt_tenant(
         &self,
         tenant: &TenantId,
-        theirs: &Theirs,
-        owner: Option<&str>,
+        own: &Own,
+        config: &AttachConfig,
         dry_run: bool,
     ) -> Result<(AdoptedTenant, Vec<LeftOut>), StoreError> {
         // In this order: what a job has committed or let go by now is not taken for somebody else's.
@@ -167,7 +161,7 @@ impl BucketTools {
         loop {
             let state = manifest.refresh()?;
             let (mut adopted, change, left) =
-                plan(tenant, &state, &named, theirs, (owner, self.clock.now_ms()));
+                plan(tenant, &state, &named, own, (config, self.clock.now_ms()));
             if dry_run || change.added.is_empty() {
                 return Ok((adopted, left));
             }
@@ -191,18 +185,18 @@ fn plan(
     tenant: &TenantId,
     state: &ManifestState,
     named: &Named,
-    theirs: &Theirs,
-    (owner, now): (Option<&str>, Timestamp),
+    own: &Own,
+    (config, now): (&AttachConfig, Timestamp),
 ) -> (AdoptedTenant, Change, Vec<LeftOut>) {
     let mut adopted = AdoptedTenant { tenant: tenant.to_string(), ..AdoptedTenant::default() };
     let (mut change, mut left) = (Change::default(), Vec::new());
-    for block in &theirs.blocks {
+    for block in &own.blocks {
         if is_gone(state, &block.entry) || holds_all(state, block) {
             adopted.known_blocks += 1;
         } else if let Some(barred) = named.bars(tenant, state, &block.entry, &block.dir) {
             left.push(barred);
         } else {
-            change.added.push(entry_of(tenant, block, owner, now));
+            change.added.push(adopted_entry(tenant, block, config, now));
         }
     }
     for listed in state.blocks.values().filter(|b| is_adopted(b)) {
@@ -216,7 +210,7 @@ fn plan(
         if is_replaced {
             change.removed.push(listed.ulid);
             adopted.replaced.push(listed.ulid.to_string());
-        } else if !theirs.there.contains(&block_files::dir(tenant, listed)) {
+        } else if !own.there.contains(&block_files::dir(tenant, listed)) {
             adopted.missing.push(listed.ulid.to_string());
         }
     }
@@ -245,22 +239,13 @@ fn is_held(state: &ManifestState, block: &Candidate) -> bool {
     attach::have(&holders, &block.labels)
 }
 
-/// The manifest entry of somebody else's block.
-fn entry_of(tenant: &TenantId, block: &Candidate, owner: Option<&str>, now: Timestamp) -> BlockEntry {
-    let mut labels = block.labels.clone();
-    labels.retain(|name, _| Some(name.as_str()) != owner);
+/// The manifest entry of somebody else's block that stays where it is.
+fn adopted_entry(tenant: &TenantId, block: &Candidate, config: &AttachConfig, now: Timestamp) -> BlockEntry {
     let home = block_files::dir_under(tenant, None, block.entry.ulid);
     let above = block.dir.rsplit_once('/').map_or("", |(above, _)| above);
     let root = (block.dir != home).then_some(above);
-    // Marks come and go.
-    let kept: Vec<_> = files(&block.entry).into_iter().filter(|f| !f.name.ends_with(SUFFIX)).collect();
-    let entry = with_files(&block_files::adopted(&block.entry, root, &labels), &kept);
-    let mark =
-        block.no_compact.as_ref().map(|why| Mark { at: now, reason: why.clone(), details: String::new() });
-    match &mark {
-        Some(_) => with_mark(&entry, MarkKind::NoCompact, mark.as_ref()),
-        None => entry,
-    }
+    let entry = entry_of(block, config, now);
+    block_files::adopted(&entry, root, &external_labels(&entry))
 }
 
 fn shown(tenant: &TenantId, entry: &BlockEntry) -> AdoptedBlock {

@@ -1,15 +1,13 @@
 //! Copying a block's objects to another bucket, each verified by its checksum.
 
-use pyrrha_model::{ErrorKind, StoreError};
+use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::manifest::BlockEntry;
 
 use super::fetch::{checksum, is_plain};
 use super::{BucketTools, Progress};
-use crate::block_files::{BlockFile, dir_in, files};
+use crate::block_files::{BlockFile, META, dir_under, files};
 use crate::door::Bucket;
 use crate::error::BucketError;
-
-const META: &str = "meta.json";
 
 /// What a copy of blocks has come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,16 +18,18 @@ pub(crate) struct Copied {
     pub(crate) present_bytes: u64,
 }
 
-/// A copy of blocks from one tenant's directory to another's.
+/// A copy of blocks to a tenant of another bucket.
 pub(crate) struct BlockCopy<'a> {
     pub(crate) from: &'a BucketTools,
     pub(crate) to: &'a BucketTools,
-    /// The tenant's directory, here and there.
-    pub(crate) dirs: (&'a str, &'a str),
+    /// Whose they are there.
+    pub(crate) tenant: &'a TenantId,
     /// What progress calls it.
     pub(crate) word: &'a str,
     /// Nothing is written.
     pub(crate) dry_run: bool,
+    /// Each object is read back.
+    pub(crate) reads_back: bool,
     /// Bytes of all blocks that are to be copied.
     pub(crate) total: u64,
 }
@@ -39,7 +39,7 @@ pub(crate) struct BlockCopy<'a> {
 pub(crate) fn named_files(entry: &BlockEntry) -> Result<Vec<BlockFile>, StoreError> {
     let mut named = files(entry);
     if named.is_empty() || !named.iter().all(|file| is_plain(&file.name)) {
-        let text = format!("manifest does not name the files of a block: block={}", entry.ulid);
+        let text = format!("files of a block are not named, or oddly: block={}", entry.ulid);
         return Err(StoreError::new(ErrorKind::Corrupt, text));
     }
     named.sort_by_key(|file| file.name == META);
@@ -47,17 +47,17 @@ pub(crate) fn named_files(entry: &BlockEntry) -> Result<Vec<BlockFile>, StoreErr
 }
 
 impl BlockCopy<'_> {
-    /// Copies what is missing of a block's objects, and gives them with checksums.
+    /// Copies what is missing of a block's objects, which lie in `from_dir`, and gives them with checksums.
     pub(crate) fn block(
         &self,
+        from_dir: &str,
         entry: &BlockEntry,
         done: &mut Copied,
         progress: Progress<'_>,
     ) -> Result<Vec<BlockFile>, StoreError> {
         let mut named = named_files(entry)?;
         // Where it goes it lies under the tenant.
-        let from_dir = dir_in(self.dirs.0, entry);
-        let dir = format!("{}/{}", self.dirs.1, entry.ulid);
+        let dir = dir_under(self.tenant, None, entry.ulid);
         let (bucket, at) = (self.to.tenants.bucket().clone(), dir.clone());
         let there = self.to.runtime.wait(async move { bucket.list(&at).await })?;
         for file in &mut named {
@@ -72,14 +72,32 @@ impl BlockCopy<'_> {
                 continue;
             }
             let (source, to) = (self.from.tenants.bucket().clone(), self.to.tenants.bucket().clone());
-            let one = One { from_key, key, bytes, expected, is_there };
+            let one = One { from_key, key, bytes, expected, is_there, reads_back: self.reads_back };
             let (sum, copied) = self.from.runtime.wait(async move { one.copy(&source, &to).await })?;
             file.crc32c = Some(sum);
             let count = if copied { &mut done.copied_bytes } else { &mut done.present_bytes };
             *count = count.saturating_add(bytes);
         }
+        if !self.dry_run {
+            let (bucket, files) = (self.to.tenants.bucket().clone(), named.clone());
+            self.to.runtime.wait(async move { verify(&bucket, &dir, &files).await })?;
+        }
         Ok(named)
     }
+}
+
+/// Whether each file is there in its full length.
+async fn verify(bucket: &Bucket, dir: &str, files: &[BlockFile]) -> Result<(), BucketError> {
+    let there = bucket.list(dir).await?;
+    for file in files {
+        let key = format!("{dir}/{}", file.name);
+        let found = there.iter().find(|object| object.key == key).map(|object| object.bytes);
+        if found != Some(file.bytes) {
+            let what = format!("copied bytes={} found={found:?}", file.bytes);
+            return Err(BucketError::Corrupt { key, what });
+        }
+    }
+    Ok(())
 }
 
 /// One object.
@@ -89,12 +107,13 @@ struct One {
     bytes: u64,
     expected: Option<u32>,
     is_there: bool,
+    reads_back: bool,
 }
 
 impl One {
     /// Copies it unless it is there with the right checksum. Gives that, and whether it was copied.
     async fn copy(&self, source: &Bucket, target: &Bucket) -> Result<(u32, bool), BucketError> {
-        let Self { from_key, key, bytes, expected, is_there } = self;
+        let Self { from_key, key, bytes, expected, is_there, reads_back } = self;
         if *is_there && let Some(expected) = *expected {
             // An object is whole or absent, but one of that name and length may be another's.
             if checksum(target, key, *bytes).await? == expected {
@@ -102,10 +121,12 @@ impl One {
             }
         }
         let sum = target.copy_from(key, source, from_key, *bytes, *expected).await?;
-        let stored = target.head(key).await?.map(|object| object.bytes);
-        if stored != Some(*bytes) {
-            let what = format!("copied bytes={bytes} found={stored:?}");
-            return Err(BucketError::Corrupt { key: key.clone(), what });
+        if *reads_back {
+            let stored = checksum(target, key, *bytes).await?;
+            if stored != sum {
+                let what = format!("expected crc32c={sum:08x} found={stored:08x}");
+                return Err(BucketError::Corrupt { key: key.clone(), what });
+            }
         }
         Ok((sum, true))
     }

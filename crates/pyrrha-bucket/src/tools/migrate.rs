@@ -5,21 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
-use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
+use pyrrha_model::{ErrorKind, StoreError, TimeRange};
 use pyrrha_storage::manifest::BlockEntry;
 use serde::Serialize;
 
 use super::adopt::{LeftOut, holds_all, left_out};
 use super::compare::{ComparedRange, compare, nothing};
-use super::fetch::{checksum, is_plain};
+use super::copy::{BlockCopy, Copied};
+use super::theirs::entry_of;
 use super::{BucketTools, Progress};
-use crate::attach::{self, AttachConfig, AttachedBucket, Candidate, Why, WithBuckets};
-use crate::block_files::{self, files, with_files, with_labels};
-use crate::error::BucketError;
+use crate::attach::{AttachConfig, AttachedBucket, Candidate, Why, WithBuckets};
+use crate::block_files::{files, with_files};
 use crate::gateway::{BucketQueryable, Gateway, check_header};
-use crate::marks::SUFFIX;
-
-const META: &str = "meta.json";
+use crate::marks::MarkFiles;
 
 /// Blocks of a tenant in a bucket of somebody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -94,26 +92,7 @@ impl ComparedTenant {
     }
 }
 
-/// The blocks of a bucket, those that count by tenant.
-struct Found {
-    tenants: BTreeMap<TenantId, Vec<Candidate>>,
-    others: Vec<(Candidate, Why)>,
-}
-
 impl BucketTools {
-    fn theirs(&self, config: &AttachConfig) -> Result<Found, StoreError> {
-        let (bucket, config, now) = (self.tenants.bucket().clone(), config.clone(), self.clock.now_ms());
-        let all = self.runtime.wait(async move { attach::survey(bucket, config, now).await })?;
-        let mut found = Found { tenants: BTreeMap::new(), others: Vec::new() };
-        for (block, why) in all {
-            match (why.or_else(|| block.deletion.map(|_| Why::Deleted)), &block.tenant) {
-                (None, Some(tenant)) => found.tenants.entry(tenant.clone()).or_default().push(block),
-                (why, _) => found.others.push((block, why.unwrap_or(Why::NoTenant))),
-            }
-        }
-        Ok(found)
-    }
-
     /// What the bucket has that another could take over. Reads the tables of each block's index, and
     /// writes nothing.
     pub fn migration_plan(
@@ -201,6 +180,9 @@ impl BucketTools {
             let named = target.named_by_jobs(&tenant)?;
             let manifest = target.tenants.manifest(&tenant)?;
             let there = manifest.refresh()?;
+            let (to, tenant) = (target, &tenant);
+            let copy = BlockCopy { from: self, to, tenant, word: "copy", dry_run, reads_back: true, total };
+            let mut copied = Copied::default();
             let mut done = CopiedTenant { tenant: tenant.to_string(), ..CopiedTenant::default() };
             for block in blocks {
                 progress("copy", passed, total);
@@ -209,63 +191,25 @@ impl BucketTools {
                     done.known_blocks += 1;
                     continue;
                 }
-                if let Some(barred) = named.bars(&tenant, &there, &block.entry, &block.dir) {
+                if let Some(barred) = named.bars(tenant, &there, &block.entry, &block.dir) {
                     done.left_out.push(barred);
                     continue;
                 }
-                let entry = self.copy_block_in(target, &tenant, &block, config, dry_run, &mut done)?;
+                let mut entry = entry_of(&block, config, self.clock.now_ms());
+                let named = copy.block(&block.dir, &entry, &mut copied, &mut |_, _, _| {})?;
+                done.copied_bytes = copied.copied_bytes;
                 if !dry_run {
+                    entry = with_files(&entry, &named);
                     manifest.commit(std::slice::from_ref(&entry), &[])?;
+                    let files = MarkFiles::new(target.tenants.bucket().clone(), tenant);
+                    let marked = [entry.clone()];
+                    target.runtime.wait(async move { files.write(&marked).await })?;
                 }
                 done.blocks.push(entry.ulid.to_string());
             }
             all.push(done);
         }
         Ok(all)
-    }
-
-    fn copy_block_in(
-        &self,
-        target: &Self,
-        tenant: &TenantId,
-        block: &Candidate,
-        config: &AttachConfig,
-        dry_run: bool,
-        done: &mut CopiedTenant,
-    ) -> Result<BlockEntry, StoreError> {
-        let home = block_files::dir_under(tenant, None, block.entry.ulid);
-        let mut named = files(&block.entry);
-        named.retain(|file| !file.name.ends_with(SUFFIX));
-        if let Some(odd) = named.iter().find(|file| !is_plain(&file.name)) {
-            let text = format!("block has a file of an odd name: dir={} file={}", block.dir, odd.name);
-            return Err(StoreError::new(ErrorKind::Corrupt, text));
-        }
-        // Whoever looks at the bucket takes a block for whole once this is there.
-        named.sort_by_key(|file| file.name == META);
-        for file in &mut named {
-            done.copied_bytes = done.copied_bytes.saturating_add(file.bytes);
-            if dry_run {
-                continue;
-            }
-            let (source, to) = (self.tenants.bucket().clone(), target.tenants.bucket().clone());
-            let (from, key) = (format!("{}/{}", block.dir, file.name), format!("{home}/{}", file.name));
-            let bytes = file.bytes;
-            let sum = self.runtime.wait(async move {
-                let sum = to.copy_from(&key, &source, &from, bytes, None).await?;
-                let stored = checksum(&to, &key, bytes).await?;
-                if stored != sum {
-                    let what = format!("expected crc32c={sum:08x} found={stored:08x}");
-                    return Err(BucketError::Corrupt { key, what });
-                }
-                Ok(sum)
-            })?;
-            file.crc32c = Some(sum);
-        }
-        let owner = config.tenants.label.as_deref();
-        let mut labels = block.labels.clone();
-        labels.retain(|name, _| Some(name.as_str()) != owner);
-        let entry = (*block.entry).clone().imported();
-        Ok(with_files(&with_labels(entry, &labels), &named))
     }
 
     /// Whether this bucket, attached, and the manifests of another answer the same, in pieces of time of

@@ -76,12 +76,18 @@ impl BucketTools {
             barred.is_none()
         });
         let total = chosen.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
-        let home = tenant.as_str();
-        let copy =
-            BlockCopy { from: self, to: target, dirs: (home, home), word: "replicate", dry_run, total };
+        let copy = BlockCopy {
+            from: self,
+            to: target,
+            tenant,
+            word: "replicate",
+            dry_run,
+            reads_back: false,
+            total,
+        };
         let mut copied = Copied::default();
         for entry in chosen {
-            let named = copy.block(&entry, &mut copied, &mut *progress)?;
+            let named = copy.block(&dir(tenant, &entry), &entry, &mut copied, &mut *progress)?;
             Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;
             // There it lies where ours do.
             let mut entry = with_root(with_files(&entry, &named), None);

@@ -17,7 +17,7 @@ use crate::attach::tests::{every, read};
 use crate::attach::{AttachedBucket, TenantRule, WithBuckets};
 use crate::tools::tests::{put, tools};
 use crate::worlds::{RANGE, World};
-use crate::{BucketQueryable, Compactor, CompactorConfig, Gateway, GatewayConfig};
+use crate::{BucketQueryable, Compactor, CompactorConfig, Gateway, GatewayConfig, MarkKind};
 
 type Series = Vec<(String, Vec<(i64, f64)>)>;
 

@@ -1,6 +1,6 @@
 //! A bucket as Thanos leaves it, planned, copied and compared.
 
-use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket, deletion_mark};
+use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket, deletion_mark, no_compact_mark};
 
 use super::*;
 use crate::tools::adopt::tests::{config, fill, thanos, ulid};
@@ -89,6 +89,21 @@ fn a_bucket_adopted_in_place_compares_with_itself_and_damage_is_an_error() {
     put(&world, &format!("{}/chunks/000001", ulid(1)), files[0].1.clone());
     let result = tools(&world).compare_with(&config(&[]), &tools(&world), RANGE, 256 << 20, &mut quiet());
     assert!(result.is_err());
+}
+
+#[test]
+fn a_copy_keeps_marks() {
+    let (from, to) = (World::new(), World::new());
+    let mut foreign = ForeignBucket::default();
+    foreign
+        .add("", &ForeignBlock::new(&ulid(4), 0, RANGE, &[]).with_floats(&[("__name__", "x")], &[(1, 1.0)]));
+    foreign.put(&format!("{}/no-compact-mark.json", ulid(4)), no_compact_mark(&ulid(4), 1));
+    fill(&from, &foreign);
+    tools(&from).copy_from_others(&config(&[]), &tools(&to), false, &mut quiet()).expect("no fault");
+    let state = tools(&to).state(&World::tenant()).expect("no fault");
+    let mark =
+        state.blocks.values().next().and_then(|b| crate::marks::mark_of(b, crate::MarkKind::NoCompact));
+    assert_eq!(mark.map(|mark| mark.reason).as_deref(), Some("index-size-exceeding"));
 }
 
 #[test]
