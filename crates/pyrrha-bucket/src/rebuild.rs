@@ -9,10 +9,11 @@ use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
 use crate::attach::shard;
-use crate::block_files::{self, BlockFile, FILES, external_labels};
+use crate::block_files::{self, BlockFile, FILES, META, external_labels};
 use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::manifest_store::BucketManifestStore;
+use crate::marks::MarkKind;
 use crate::runtime::BucketRuntime;
 use crate::sources::{Holders, holders_first};
 
@@ -48,9 +49,9 @@ pub async fn find_blocks(bucket: &Bucket, tenant: &TenantId) -> Result<FoundBloc
     let mut entries = Vec::new();
     for (block, files) in directories {
         let has = |name: &str| files.iter().any(|f| f.name == name);
-        if has("deletion-mark.json") {
+        if has(&MarkKind::Deletion.file()) {
             found.marked.push(block);
-        } else if !has("meta.json") {
+        } else if !has(META) {
             found.partial.push(block);
         } else {
             match read_meta(bucket, tenant, block).await? {
@@ -69,7 +70,7 @@ async fn read_meta(
     tenant: &TenantId,
     block: BlockId,
 ) -> Result<Result<BlockMeta, String>, BucketError> {
-    let key = format!("{}/meta.json", block_files::dir_under(tenant, None, block));
+    let key = format!("{}/{META}", block_files::dir_under(tenant, None, block));
     let Some(json) = bucket.get(&key, META_MAX).await? else {
         return Ok(Err("meta.json went away".to_owned()));
     };

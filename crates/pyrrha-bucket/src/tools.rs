@@ -37,7 +37,7 @@ pub use survey::{FileKind, ObjectClass, Survey, SurveyedObject};
 pub use usage::{Usage, UsageRow};
 pub use verify::{Depth, Issue, IssueKind, Severity, VerifyOptions, VerifyReport};
 
-use crate::block_files;
+use crate::block_files::{self, META};
 use crate::error::BucketError;
 use crate::manifest_store::BucketManifestStore;
 use crate::rebuild::{FoundBlocks, META_MAX, find_blocks, rebuild_manifest};
@@ -97,7 +97,7 @@ impl BucketTools {
         entries: &[Arc<BlockEntry>],
     ) -> Result<Vec<Result<BlockMeta, String>>, StoreError> {
         let wanted: Vec<(BlockId, String)> =
-            entries.iter().map(|e| (e.ulid, format!("{}/meta.json", block_files::dir(tenant, e)))).collect();
+            entries.iter().map(|e| (e.ulid, format!("{}/{META}", block_files::dir(tenant, e)))).collect();
         let bucket = self.tenants.bucket().clone();
         Ok(self.runtime.wait(async move {
             let reads = wanted.into_iter().map(|(block, key)| {

@@ -7,11 +7,10 @@ use pyrrha_encoding::crc;
 use pyrrha_env::{Disk, DiskFile};
 use pyrrha_storage::block::Block;
 
-use crate::block_files::BlockFile;
+use crate::block_files::{BlockFile, META};
 use crate::door::Bucket;
 use crate::error::BucketError;
 
-const META: &str = "meta.json";
 const CHUNKS: &str = "chunks";
 /// A local file is read in pieces of so many bytes.
 const BUFFER: u64 = 1 << 20;

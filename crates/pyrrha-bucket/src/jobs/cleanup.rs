@@ -12,11 +12,10 @@ use pyrrha_storage::manifest::Change;
 use super::directory::{Board, BoardJob, HeldLease, JobDirectory};
 use super::record::JobRecord;
 use super::runner::Compactor;
+use crate::block_files::META;
 use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::marks::{self, MarkFiles};
-
-const META: &str = "meta.json";
 
 /// Removes the files of a block in its directory: `meta.json` first, so that nobody takes the rest for a
 /// block, and marks last, so that all know why it is not whole.

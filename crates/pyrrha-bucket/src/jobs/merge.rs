@@ -1,6 +1,6 @@
 //! The work of a merge: inputs are read by ranges, so that the disk holds only the output.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,7 +16,8 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use super::places::output_root;
 use super::prune;
 use crate::block_files::{
-    self, deletes_through, external_labels, files, lists_deletes, with_deletes_through, with_root,
+    self, BlockFile, META, deletes_through, external_labels, files, lists_deletes, with_deletes_through,
+    with_root,
 };
 use crate::door::Bucket;
 use crate::downsample::{DownsampleTask, build, deletes_applied, note_deletes_applied};
@@ -26,12 +27,11 @@ use crate::marks::{MarkFiles, carry_over};
 use crate::rebuild::META_MAX;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
-use crate::upload_block::Upload;
+use crate::tools::fetch::to_file;
+use crate::upload_block::{Upload, local};
 
 /// Pages of the inputs that are kept: what a request brought beyond what was asked for.
 const PAGES_BYTES: usize = 16 << 20;
-/// A file is fetched in pieces of so many bytes.
-const PIECE: u64 = 8 << 20;
 /// Largest file of deletes that is read.
 const DELETES_MAX: u64 = 256 << 20;
 
@@ -132,7 +132,7 @@ impl Work<'_> {
         let mut metas = Vec::with_capacity(self.inputs.len());
         let mut sets: Vec<Box<dyn SeriesSet>> = Vec::with_capacity(self.inputs.len());
         for entry in &self.inputs {
-            let json = self.fetch(entry, "meta.json", META_MAX)?;
+            let json = self.fetch(entry, META, META_MAX)?;
             let name = entry.ulid.to_string();
             let lost = || {
                 StoreError::new(ErrorKind::Corrupt, format!("block is corrupt: no meta.json block={name}"))
@@ -246,7 +246,7 @@ impl Work<'_> {
                 ),
                 damaged: Some(entry.ulid),
             };
-            let json = self.fetch(entry, "meta.json", META_MAX)?.ok_or_else(|| damaged("no meta.json"))?;
+            let json = self.fetch(entry, META, META_MAX)?.ok_or_else(|| damaged("no meta.json"))?;
             let name = entry.ulid.to_string();
             let meta = BlockMeta::parse(&name, &json).map_err(|e| damaged(&e.to_string()))?;
             let mut beside = Beside::default();
@@ -258,14 +258,8 @@ impl Work<'_> {
                         beside.deletes =
                             BlockDeletes::parse(&name, bytes).map_err(|e| damaged(&e.to_string()))?;
                     }
-                    "exemplars" => {
-                        let bytes = self.fetch_to_disk(entry, "exemplars", file.bytes)?;
-                        beside.exemplars = readable(ExemplarFile::parse(&name, bytes));
-                    }
-                    "metadata" => {
-                        let bytes = self.fetch_to_disk(entry, "metadata", file.bytes)?;
-                        beside.metadata = readable(MetadataFile::parse(&name, bytes));
-                    }
+                    "exemplars" => beside.exemplars = self.sidecar(entry, &file, ExemplarFile::parse)?,
+                    "metadata" => beside.metadata = self.sidecar(entry, &file, MetadataFile::parse)?,
                     _ => {}
                 }
             }
@@ -275,39 +269,33 @@ impl Work<'_> {
         Ok((metas, all))
     }
 
-    fn fetch(&self, entry: &BlockEntry, name: &str, limit: u64) -> Result<Option<bytes::Bytes>, StoreError> {
+    fn fetch(&self, entry: &BlockEntry, name: &str, limit: u64) -> Result<Option<Bytes>, StoreError> {
         let key = format!("{}/{name}", block_files::dir(self.tenant, entry));
         let bucket = self.bucket().clone();
         Ok(self.runtime.wait_while(&self.ctx.cancel, async move { bucket.get(&key, limit).await })?)
     }
 
-    /// A file of an input, mapped from the scratch directory.
-    fn fetch_to_disk(&self, entry: &BlockEntry, name: &str, bytes: u64) -> Result<bytes::Bytes, StoreError> {
-        let dir = self.scratch.join("inputs").join(entry.ulid.to_string());
-        let path = dir.join(name);
-        let local = |source| local(&path, source);
-        self.disk.create_dir_all(&dir).map_err(local)?;
-        let file = self.disk.create_new(&path).map_err(local)?;
-        let key = format!("{}/{name}", block_files::dir(self.tenant, entry));
-        let mut at = 0;
-        while at < bytes {
-            let (bucket, key, range) = (self.bucket().clone(), key.clone(), at..bytes.min(at + PIECE));
-            let piece = self
-                .runtime
-                .wait_while(&self.ctx.cancel, async move { bucket.get_range(&key, range).await })?;
-            if piece.is_empty() {
-                break;
-            }
-            file.write_at(at, &piece).map_err(local)?;
-            at += piece.len() as u64;
+    /// A sidecar of an input, mapped from the scratch directory; `None` if it does not read.
+    fn sidecar<T, E: std::fmt::Display>(
+        &self,
+        entry: &BlockEntry,
+        file: &BlockFile,
+        parse: impl FnOnce(&str, Bytes) -> Result<T, E>,
+    ) -> Result<Option<T>, StoreError> {
+        let block = entry.ulid.to_string();
+        let path = self.scratch.join("inputs").join(&block).join(&file.name);
+        let key = format!("{}/{}", block_files::dir(self.tenant, entry), file.name);
+        let (bucket, disk, to, bytes) = (self.bucket().clone(), self.disk.clone(), path.clone(), file.bytes);
+        let fetched = self
+            .runtime
+            .wait_while(&self.ctx.cancel, async move { to_file(&bucket, &key, bytes, &*disk, &to).await });
+        match fetched {
+            // Shorter than it should be.
+            Err(error @ BucketError::Corrupt { .. }) => Ok(readable(Err(error))),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(readable(parse(&block, self.disk.map(&path).map_err(local(&path))?))),
         }
-        drop(file);
-        Ok(self.disk.map(&path).map_err(local)?)
     }
-}
-
-fn local(path: &Path, source: std::io::Error) -> BucketError {
-    BucketError::Local { file: path.display().to_string(), source }
 }
 
 /// A sidecar that does not read costs what it holds and nothing else.

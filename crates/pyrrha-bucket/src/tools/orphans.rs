@@ -45,12 +45,12 @@ impl BucketTools {
         let before = if age == 0 { i64::MAX } else { directory.store_now_ms()?.saturating_sub(age) };
         let mut found = Vec::new();
         for block in survey.blocks_of(ObjectClass::Orphaned) {
-            let objects: Vec<_> = survey.objects.iter().filter(|o| o.block == Some(block)).collect();
+            let objects = survey.files_of(block);
             let orphan = Orphan {
                 block,
                 objects: objects.len() as u64,
-                bytes: objects.iter().map(|o| o.bytes).fold(0, u64::saturating_add),
-                modified_ms: objects.iter().map(|o| o.modified_ms).max().unwrap_or(i64::MAX),
+                bytes: objects.values().map(|o| o.bytes).fold(0, u64::saturating_add),
+                modified_ms: objects.values().map(|o| o.modified_ms).max().unwrap_or(i64::MAX),
             };
             if orphan.modified_ms <= before {
                 found.push(orphan);

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::BucketTools;
 use super::named::Named;
-use crate::block_files::{files, root};
+use crate::block_files::{META, files, root};
 use crate::door::ObjectInfo;
+use crate::marks::SUFFIX;
 
 /// What an object is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -60,10 +61,10 @@ impl FileKind {
     fn of(name: &str) -> Self {
         match name {
             "index" => Self::Index,
-            "meta.json" => Self::Meta,
+            META => Self::Meta,
             "windows" | "windows-values" => Self::Windows,
             _ if name.starts_with("chunks/") => Self::Chunks,
-            _ if name.ends_with("-mark.json") => Self::Mark,
+            _ if name.ends_with(SUFFIX) => Self::Mark,
             _ => Self::Sidecar,
         }
     }
@@ -98,7 +99,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Length and time of writing of a live block's files, by name.
+    /// What lies in the directory of a block, by name.
     pub(crate) fn files_of(&self, block: BlockId) -> BTreeMap<&str, &SurveyedObject> {
         let prefix = format!("{block}/");
         let start = self.objects.partition_point(|o| o.name.as_str() < prefix.as_str());

@@ -240,8 +240,9 @@ fn duplicates<'a>(group: impl Iterator<Item = &'a Arc<BlockEntry>>, issues: &mut
 /// What is there beside live blocks.
 fn beside(survey: &Survey, issues: &mut Vec<Issue>) {
     for block in survey.blocks_of(ObjectClass::Orphaned) {
-        let objects = survey.objects.iter().filter(|o| o.block == Some(block));
-        let (count, bytes) = objects.fold((0u64, 0u64), |(n, sum), o| (n + 1, sum.saturating_add(o.bytes)));
+        let objects = survey.files_of(block);
+        let count = objects.len();
+        let bytes = objects.values().map(|o| o.bytes).fold(0, u64::saturating_add);
         let what = format!("neither manifest nor jobs name it: objects={count} bytes={bytes}");
         issues.push(Issue::warning(IssueKind::Orphan, what).of_block(block));
     }

@@ -8,14 +8,14 @@ use pyrrha_storage::manifest::BlockEntry;
 use pyrrha_storage::tsdb::verify_block;
 
 use super::{Depth, Issue, IssueKind, VerifyOptions, VerifyReport, aside};
-use crate::block_files::{self, BlockFile, files};
+use crate::block_files::{self, BlockFile, META, files};
 use crate::error::BucketError;
 use crate::gateway::check_header;
 use crate::tools::survey::Survey;
 use crate::tools::{BucketTools, fetch};
 
 /// Files that every block has.
-const NEEDED: [&str; 2] = ["index", "meta.json"];
+const NEEDED: [&str; 2] = ["index", META];
 
 impl BucketTools {
     /// Looks at one block.
@@ -35,15 +35,14 @@ impl BucketTools {
         match meta {
             Ok(meta) => {
                 let differences = differences(entry, &meta).into_iter();
-                let issue =
-                    |what| Issue::error(IssueKind::Meta, what).of_block(entry.ulid).in_file("meta.json");
+                let issue = |what| Issue::error(IssueKind::Meta, what).of_block(entry.ulid).in_file(META);
                 report.issues.extend(differences.map(issue));
             }
             // That it is missing is said.
-            Err(_) if report.issues[before..].iter().any(|i| i.file.as_deref() == Some("meta.json")) => {}
+            Err(_) if report.issues[before..].iter().any(|i| i.file.as_deref() == Some(META)) => {}
             Err(what) => {
                 let issue = Issue::error(IssueKind::Meta, what);
-                report.issues.push(issue.of_block(entry.ulid).in_file("meta.json"));
+                report.issues.push(issue.of_block(entry.ulid).in_file(META));
             }
         }
         let key = block_files::dir(&survey.tenant, entry);
