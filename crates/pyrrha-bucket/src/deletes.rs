@@ -35,8 +35,8 @@ impl BucketDeletes {
     }
 }
 
-/// Commits, and again while it is in doubt: all of these changes may be made twice.
-fn commit(manifest: &Manifest, change: &Change) -> Result<(), ManifestError> {
+/// Commits a change, which may be made twice, and again while it is in doubt.
+pub(crate) fn commit(manifest: &Manifest, change: &Change) -> Result<(), ManifestError> {
     let mut tries = 1;
     loop {
         match manifest.commit_change(change) {

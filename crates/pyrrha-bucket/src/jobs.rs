@@ -17,6 +17,7 @@ mod lease;
 mod marked;
 mod merge;
 mod overview;
+mod perform;
 mod places;
 mod plan;
 mod prune;

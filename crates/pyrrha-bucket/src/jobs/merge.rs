@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
@@ -57,7 +58,7 @@ pub(super) struct Work<'a> {
     /// The names of those rules.
     pub(super) prunes: Vec<String>,
     /// Asked before anything is uploaded: whether the job is still this worker's.
-    pub(super) before_upload: &'a dyn Fn() -> Result<(), StoreError>,
+    pub(super) before_upload: Box<dyn Fn() -> Result<(), StoreError> + 'a>,
 }
 
 /// Why a job failed, and which input is to blame if that is known.
@@ -79,6 +80,17 @@ pub(super) struct Beside {
     pub(super) exemplars: Option<ExemplarFile>,
     pub(super) metadata: Option<MetadataFile>,
     pub(super) deletes: BlockDeletes,
+}
+
+/// What reads blocks for jobs, with headers in a directory.
+pub(super) fn reader(
+    tenants: &Arc<BucketTenants>,
+    runtime: &Arc<BucketRuntime>,
+    disk: &Arc<dyn Disk>,
+    cache_dir: PathBuf,
+) -> Gateway {
+    let config = GatewayConfig { cache_dir, cache_bytes: PAGES_BYTES, disk_bytes: 0, header_bytes: 4 << 20 };
+    Gateway::new(tenants.clone(), runtime.clone(), disk.clone(), config)
 }
 
 impl Work<'_> {
@@ -159,13 +171,7 @@ impl Work<'_> {
     }
 
     pub(super) fn reader(&self) -> Gateway {
-        let config = GatewayConfig {
-            cache_dir: self.scratch.join("headers"),
-            cache_bytes: PAGES_BYTES,
-            disk_bytes: 0,
-            header_bytes: 4 << 20,
-        };
-        Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
+        reader(self.tenants, self.runtime, self.disk, self.scratch.join("headers"))
     }
 
     /// The input of a purge with a word that final deletes hide nothing of it, and rules that are due match

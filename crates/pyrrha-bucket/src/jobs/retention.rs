@@ -12,8 +12,9 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use serde::Serialize;
 
+use super::perform::{Ended, Orders};
 use super::prune;
-use super::runner::{Compactor, Orders};
+use super::runner::Compactor;
 use super::{JobKind, JobSpec, MatcherRetention};
 use crate::block_files::set_aside;
 use crate::downsample;
@@ -59,6 +60,10 @@ impl Retention {
         !self.raw.is_zero() || self.resolutions.values().chain(self.tenants.values()).any(|d| !d.is_zero())
     }
 }
+
+/// A block that is past retention, whether it is to be downsampled yet, and the time before which samples are
+/// past it.
+type Past = (Arc<BlockEntry>, bool, Timestamp);
 
 /// A look at the clocks.
 #[derive(Debug, Clone, Copy)]
@@ -129,19 +134,17 @@ impl Compactor {
         state: &ManifestState,
         now: Timestamp,
     ) -> Option<JobSpec> {
-        let past = self.past(tenant, state, now);
-        removal_of(past.iter().filter(|(_, awaited, _)| !awaited).map(|(block, ..)| block))
+        removal_of(going(&self.past(tenant, state, &self.awaited(state), now)))
     }
 
-    /// Blocks that are past retention as of `now`, whether each is to be downsampled yet, and the time before
-    /// which samples are past it.
+    /// Blocks that are past retention as of `now`. Those that are `awaited` get windows first.
     fn past(
         &self,
         tenant: &TenantId,
         state: &ManifestState,
+        awaited: &BTreeSet<BlockId>,
         now: Timestamp,
-    ) -> Vec<(Arc<BlockEntry>, bool, Timestamp)> {
-        let awaited = self.awaited(state);
+    ) -> Vec<Past> {
         let past = |block: &Arc<BlockEntry>| {
             let horizon = self.config().retention.horizon(tenant, block.resolution, now)?;
             let waits = awaited.contains(&block.ulid) && set_aside(block).is_none();
@@ -173,13 +176,15 @@ impl Compactor {
                 let text = "this machine's clock and the store's disagree, nothing leaves by time";
                 return Err(StoreError::new(ErrorKind::Unavailable, text));
             };
-            let mut past = self.past(tenant, &state, now);
-            past.sort_by_key(|(block, ..)| (block.min_time, block.ulid));
-            let spec = self.expired(tenant, &state, now).filter(|_| !dry_run);
-            let done =
-                spec.map_or(Ok(false), |spec| self.do_now(tenant, &spec, Orders::default(), cancel))?;
-            // What has gone, or gets windows first, is not pruned.
             let mut held = self.awaited(&state);
+            let mut past = self.past(tenant, &state, &held, now);
+            past.sort_by_key(|(block, ..)| (block.min_time, block.ulid));
+            let spec = removal_of(going(&past)).filter(|_| !dry_run);
+            let done = spec.map_or(Ok(false), |spec| {
+                let ended = self.do_now(tenant, &spec, Orders::default(), cancel)?;
+                Ok::<_, StoreError>(ended == Ended::Committed)
+            })?;
+            // What has gone, or gets windows first, is not pruned.
             held.extend(past.iter().map(|(block, ..)| block.ulid));
             all.extend(past.into_iter().map(|(block, awaits_windows, horizon)| Expiring {
                 horizon: Some(horizon),
@@ -193,7 +198,7 @@ impl Compactor {
                 let block = spec.inputs.first().and_then(|input| state.blocks.get(input));
                 let without = rules.1.clone();
                 let orders = Orders { rules, rewrite: None };
-                let committed = !dry_run && self.do_now(tenant, &spec, orders, cancel)?;
+                let committed = !dry_run && self.do_now(tenant, &spec, orders, cancel)? == Ended::Committed;
                 all.extend(block.map(|block| Expiring { without, committed, ..Expiring::of(tenant, block) }));
             }
         }
@@ -244,6 +249,11 @@ impl Expiring {
             committed: false,
         }
     }
+}
+
+/// Those that nothing waits for.
+fn going(past: &[Past]) -> impl Iterator<Item = &Arc<BlockEntry>> {
+    past.iter().filter(|(_, awaited, _)| !awaited).map(|(block, ..)| block)
 }
 
 /// The job that removes these, if there are any.

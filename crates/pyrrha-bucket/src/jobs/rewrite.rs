@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pyrrha_model::contract::{
@@ -16,7 +15,8 @@ use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use serde::Serialize;
 
 use super::merge::{Blamed, Work, WorkError};
-use super::runner::{Compactor, Orders};
+use super::perform::{Ended, Orders};
+use super::runner::Compactor;
 use super::{JobKind, JobSpec};
 use crate::block_files::{self, deletes_through, lists_deletes};
 use crate::downsample::Origin;
@@ -59,19 +59,12 @@ pub struct RewrittenBlock {
 pub(super) struct Rewrite {
     rules: Arc<RewriteRules>,
     changes: Mutex<Changes>,
-    /// The rules change nothing of the block.
-    pub(super) unchanged: AtomicBool,
     made: Mutex<Option<(BlockId, u64)>>,
 }
 
 impl Rewrite {
     fn new(rules: &Arc<RewriteRules>) -> Self {
-        Self {
-            rules: rules.clone(),
-            changes: Mutex::default(),
-            unchanged: AtomicBool::new(false),
-            made: Mutex::default(),
-        }
+        Self { rules: rules.clone(), changes: Mutex::default(), made: Mutex::default() }
     }
 
     /// Refuses what must not be rewritten as of a state.
@@ -150,12 +143,13 @@ impl Compactor {
         let windows = windows_of(&state, entry)?;
         let spec = spec_of(entry, &windows);
         let rewrite = Rewrite::new(rules);
-        let committed =
-            self.do_now(tenant, &spec, Orders { rewrite: Some(&rewrite), ..Orders::default() }, cancel)?;
-        if !committed && !rewrite.unchanged.load(Ordering::Relaxed) {
+        let orders = Orders { rewrite: Some(&rewrite), ..Orders::default() };
+        let ended = self.do_now(tenant, &spec, orders, cancel)?;
+        if ended == Ended::Late {
             let text = format!("block was changed while it was rewritten, run it again: block={block}");
             return Err(StoreError::new(ErrorKind::Unavailable, text));
         }
+        let committed = ended == Ended::Committed;
         let made = *rewrite.made.lock();
         let changes = *rewrite.changes.lock();
         let mut report = report_of(tenant, entry, changes, if committed { &windows } else { &[] });
@@ -302,8 +296,9 @@ fn windows_of(state: &ManifestState, raw: &BlockEntry) -> Result<Vec<Arc<BlockEn
 }
 
 impl Work<'_> {
-    /// Rewrites the one input into the scratch directory. `None` if nothing is left of it.
-    pub(super) fn rewrite(&self, rewrite: &Rewrite) -> Result<Option<Block>, WorkError> {
+    /// Rewrites the one input into the scratch directory: `Some(None)` if nothing is left of it. `None` if the
+    /// rules change nothing.
+    pub(super) fn rewrite(&self, rewrite: &Rewrite) -> Result<Option<Option<Block>>, WorkError> {
         let (Some(&output), [entry]) = (self.outputs.first(), self.inputs.as_slice()) else {
             return Err(StoreError::new(ErrorKind::Internal, "a rewrite has one input and one output").into());
         };
@@ -365,10 +360,9 @@ impl Work<'_> {
         log.changes.deleted_exemplars = deleted_exemplars;
         *rewrite.changes.lock() = log.changes;
         if !log.changes.is_any() {
-            rewrite.unchanged.store(true, Ordering::Relaxed);
-            return Err(StoreError::new(ErrorKind::Execution, "rules change nothing of the block").into());
+            return Ok(None);
         }
-        let Some(meta) = made else { return Ok(None) };
+        let Some(meta) = made else { return Ok(Some(None)) };
         let dir = self.scratch.join(meta.ulid.to_string());
         let local =
             |source| crate::error::BucketError::Local { file: log_file.display().to_string(), source };
@@ -376,7 +370,7 @@ impl Work<'_> {
         let block = Block::open(&**self.disk, &dir).map_err(StoreError::from)?;
         block.verify(&self.ctx)?;
         *rewrite.made.lock() = Some((block.meta().ulid, block.bytes()));
-        Ok(Some(block))
+        Ok(Some(Some(block)))
     }
 }
 

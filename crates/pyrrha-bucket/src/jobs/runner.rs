@@ -3,43 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk, DiskLock};
-use pyrrha_model::contract::{CancelToken, Delete, MemoryBudget, QueryContext};
+use pyrrha_model::contract::CancelToken;
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
-use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestError, ManifestState};
+use pyrrha_storage::manifest::ManifestState;
 
 use super::cleanup::backoff;
 use super::directory::{Board, BoardJob, Ends, JobDirectory};
-use super::lease::{End, Lease, Watch};
-use super::merge::{Work, WorkError};
+use super::lease::{Lease, Watch};
+use super::merge::reader;
+use super::perform::{Ended, Orders, Task};
 use super::places::roots_of;
 use super::plan::plan;
 use super::prune;
 use super::record::JobRecord;
 use super::retention::Looks;
-use super::rewrite::Rewrite;
 use super::{JobKind, JobSpec, Ladder, Retention};
-use crate::block_files::with_set_aside;
 use crate::deletes::due;
 use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
 use crate::error::BucketError;
-use crate::gateway::{Gateway, GatewayConfig};
-use crate::marks::change_entries;
+use crate::gateway::Gateway;
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
 
-/// A commit of which nobody knows whether it happened is tried so often.
-const COMMIT_TRIES: usize = 3;
 /// The store's clock is asked again so long after.
 const STORE_CLOCK_MAX_AGE: Duration = Duration::from_secs(600);
 const LOCK: &str = "lock";
-/// Pages that are kept where somebody only looks at blocks.
-const LOOKING_BYTES: usize = 16 << 20;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -119,26 +113,6 @@ pub struct Round {
     pub jobs: u64,
     /// Whether there is work left that is not this worker's: others hold it, or it failed and waits.
     pub waits: bool,
-}
-
-/// What a job that was taken is to do.
-struct Task<'a> {
-    tenant: &'a TenantId,
-    manifest: &'a Manifest,
-    state: &'a ManifestState,
-    spec: &'a JobSpec,
-    /// Series that are left out, and the names of the rules that want it.
-    rules: (Vec<Vec<Matcher>>, Vec<String>),
-    rewrite: Option<&'a Rewrite>,
-}
-
-/// What a job is told beside its blocks.
-#[derive(Debug, Default)]
-pub(super) struct Orders<'a> {
-    /// Series that are left out, and the names of the rules that want it.
-    pub(super) rules: (Vec<Vec<Matcher>>, Vec<String>),
-    /// Rules that somebody gives.
-    pub(super) rewrite: Option<&'a Rewrite>,
 }
 
 /// What a look at a tenant came to.
@@ -244,13 +218,11 @@ impl Compactor {
 
     /// What reads blocks for those who only look.
     pub(super) fn looking(&self) -> Gateway {
-        let config = GatewayConfig {
-            cache_dir: self.config.scratch_dir.join("looking"),
-            cache_bytes: LOOKING_BYTES,
-            disk_bytes: 0,
-            header_bytes: 4 << 20,
-        };
-        Gateway::new(self.tenants.clone(), self.runtime.clone(), self.disk.clone(), config)
+        reader(&self.tenants, &self.runtime, &self.disk, self.config.scratch_dir.join("looking"))
+    }
+
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     pub(super) fn runtime(&self) -> &Arc<BucketRuntime> {
@@ -426,7 +398,8 @@ impl Compactor {
                 (JobKind::Prune, Some(at)) => self.due_to(tenant, &state, &spec, at),
                 _ => Default::default(),
             };
-            let task = Task { tenant, manifest: &manifest, state: &state, spec: &spec, rules, rewrite: None };
+            let orders = Orders { rules, rewrite: None };
+            let task = Task { tenant, manifest: &manifest, state: &state, spec: &spec, orders };
             // How it ended is in the log, and in what the job left.
             let _ = self.perform(&task, lease, cancel);
             return Ok(Step::Did);
@@ -461,21 +434,20 @@ impl Compactor {
         Lease::take(directory, &id, epoch, record, self.config.lease_timeout, lease_cancel)
     }
 
-    /// Does a job that somebody asked for. True if it was committed; false if others came first, or nothing
-    /// was to be done.
+    /// Does a job that somebody asked for.
     pub(super) fn do_now(
         &self,
         tenant: &TenantId,
         spec: &JobSpec,
-        Orders { rules, rewrite }: Orders<'_>,
+        orders: Orders<'_>,
         cancel: &CancelToken,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Ended, StoreError> {
         let manifest = self.tenants.manifest(tenant)?;
         let mut state = manifest.refresh()?;
         if self.take_in_marks(tenant, &manifest, &state, spec)? {
             state = manifest.current();
         }
-        rewrite.map_or(Ok(()), |rewrite| rewrite.check(&state, spec))?;
+        orders.rewrite.map_or(Ok(()), |rewrite| rewrite.check(&state, spec))?;
         let directory = self.directory(tenant);
         let board = self.board(tenant, &directory)?;
         let busy = self.busy(&board);
@@ -491,99 +463,8 @@ impl Compactor {
             return Err(held());
         }
         let lease = self.take(&directory, &board, &state, spec)?.ok_or_else(held)?;
-        let task = Task { tenant, manifest: &manifest, state: &state, spec, rules, rewrite };
+        let task = Task { tenant, manifest: &manifest, state: &state, spec, orders };
         self.perform(&task, lease, cancel)
-    }
-
-    /// Does a job that is ours, commits it, and says how it ended: true if it was committed, false if it came
-    /// too late or was stopped.
-    fn perform(&self, task: &Task<'_>, lease: Lease, cancel: &CancelToken) -> Result<bool, StoreError> {
-        let Task { tenant, manifest, state, spec, ref rules, rewrite } = *task;
-        let began = self.clock.monotonic();
-        let took = || self.clock.monotonic().saturating_sub(began);
-        let outputs = lease.record.outputs.clone();
-        let scratch = self.config.scratch_dir.join(format!("{}-{}", lease.id, lease.epoch));
-        let budget = MemoryBudget::new("compaction", self.config.memory_bytes, None);
-        let ctx = QueryContext::new(tenant.clone(), budget, lease.cancel.clone());
-        let is_final = || state.deletes.iter().filter(|delete| delete.is_final);
-        let deletes: Vec<Delete> = is_final().filter_map(DeleteEntry::to_delete).collect();
-        let work = Work {
-            tenants: &self.tenants,
-            runtime: &self.runtime,
-            disk: &self.disk,
-            tenant,
-            inputs: spec.inputs.iter().filter_map(|id| state.blocks.get(id).cloned()).collect(),
-            outputs: &outputs,
-            scratch: scratch.clone(),
-            ctx,
-            replica_labels: &self.config.replica_labels,
-            leave_out: rules.0.clone().into(),
-            prunes: rules.1.clone(),
-            deletes: deletes.into(),
-            deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
-            before_upload: &|| lease.hold(),
-        };
-        let made = self.watched(cancel, &lease.cancel, || self.work(state, spec, rewrite, &work));
-        if let Err(error) = self.disk.remove_dir_all(&scratch) {
-            tracing::warn!(%error, "scratch directory could not be removed");
-        }
-        match made {
-            Ok(added) => {
-                let written = added.iter().map(|b| b.bytes).sum::<u64>();
-                let made: BTreeSet<BlockId> = added.iter().map(|b| b.ulid).collect();
-                match self.commit(manifest, spec, state, &work, added) {
-                    Ok(()) => {
-                        self.metrics.jobs_done.fetch_add(1, Ordering::Relaxed);
-                        self.metrics.read_bytes.fetch_add(spec.bytes, Ordering::Relaxed);
-                        self.metrics.written_bytes.fetch_add(written, Ordering::Relaxed);
-                        tracing::info!(
-                            %tenant, job = lease.id, inputs = spec.inputs.len(), start = spec.min_time,
-                            read_bytes = spec.bytes, written_bytes = written, ms = took().as_millis() as u64,
-                            "job done"
-                        );
-                        lease.end(End::Committed, |block| made.contains(block), took());
-                        Ok(true)
-                    }
-                    Err(error) if error.kind() == ErrorKind::Execution => {
-                        self.metrics.jobs_late.fetch_add(1, Ordering::Relaxed);
-                        tracing::info!(%tenant, job = lease.id, %error, "job came too late");
-                        // An attempt of which the reply was lost may have been committed, and its blocks
-                        // replaced since: cleanup removes those, and these too.
-                        let live = manifest.current();
-                        let gone = spec.replaces.iter().any(|block| !live.blocks.contains_key(block));
-                        let end = if gone { End::Committed } else { End::Nothing };
-                        lease.end(end, |block| live.blocks.contains_key(block), took());
-                        Ok(false)
-                    }
-                    // Nobody knows: whoever takes over finds out.
-                    Err(error) => {
-                        tracing::warn!(%tenant, job = lease.id, %error, "commit of a job is in doubt");
-                        lease.abandon();
-                        Err(error.into())
-                    }
-                }
-            }
-            Err(WorkError { error, damaged }) => {
-                self.discard(tenant, &lease.record);
-                let nothing_is_live = |_: &BlockId| false;
-                if lease.cancel.reason().is_some() {
-                    tracing::info!(%tenant, job = lease.id, "job stopped");
-                    lease.end(End::Nothing, nothing_is_live, took());
-                    return Ok(false);
-                }
-                if rewrite.is_some_and(|rewrite| rewrite.unchanged.load(Ordering::Relaxed)) {
-                    lease.end(End::Nothing, nothing_is_live, took());
-                    return Ok(false);
-                }
-                self.metrics.jobs_failed.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%tenant, job = lease.id, %error, "job failed, the blocks are as they were");
-                // Without that block it is another job, which need not wait.
-                let aside =
-                    damaged.is_some_and(|block| self.set_aside(tenant, manifest, block, &error.to_string()));
-                lease.end(if aside { End::Nothing } else { End::Failed(&error) }, nothing_is_live, took());
-                Err(error)
-            }
-        }
     }
 
     /// What a prune leaves out, and by which rules.
@@ -596,117 +477,5 @@ impl Compactor {
     ) -> (Vec<Vec<Matcher>>, Vec<String>) {
         let block = spec.inputs.first().and_then(|input| state.blocks.get(input));
         block.map(|block| prune::due_to(&self.config.retention, tenant, block, at)).unwrap_or_default()
-    }
-
-    /// Runs something that stops when either token says so.
-    fn watched<T>(&self, outer: &CancelToken, inner: &CancelToken, run: impl FnOnce() -> T) -> T {
-        let (outer, token) = (outer.clone(), inner.clone());
-        let watching = self.runtime.handle().spawn(async move {
-            loop {
-                if let Some(reason) = outer.reason() {
-                    token.cancel(reason);
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        let result = run();
-        watching.abort();
-        result
-    }
-
-    /// What a job is about. Gives the entries of the blocks that were made and uploaded.
-    fn work(
-        &self,
-        state: &ManifestState,
-        spec: &JobSpec,
-        rewrite: Option<&Rewrite>,
-        work: &Work<'_>,
-    ) -> Result<Vec<BlockEntry>, WorkError> {
-        match spec.kind {
-            JobKind::FiveMinutes => Ok(vec![work.upload(work.downsample(state, FIVE_MINUTES)?)?]),
-            JobKind::Hour => Ok(vec![work.upload(work.downsample(state, HOUR)?)?]),
-            JobKind::Compact => {
-                let made = work.merge()?;
-                Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
-            }
-            JobKind::Prune if work.inputs.iter().any(|input| input.resolution > 0) => {
-                if let Some(entry) = work.untouched()? {
-                    return Ok(vec![entry]);
-                }
-                let resolution = work.inputs.iter().map(|input| input.resolution).max().unwrap_or(0);
-                Ok(vec![work.upload(work.downsample(state, resolution)?)?])
-            }
-            JobKind::Purge | JobKind::Prune => {
-                if let Some(entry) = work.untouched()? {
-                    return Ok(vec![entry]);
-                }
-                let made = work.merge()?;
-                Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
-            }
-            JobKind::Retain => Ok(Vec::new()),
-            JobKind::Rewrite => {
-                let Some(rewrite) = rewrite else {
-                    return Err(StoreError::new(ErrorKind::Internal, "a rewrite without rules").into());
-                };
-                let made = work.rewrite(rewrite)?;
-                Ok(made.map(|block| work.upload(block)).transpose()?.into_iter().collect())
-            }
-        }
-    }
-
-    fn commit(
-        &self,
-        manifest: &Manifest,
-        spec: &JobSpec,
-        state: &ManifestState,
-        work: &Work<'_>,
-        added: Vec<BlockEntry>,
-    ) -> Result<(), ManifestError> {
-        let replaced = || spec.replaces.iter().filter_map(|block| state.blocks.get(block));
-        let gone = match added.is_empty() {
-            true => replaced().flat_map(|b| b.sources.iter().copied().chain([b.ulid])).collect(),
-            false => Vec::new(),
-        };
-        let change = Change {
-            added,
-            removed: spec.replaces.clone(),
-            requires: spec.inputs.iter().filter(|b| !spec.replaces.contains(b)).copied().collect(),
-            unless_revoked: work.outputs.to_vec(),
-            // Somebody may have marked one meanwhile.
-            expects: spec
-                .inputs
-                .iter()
-                .chain(&spec.replaces)
-                .filter_map(|b| state.blocks.get(b).cloned())
-                .collect(),
-            based_on: Some(state.number),
-            gone,
-            ..Change::default()
-        };
-        let mut tries = 1;
-        loop {
-            match manifest.commit_change(&change) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Unavailable && tries < COMMIT_TRIES => tries += 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Keeps a block out of later jobs: the others go on without it.
-    fn set_aside(&self, tenant: &TenantId, manifest: &Manifest, block: BlockId, why: &str) -> bool {
-        match change_entries(manifest, &[block], |entry| Some(with_set_aside(entry, why))) {
-            Ok(changed) if changed.is_empty() => false,
-            Ok(_) => {
-                self.metrics.blocks_set_aside.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%tenant, %block, why, "block takes no part in compaction any more");
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%tenant, %block, %error, "block could not be set aside, its next job does it");
-                false
-            }
-        }
     }
 }
