@@ -16,6 +16,7 @@ use pyrrha_storage::compact::to_standard;
 use pyrrha_storage::manifest::ManifestState;
 
 use crate::block_files;
+use crate::jobs::{JobDirectory, note_replaced};
 use crate::runtime::BucketRuntime;
 use crate::sources::held_by;
 use crate::tenants::BucketTenants;
@@ -139,8 +140,11 @@ impl Shipper {
         let entry = block_files::entry_of(block, files);
         let manifest = self.tenants.manifest(tenant)?;
         // What it was made from leaves with the same commit.
-        let replaced = held_by(&manifest.current(), &entry);
-        manifest.commit(&[entry], &replaced)?;
+        let before = manifest.current();
+        let replaced = held_by(&before, &entry);
+        manifest.commit(std::slice::from_ref(&entry), &replaced)?;
+        let directory = JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant);
+        note_replaced(&directory, tenant, &before, &replaced, &entry);
         tracing::info!(%tenant, block = %block.meta().ulid, bytes = block.bytes(), "block shipped");
         Ok(())
     }

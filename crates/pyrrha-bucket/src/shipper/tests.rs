@@ -12,6 +12,7 @@ use pyrrha_testkit::SimDisk;
 
 use super::*;
 use crate::faulty::{Faults, FaultyStore};
+use crate::tools::tests::{block_dirs, clean_up, ship_merged};
 use crate::worlds::{RANGE, World, block, id, select, series, write};
 use crate::{BucketManifestStore, Operation, find_blocks, rebuild_manifest};
 
@@ -196,4 +197,17 @@ fn a_lost_manifest_is_rebuilt_from_the_blocks() {
     let read =
         pyrrha_storage::manifest::Manifest::open(Arc::new(store), Arc::new(pyrrha_testkit::SimClock::new(6)));
     assert_eq!(read.expect("sound").current().blocks, state.blocks);
+}
+
+#[test]
+fn what_a_shipped_block_has_replaced_goes_after_the_delay() {
+    let world = World::new();
+    world.ship(&[block(&world.disk, 0, 40), block(&world.disk, 1, 40)]).expect("no fault");
+    ship_merged(&world);
+    let state = world.tenants.manifest(&World::tenant()).expect("sound").current();
+    assert_eq!(state.blocks.keys().copied().collect::<Vec<_>>(), [id(9)]);
+    clean_up(&world, std::time::Duration::from_secs(3600));
+    assert_eq!(block_dirs(&world), [id(1), id(2), id(9)]);
+    clean_up(&world, std::time::Duration::ZERO);
+    assert_eq!(block_dirs(&world), [id(9)]);
 }

@@ -14,6 +14,7 @@ use super::copy::{BlockCopy, Copied};
 use super::{BlockSelector, BucketTools, Progress};
 use crate::block_files::{dir, with_files, with_root};
 use crate::downsample::forget_numbers;
+use crate::jobs::{JobDirectory, note_replaced};
 use crate::marks::MarkFiles;
 use crate::sources::{held_by, is_held};
 
@@ -92,10 +93,14 @@ impl BucketTools {
             // There it lies where ours do.
             let mut entry = with_root(with_files(&entry, &named), None);
             forget_numbers(&mut entry);
-            let replaced = held_by(&manifest.current(), &entry);
+            let before = manifest.current();
+            let replaced = held_by(&before, &entry);
             if !dry_run {
                 manifest.commit(std::slice::from_ref(&entry), &replaced)?;
                 done.committed = true;
+                let (bucket, runtime) = (target.tenants.bucket().clone(), target.runtime.clone());
+                let directory = JobDirectory::new(bucket, runtime, tenant);
+                note_replaced(&directory, tenant, &before, &replaced, &entry);
                 let (files, marked) =
                     (MarkFiles::new(target.tenants.bucket().clone(), tenant), [entry.clone()]);
                 target.runtime.wait(async move { files.write(&marked).await })?;
@@ -112,7 +117,7 @@ mod tests {
     use pyrrha_storage::block::BlockId;
 
     use super::*;
-    use crate::tools::tests::{clean_up, let_go, put, tools};
+    use crate::tools::tests::{block_dirs, clean_up, let_go, put, ship_merged, tools};
     use crate::worlds::{World, block, id};
 
     fn copy_all(from: &World, to: &World, dry_run: bool) -> Result<Replicated, StoreError> {
@@ -190,5 +195,32 @@ mod tests {
         manifest.commit_change(&change).expect("no fault");
         assert_eq!(why(&copy_all(&from, &to, false).expect("no fault")), ["job", "job"]);
         assert!(live(&to).is_empty());
+    }
+
+    #[test]
+    fn what_a_copy_has_replaced_goes_after_the_delay() {
+        let (from, to) = (two(), two());
+        ship_merged(&from);
+        let done = copy_all(&from, &to, false).expect("no fault");
+        assert_eq!((done.blocks.len(), done.replaced.len()), (1, 2));
+        clean_up(&to, std::time::Duration::from_secs(3600));
+        assert_eq!(block_dirs(&to), [id(1), id(2), id(9)]);
+        clean_up(&to, std::time::Duration::ZERO);
+        assert_eq!(block_dirs(&to), [id(9)]);
+        assert_eq!(live(&to), [id(9)]);
+    }
+
+    #[test]
+    fn a_copy_lists_and_does_not_ask_for_each_object() {
+        let (from, to) = (two(), World::new());
+        tools(&to).state(&World::tenant()).expect("no fault");
+        let of = |operation| to.bucket.counters().attempts(operation);
+        let lists = of(crate::Operation::List);
+        copy_all(&from, &to, false).expect("no fault");
+        // Jobs, and each block's directory before and after.
+        assert!(of(crate::Operation::List) - lists <= 2 * 2 + 3, "{}", of(crate::Operation::List));
+        // Of manifests whether they are there.
+        let (heads, blocks) = (of(crate::Operation::Head), 2);
+        assert!(heads <= 6 + 2 * blocks, "{heads}");
     }
 }

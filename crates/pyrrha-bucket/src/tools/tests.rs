@@ -40,6 +40,21 @@ pub(crate) fn let_go(world: &World) {
     assert!(tools(world).state(&World::tenant()).expect("no fault").blocks.is_empty());
 }
 
+/// Ships a block that was made of test blocks 0 and 1, and of one that was not shipped.
+pub(crate) fn ship_merged(world: &World) {
+    let mut meta = pyrrha_storage::block::BlockMeta::of_head(id(9), 0, 2 * RANGE);
+    (meta.compaction.level, meta.compaction.sources) = (2, vec![id(1), id(2), id(3)]);
+    let merged = crate::worlds::write(&world.disk, meta, &crate::worlds::series(0, 40));
+    world.ship(&[merged]).expect("no fault");
+}
+
+/// Directories of blocks of the tenant.
+pub(crate) fn block_dirs(world: &World) -> Vec<BlockId> {
+    let bucket = world.bucket.clone();
+    let dirs = world.runtime.wait(async move { bucket.list_dirs("anonymous").await }).expect("no fault");
+    dirs.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
 /// A round of a worker that removes what has been over for so long.
 pub(crate) fn clean_up(world: &World, delete_delay: std::time::Duration) {
     let config = crate::CompactorConfig {
