@@ -16,6 +16,7 @@ use pyrrha_storage::manifest::ManifestState;
 use super::cleanup::backoff;
 use super::directory::{Board, BoardJob, Ends, JobDirectory};
 use super::lease::{Lease, Watch};
+use super::marked::MarkLooks;
 use super::merge::reader;
 use super::perform::{Ended, Orders, Task};
 use super::places::roots_of;
@@ -139,6 +140,7 @@ pub struct Compactor {
     watch: Watch,
     metrics: CompactorMetrics,
     looks: Looks,
+    mark_looks: MarkLooks,
     ends: Arc<Ends>,
     /// What the store's clock said, and when by the monotonic one.
     store_clock: Mutex<Option<(Duration, Timestamp)>>,
@@ -185,6 +187,7 @@ impl Compactor {
             watch: Watch::default(),
             metrics: CompactorMetrics::default(),
             looks: Looks::default(),
+            mark_looks: MarkLooks::default(),
             ends: Arc::default(),
             store_clock: Mutex::default(),
             lock: None,
@@ -214,6 +217,10 @@ impl Compactor {
 
     pub(super) fn looks(&self) -> &Looks {
         &self.looks
+    }
+
+    pub(super) fn mark_looks(&self) -> &MarkLooks {
+        &self.mark_looks
     }
 
     /// What reads blocks for those who only look.
@@ -298,7 +305,8 @@ impl Compactor {
                 break;
             }
             let cleaned = self.clean_up(tenant, board);
-            result = result.and(cleaned);
+            let looked = self.look_for_marks(tenant);
+            result = result.and(cleaned).and(looked);
         }
         if let Err(error) = self.count(&boards) {
             tracing::debug!(%error, "planned jobs could not be counted");

@@ -400,3 +400,40 @@ fn windows_of_others_answer_in_their_own_stream() {
     }
     assert_eq!(seen, [(Some("eu".to_owned()), true), (Some("us".to_owned()), false)]);
 }
+
+#[test]
+fn a_mark_beside_an_adopted_block_is_found_whether_a_job_reads_it_or_not() {
+    let world = World::new();
+    fill(&world, &thanos());
+    tools(&world).adopt(&config(&[]), &[], false).expect("no fault");
+    let mut config = CompactorConfig::new("/work");
+    // Nothing is merged: no job has any of them as an input.
+    config.ladder = crate::Ladder::new(vec![RANGE]).expect("a ladder");
+    let disk: Arc<dyn pyrrha_env::Disk> = Arc::new(world.disk.clone());
+    let clock: Arc<dyn pyrrha_env::Clock> = world.clock.clone();
+    let worker = Compactor::new(world.tenants.clone(), world.runtime.clone(), disk, clock, config);
+    let worker = worker.expect("a scratch directory");
+    let rounds = |n: u64| {
+        for _ in 0..n {
+            assert_eq!(worker.round(&CancelToken::default()).expect("no fault").jobs, 0);
+            world.clock.advance(Duration::from_secs(60));
+        }
+    };
+    let marked = |n: u128| {
+        let state = tools(&world).state(&World::tenant()).expect("no fault");
+        crate::marks::is_marked(
+            &state.blocks[&ulid(n).parse::<BlockId>().expect("an id")],
+            MarkKind::Deletion,
+        )
+    };
+    rounds(2);
+    let now = 100 * RANGE / 1000;
+    put(&world, &format!("{}/deletion-mark.json", ulid(3)), deletion_mark(&ulid(3), now));
+    let heads = || world.bucket.counters().attempts(crate::Operation::Head);
+    let before = heads();
+    rounds(2 * 60);
+    assert!(marked(3) && !marked(2));
+    // Beside each of 25 blocks three kinds are looked for once an hour; the rest is of manifests.
+    let looks = heads() - before;
+    assert!(looks <= 120 * 4 + 3 * 25 * 3, "{looks}");
+}
