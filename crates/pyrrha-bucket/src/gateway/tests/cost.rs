@@ -51,7 +51,8 @@ fn wait_until(world: &World, holds: impl Fn() -> bool, what: &str) {
         if holds() {
             return;
         }
-        world.runtime.handle().block_on(tokio::time::sleep(Duration::from_millis(5)));
+        // A sleep is made within the runtime.
+        world.runtime.handle().block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
     }
     panic!("{what}");
 }
