@@ -334,11 +334,10 @@ impl Settings {
                 "32MiB",
                 parse_bytes,
             )?,
-            features: if flags.enable_feature.is_empty() {
-                file.features.unwrap_or_default()
-            } else {
-                flags.enable_feature
-            },
+            features: features(match flags.enable_feature.is_empty() {
+                true => file.features.unwrap_or_default(),
+                false => flags.enable_feature,
+            })?,
             log_level: flags.log_level.or(file.log.level).unwrap_or_default(),
             log_format: flags.log_format.or(file.log.format).unwrap_or_default(),
             query_max_concurrency: flags.query_max_concurrency.or(file.query.max_concurrency).unwrap_or(20),
@@ -425,6 +424,14 @@ impl Settings {
         flags.extend(self.compactor.as_flags());
         flags.sort();
         flags
+    }
+}
+
+/// The names, unless some of them exclude each other.
+fn features(names: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    match crate::features::check(&names) {
+        Ok(()) => Ok(names),
+        Err(message) => Err(ConfigError::Value { key: "enable-feature", value: names.join(","), message }),
     }
 }
 

@@ -39,6 +39,17 @@ const WITHOUT_EFFECT: &[&str] = &[
     "xor2-encoding",
 ];
 
+/// Names that exclude each other, as Prometheus has it.
+const EITHER_OR: [&str; 2] = ["otlp-deltatocumulative", "otlp-native-delta-ingestion"];
+
+/// Says so if names exclude each other.
+pub(crate) fn check(names: &[String]) -> Result<(), String> {
+    match EITHER_OR.iter().all(|name| names.iter().any(|other| other.trim() == *name)) {
+        true => Err(format!("{} exclude each other: name one of them", EITHER_OR.join(" and "))),
+        false => Ok(()),
+    }
+}
+
 impl FeatureSet {
     /// Switches on what is named; returns the unknown names too.
     pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> (Self, Vec<&'a str>) {
@@ -60,6 +71,12 @@ impl FeatureSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_exclude_each_other_are_refused() {
+        assert!(EITHER_OR.iter().all(|name| check(&[(*name).to_owned()]).is_ok()));
+        assert!(check(&[EITHER_OR[1].to_owned(), "x".to_owned(), EITHER_OR[0].to_owned()]).is_err());
+    }
 
     #[test]
     fn unknown_names_are_told_not_refused() {

@@ -13,7 +13,7 @@ use crate::process::{Server, directory, now_ms, pyrrha};
 
 /// Longest time between a cancellation and the end of the query. The flag is looked at every few
 /// milliseconds; the rest is for a machine that does many other things.
-const LATENCY_MAX: Duration = Duration::from_secs(1);
+const LATENCY_MAX: Duration = Duration::from_secs(5);
 
 fn active(server: &Server) -> Vec<Value> {
     server.get("/api/v1/status/active_queries").json()["data"].as_array().cloned().unwrap()
