@@ -26,8 +26,8 @@ mod unread;
 mod verification;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk, DiskLock};
@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     reserve: Reserve,
     recovery: Recovery,
     unread: Unread,
+    /// Known once it is open.
+    log: OnceLock<Weak<dyn CommitLog>>,
 }
 
 impl Db {

@@ -11,7 +11,7 @@ use pyrrha_index::{
 use pyrrha_model::contract::{
     ChunkRef, Delete, DeleteId, Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet,
 };
-use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata, StoreError, TimeRange};
+use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata, StoreError, TimeRange, Timestamp};
 
 use super::deletes::{Hidden, HiddenPart, HiddenSeries};
 use super::dense::Columns;
@@ -19,7 +19,8 @@ use super::error::{Blame, BlockError};
 use super::segments::Segments;
 use super::set::{BlockSet, Reserved, drop_deleted};
 use super::{
-    BlockDeletes, BlockMeta, ExemplarFile, INDEX_FILE, Layout, MetadataFile, TOMBSTONES_FILE, Tombstones,
+    BlockDeletes, BlockId, BlockMeta, ExemplarFile, INDEX_FILE, Layout, MetadataFile, TOMBSTONES_FILE,
+    Tombstones,
 };
 
 /// An open block: its files are mapped, which is safe as no one changes a finished block. Cheap to
@@ -89,6 +90,25 @@ impl Block {
             blame,
         };
         Ok(Self(Arc::new(parts), Arc::new(hidden)))
+    }
+
+    /// A block that was just opened, with the id and the range that its manifest has, which has a checksum
+    /// where `meta.json` has none.
+    pub(crate) fn listed_as(mut self, id: BlockId, min_time: Timestamp, max_time: Timestamp) -> Self {
+        let meta = &self.0.meta;
+        if (meta.ulid, meta.min_time, meta.max_time) != (id, min_time, max_time) {
+            tracing::error!(block = %id, dir = %self.0.dir.display(), "meta.json has another id or range than the manifest, which counts");
+            if let Some(parts) = Arc::get_mut(&mut self.0) {
+                (parts.meta.ulid, parts.meta.min_time, parts.meta.max_time) = (id, min_time, max_time);
+            }
+        }
+        self
+    }
+
+    /// Whether the disk did not give a file of exemplars or metadata, which may be sound.
+    pub(crate) fn lacks_files(&self) -> bool {
+        let refused = |error: Option<&BlockError>| error.is_some_and(|e| matches!(e, BlockError::Io { .. }));
+        refused(self.0.exemplars.as_ref().err()) || refused(self.0.metadata.as_ref().err())
     }
 
     /// What `meta.json` says.

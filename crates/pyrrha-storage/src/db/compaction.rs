@@ -5,19 +5,21 @@
 //! garbage, a crash after it the reverse; which files are garbage the job's file says.
 
 use std::collections::BTreeMap;
+use std::sync::Weak;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyrrha_model::contract::{CancelReason, CancelToken, MemoryBudget, QueryContext};
-use pyrrha_model::{ErrorKind, StoreError, TimeRange};
+use pyrrha_model::{ErrorKind, StoreError, TimeRange, Timestamp};
 
 use super::tenant::Tenant;
 use super::{Db, Shared};
 use crate::block::{Block, BlockId, BlockMeta};
+use crate::compact::sidecars::readable;
 use crate::compact::{CompactionRanges, compact, plan};
 use crate::error::StorageError;
-use crate::head::add_range;
+use crate::head::{HeadAppender, add_range};
 use crate::manifest::{BlockEntry, Change, ManifestError};
 
 /// After a compaction failed, its tenant's next one comes so much later.
@@ -136,8 +138,11 @@ impl Shared {
                 // The reserve is for what it suffices for.
                 let fits = bytes < self.config.disk_reserve_bytes;
                 let result = if fits { self.with_reserve(attempt) } else { attempt() };
-                if let Err(error) = result {
-                    self.compaction_failed(&tenant, &inputs, &error, cancel);
+                match result {
+                    Ok(true) => {}
+                    // It would come to the same once more.
+                    Ok(false) => tenant.compaction.lock().nothing_at = Some(number),
+                    Err(error) => self.compaction_failed(&tenant, &inputs, &error, cancel),
                 }
                 if cancel.reason().is_some() {
                     return;
@@ -179,12 +184,18 @@ impl Shared {
         other.max_by_key(|b| (b.meta().min_time, b.meta().ulid)).cloned().into_iter().collect()
     }
 
+    /// Makes one block of these. False if they are none of the live blocks as the manifest still stands.
     pub(super) fn compact_blocks(
         &self,
         tenant: &Tenant,
         inputs: &[Block],
         cancel: &CancelToken,
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
+        if inputs.iter().any(Block::lacks_files) {
+            self.reopen(tenant);
+            let text = "exemplars or metadata of a block could not be read, and would be lost";
+            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+        }
         let id = &tenant.head.tenant;
         let began = self.clock.monotonic();
         let based_on = tenant.manifest.current().number;
@@ -192,8 +203,12 @@ impl Shared {
         let removed: Vec<BlockId> = inputs.iter().map(|b| b.meta().ulid).collect();
         let job = self.begin_job(id, &[output], &removed)?;
         let written = self.write_compacted(tenant, output, inputs, cancel);
+        let written = match written {
+            Ok(None) => self.keep_exemplars(tenant, inputs).map(|()| (None, 0)),
+            written => written.map(|written| written.map_or((None, 0), |(block, n)| (Some(block), n))),
+        };
         let (block, conflicts) = match written {
-            Ok(written) => written.map_or((None, 0), |(block, conflicts)| (Some(block), conflicts)),
+            Ok(written) => written,
             Err(error) => {
                 self.end_job(id, &job, &tenant.manifest.current());
                 return Err(error);
@@ -233,11 +248,47 @@ impl Shared {
                 }
                 // Retention, a deletion or another compactor was there first.
                 tracing::info!(tenant = %id, block = %output, %error, "compaction came too late and is planned anew");
-                return Ok(());
+                return Ok(live.number != based_on);
             }
         }
         self.end_job(id, &job, &live);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Opens blocks once more of which the disk did not give all files.
+    fn reopen(&self, tenant: &Tenant) {
+        let _cuts = tenant.cuts.lock();
+        let view = tenant.view.read().clone();
+        let (mut blocks, mut missing) = (view.blocks.to_vec(), view.missing.to_vec());
+        for block in blocks.iter_mut().filter(|block| block.lacks_files()) {
+            if let Ok(again) = Block::open(&*self.disk, block.dir()) {
+                let meta = block.meta();
+                *block = again.listed_as(meta.ulid, meta.min_time, meta.max_time);
+            }
+        }
+        self.hide_in(tenant, &mut blocks, &mut missing);
+        let mut view = tenant.view.write();
+        view.blocks = blocks.into();
+        view.missing = missing.into();
+    }
+
+    /// Of blocks that go because all of their samples are deleted: exemplars that came too late for the block
+    /// of their time, and so are in these, are not of them. The head takes them back.
+    fn keep_exemplars(&self, tenant: &Tenant, inputs: &[Block]) -> Result<(), StorageError> {
+        let theirs = |t: Timestamp| inputs.iter().any(|block| block.meta().range().contains(t));
+        let mut kept = Vec::new();
+        for file in inputs.iter().filter_map(|block| readable(block.exemplar_file()).flatten()) {
+            for mut series in file.series(&[], TimeRange::ALL).map_while(readable) {
+                series.exemplars.retain(|exemplar| !theirs(exemplar.timestamp));
+                kept.extend(Some(series).filter(|series| !series.exemplars.is_empty()));
+            }
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let closed = || StoreError::new(ErrorKind::Unavailable, "database is closed");
+        let log = self.log.get().and_then(Weak::upgrade).ok_or_else(closed)?;
+        Ok(HeadAppender::open(tenant.head.clone(), log)?.keep_exemplars(kept)?)
     }
 
     fn write_compacted(

@@ -88,7 +88,10 @@ impl Deletes for Db {
         self.check_log_read()?;
         self.make_final(&tenant, |_| true)?;
         while let Some(block) = tenant.blocks().iter().find_map(Block::to_purge) {
-            self.shared.compact_blocks(&tenant, &[block], &CancelToken::default())?;
+            if !self.shared.compact_blocks(&tenant, &[block], &CancelToken::default())? {
+                let text = "a block with deleted samples cannot be written anew, a restart may help";
+                return Err(StoreError::new(ErrorKind::Unavailable, text));
+            }
         }
         Ok(self.forget_done(&tenant)?)
     }

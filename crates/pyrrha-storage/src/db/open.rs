@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pyrrha_env::{Clock, Disk, DiskLock};
@@ -19,6 +19,7 @@ use crate::block::{Layout, remove_unfinished};
 use crate::config::StorageConfig;
 use crate::durable;
 use crate::error::StorageError;
+use crate::head::CommitLog;
 use crate::space::Reserve;
 use crate::wal::Wal;
 use crate::wal::checkpoint::Checkpoints;
@@ -104,6 +105,7 @@ impl Db {
             reserve,
             recovery: Recovery::default(),
             unread: Unread::default(),
+            log: OnceLock::new(),
         });
         shared.open_tenants()?;
         let checkpoints = Checkpoints::open(disk.clone(), &shared.checkpoint_dir())?;
@@ -115,10 +117,12 @@ impl Db {
             driver.check()?;
         }
         let wal = Arc::new(wal);
+        let log: Arc<dyn CommitLog> = wal.clone();
+        shared.log.get_or_init(|| Arc::downgrade(&log));
         let sink = Arc::new(HeadSink::new(shared.clone(), wal.position()));
         let db = Self {
             shared,
-            log: wal.clone(),
+            log,
             wal,
             sink,
             checkpoints,

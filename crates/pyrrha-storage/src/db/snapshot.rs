@@ -14,7 +14,7 @@ use pyrrha_model::contract::QueryContext;
 use pyrrha_model::{ErrorKind, StoreError, Timestamp};
 
 use super::cut::write_series;
-use super::tenant::{Tenant, TenantView};
+use super::tenant::{Missing, Tenant, TenantView};
 use super::{Db, open};
 use crate::block::{Block, BlockId, BlockMeta, BlockWriter, DELETES_FILE, Layout, TOMBSTONES_FILE};
 use crate::compact::to_standard;
@@ -91,7 +91,28 @@ impl Db {
             self.keep_deleted(block, &target)?;
             change.added.push((**entry).clone());
         }
+        for missing in view.missing.iter() {
+            let Some(entry) = live.blocks.get(&missing.block) else { continue };
+            self.link_missing(tenant, missing, entry, home)?;
+            change.added.push((**entry).clone());
+        }
         Ok((view, live, change))
+    }
+
+    /// Links a block that cannot be read now: the copy may be able to, and otherwise says that it lacks it.
+    fn link_missing(
+        &self,
+        tenant: &Tenant,
+        missing: &Missing,
+        entry: &BlockEntry,
+        home: &Path,
+    ) -> Result<(), StorageError> {
+        if tenant.head.standing_deletes().0.iter().any(|delete| delete.range.overlaps(&missing.range)) {
+            let text = format!("what is deleted of a block cannot be said to a snapshot: {}", missing.why);
+            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+        }
+        let dir = entry.dir(&self.bucket_dir(&tenant.head.tenant));
+        if self.shared.disk.exists(&dir) { self.link(&dir, &entry.dir(home)) } else { Ok(()) }
     }
 
     /// Writes dense blocks as others can read them.
@@ -184,7 +205,7 @@ impl Db {
 
 #[cfg(test)]
 mod tests {
-    use pyrrha_env::{OsDisk, SystemClock};
+    use pyrrha_env::{Disk, OsDisk, SystemClock};
     use pyrrha_model::contract::{Deletes, Ingest, LabelQuery};
     use pyrrha_model::{Exemplar, Matcher, Metadata, TenantId, TimeRange};
 
@@ -269,6 +290,33 @@ mod tests {
             f.series(&[], TimeRange::ALL).map(|s| s.map_or(0, |s| s.exemplars.len())).sum::<usize>()
         });
         assert_eq!(in_files.collect::<Vec<_>>(), [1, 1, 1], "each with the range that it belongs to");
+    }
+
+    #[test]
+    fn a_snapshot_has_blocks_that_could_not_be_read_when_it_was_made() {
+        const HOUR: i64 = 3_600_000;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let tenant = TenantId::anonymous();
+        let db = open(dir.path());
+        for hour in 0..10 {
+            append(&db, &tenant, &[(0, hour * HOUR, hour as f64)]);
+        }
+        db.maintain().expect("maintains");
+        let (before, block) = (read(&db, &tenant), db.open_blocks(&tenant).remove(1));
+        let index = block.dir().join("index");
+        drop((db, block));
+        let (disk, sound) = (OsDisk, OsDisk.read(&index).expect("reads").to_vec());
+        disk.open(&index).and_then(|f| f.write_at(0, b"none")).expect("writes");
+        let db = open(dir.path());
+        assert_eq!(db.block_stats().damaged, 1);
+        let path = db.snapshot("s", false).expect("a snapshot");
+        let copy = open(&path);
+        assert_eq!(copy.block_stats().damaged, 1, "the copy says what it lacks");
+        drop(copy);
+        disk.open(&index).and_then(|f| f.write_at(0, &sound[..4])).expect("writes");
+        assert_eq!(read(&open(&path), &tenant), before, "it is the same file");
+        db.delete(&tenant, &[vec![Matcher::equal("i", "0")]], TimeRange::ALL).expect("deletes");
+        assert_eq!(db.snapshot("t", false).map_err(|e| e.kind()), Err(ErrorKind::Unavailable));
     }
 
     #[test]

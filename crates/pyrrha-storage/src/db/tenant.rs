@@ -59,9 +59,9 @@ pub(crate) struct TenantView {
 /// What answers lack.
 #[derive(Debug, Clone)]
 pub(crate) struct Missing {
-    block: BlockId,
-    range: TimeRange,
-    why: String,
+    pub(crate) block: BlockId,
+    pub(crate) range: TimeRange,
+    pub(crate) why: String,
 }
 
 impl Missing {
@@ -176,6 +176,7 @@ impl Shared {
         let dir = entry.dir(&self.bucket_dir(id));
         match Block::open(&*self.disk, &dir) {
             Ok(block) => {
+                let block = block.listed_as(entry.ulid, entry.min_time, entry.max_time);
                 quarantined.extend(read_mark(&*self.disk, &dir).map(|mark| (entry.ulid, mark)));
                 blocks.push(block);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::{ArcMutexGuard, RawMutex};
-use pyrrha_model::contract::{AppendStats, Appender, Refused, SeriesKey, Value};
+use pyrrha_model::contract::{AppendStats, Appender, Exemplars, Refused, SeriesKey, Value};
 use pyrrha_model::{ErrorKind, Exemplar, Labels, Metadata, SeriesRef, StoreError, Timestamp, is_stale_nan};
 
 use super::admission::{Admission, Admitted, HistogramKind, Limits, Newest};
@@ -87,6 +87,20 @@ impl HeadAppender {
             stats: AppendStats::default(),
             submitted: false,
         })
+    }
+
+    /// Logs exemplars that a block had, which may be older than others of their series, and waits until they
+    /// are durable.
+    pub(crate) fn keep_exemplars(mut self, kept: Vec<Exemplars>) -> Result<(), StoreError> {
+        for Exemplars { series, exemplars } in kept {
+            match self.resolve(None, &series).and_then(|series| self.index(series)) {
+                Ok(series) => self.batch.exemplars.extend(exemplars.into_iter().map(|e| (series, e))),
+                Err(refused) => {
+                    tracing::warn!(tenant = %self.head.tenant, %series, %refused, "exemplars go with the block that they were in");
+                }
+            }
+        }
+        Box::new(self).commit().map(drop)
     }
 
     fn refuse(&self, refused: Refused) -> Refused {

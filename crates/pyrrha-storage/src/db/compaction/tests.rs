@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use pyrrha_encoding::encode_series;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesBatch, Value};
-use pyrrha_model::{TenantId, TimeRange};
-use pyrrha_testkit::{Fault, SimClock, SimDisk};
+use pyrrha_model::contract::{Ingest, LabelQuery, QueryContext, SelectHints, SeriesBatch, Value};
+use pyrrha_model::{Exemplar, TenantId, TimeRange};
+use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk};
 
 use super::*;
 use crate::block::{BlockWriter, Layout};
@@ -392,4 +392,77 @@ fn a_compaction_on_its_own_thread_ends_with_the_database() {
     assert!(read(&db, &tenant).values().all(|samples| samples.len() == 40));
     let home = Path::new("bucket/anonymous");
     assert!(!dir.path().join(home).join("chunks").exists());
+}
+
+#[test]
+fn a_flipped_bit_in_the_id_or_range_of_a_block_does_not_make_compaction_spin() {
+    for (from, to) in [("\"ulid\": \"0", "\"ulid\": \"1"), ("\"maxTime\": ", "\"maxTime\": 9")] {
+        let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+        let db = open(&disk, config(false));
+        for hour in 0..20 {
+            append(&db, &tenant, &[(0, hour * HOUR, hour as f64), (1, hour * HOUR, 1.0)]);
+        }
+        db.maintain().expect("maintains");
+        let (seen, id) = (read(&db, &tenant), db.blocks(&tenant)[1].ulid);
+        drop(db);
+        let path = bucket().join(id.to_string()).join("meta.json");
+        let meta = String::from_utf8(disk.read(&path).expect("reads").to_vec()).expect("text");
+        let compact = meta.replace(": ", ":");
+        let (from, to) = if meta.contains(from) {
+            (from.to_owned(), to.to_owned())
+        } else {
+            (from.replace(": ", ":"), to.replace(": ", ":"))
+        };
+        assert!(meta.contains(&from), "{compact}");
+        disk.remove_file(&path).expect("removes");
+        let changed = meta.replacen(&from, &to, 1);
+        disk.create_new(&path).and_then(|f| f.write_at(0, changed.as_bytes())).expect("writes");
+        let db = open(&disk, config(true));
+        db.maintain().expect("maintains");
+        assert!(db.metrics().compactions.get() > 0);
+        assert_eq!(read(&db, &tenant), seen);
+        assert!(db.blocks(&tenant).iter().all(|b| b.ulid != id), "it is merged with the others");
+    }
+}
+
+#[test]
+fn exemplars_that_the_disk_did_not_give_for_a_while_are_not_lost() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let db = open(&disk, config(false));
+    for hour in 0..20 {
+        let mut appender = db.appender(&tenant).expect("an appender");
+        let series = appender.resolve(None, &labels(0)).expect("a series");
+        appender.append(series, 0, hour * HOUR, 1.0).expect("admitted");
+        let exemplar = Exemplar { labels: labels(9), value: 1.0, timestamp: hour * HOUR };
+        appender.append_exemplar(series, exemplar).expect("admitted");
+        appender.commit().expect("commits");
+    }
+    db.maintain().expect("maintains");
+    drop(db);
+    let exemplars = |db: &Db| {
+        let ctx = QueryContext { partial_response: true, ..QueryContext::unlimited() };
+        let found = db.queryable().exemplars(&ctx, &LabelQuery::all(TimeRange::ALL)).expect("reads");
+        found.iter().map(|e| e.exemplars.len()).sum::<usize>()
+    };
+    let mut hit = 0;
+    for nth in 0..60 {
+        let disk = disk.clone();
+        disk.fail_op_in(DiskOp::Map, nth, Fault::Io);
+        let clock = Arc::new(SimClock::new(1000 * HOUR));
+        let opened = Db::open_single_threaded(config(true), Arc::new(disk.clone()), clock.clone());
+        disk.heal();
+        let Ok(db) = opened else { continue };
+        let lacks = db.open_blocks(&tenant).iter().any(Block::lacks_files);
+        hit += usize::from(lacks);
+        if lacks {
+            let _ = db.maintain();
+            assert_eq!(exemplars(&db), 20, "they can be read again");
+            clock.advance(RETRY_AFTER);
+            db.maintain().expect("maintains");
+            assert!(db.metrics().compactions.get() > 0);
+            assert_eq!(exemplars(&db), 20);
+            break;
+        }
+    }
+    assert_eq!(hit, 1);
 }

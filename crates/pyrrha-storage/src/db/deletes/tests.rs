@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
-use pyrrha_model::Labels;
 use pyrrha_model::contract::{Ingest, LabelQuery, Refused, SelectHints, SeriesBatch};
+use pyrrha_model::{Exemplar, Labels};
 use pyrrha_testkit::{SimClock, SimDisk};
 
 use super::*;
@@ -385,4 +385,40 @@ fn deletes_that_have_nothing_left_do_not_count_to_the_limit() {
     assert_eq!(bed.standing(), 0);
     bed.delete(0, 5, i64::MAX);
     assert_eq!(bed.minutes(0), range(0..5));
+}
+
+#[test]
+fn late_exemplars_outlive_the_block_that_took_them_in() {
+    let mut bed = Bed::new();
+    let tenant = TenantId::anonymous();
+    let exemplars = |bed: &Bed| -> Vec<i64> {
+        let found =
+            bed.db().queryable().exemplars(&QueryContext::unlimited(), &LabelQuery::all(TimeRange::ALL));
+        found.expect("reads").iter().flat_map(|e| &e.exemplars).map(|e| e.timestamp / MINUTE).collect()
+    };
+    bed.fill(0..430);
+    bed.maintain();
+    let mut appender = bed.db().appender(&tenant).expect("an appender");
+    let series = appender.resolve(None, &labels(1)).expect("a series");
+    for t in [10, 420] {
+        let exemplar = Exemplar { labels: labels(9), value: 1.0, timestamp: t * MINUTE };
+        appender.append_exemplar(series, exemplar).expect("admitted");
+    }
+    appender.commit().expect("commits");
+    bed.fill(430..550);
+    bed.maintain();
+    assert_eq!(exemplars(&bed), [10, 420]);
+    for i in [0, 1] {
+        bed.delete(i, 360, 479);
+    }
+    bed.db().purge_deletes(&tenant).expect("purges");
+    let blocks = bed.db().blocks(&tenant);
+    assert!(blocks.iter().all(|b| b.max_time <= 360 * MINUTE || b.min_time >= 480 * MINUTE));
+    assert_eq!(exemplars(&bed), [10], "the other one went with the samples of its time");
+    bed.crash();
+    assert_eq!(exemplars(&bed), [10]);
+    bed.fill(550..700);
+    bed.maintain();
+    bed.restart();
+    assert_eq!(exemplars(&bed), [10]);
 }
