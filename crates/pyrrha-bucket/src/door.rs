@@ -4,6 +4,7 @@ mod copy;
 mod counters;
 mod parts;
 mod probe;
+mod replace;
 mod retry;
 mod upload;
 
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 
 pub use counters::{Counters, Operation};
 pub(crate) use probe::PROBES;
+pub(crate) use replace::{Replaced, Seen};
 pub use retry::RetryPolicy;
 
 use crate::error::BucketError;

@@ -14,6 +14,7 @@
 mod cleanup;
 mod directory;
 mod lease;
+mod leaving;
 mod marked;
 mod merge;
 mod overview;
@@ -32,7 +33,8 @@ use pyrrha_storage::block::BlockId;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cleanup::remove_block;
-pub(crate) use directory::JobDirectory;
+pub(crate) use directory::{Ends, JobDirectory};
+pub(crate) use leaving::{LeavingBlock, leaving};
 pub use overview::{JobOverview, JobPhase, SetAside, TenantOverview};
 pub use plan::Ladder;
 pub use prune::MatcherRetention;

@@ -28,6 +28,8 @@ mod gateway;
 mod jobs;
 mod manifest_store;
 mod marks;
+mod mimir_index;
+mod mirror;
 mod rebuild;
 pub mod rewrite;
 mod runtime;
@@ -49,6 +51,7 @@ pub use jobs::{
 };
 pub use manifest_store::BucketManifestStore;
 pub use marks::{Mark, MarkKind, marks};
+pub use mirror::{Mirror, MirrorConfig, MirrorKind, MirrorMetrics};
 pub use rebuild::{FoundBlocks, find_blocks, rebuild_manifest};
 pub use runtime::BucketRuntime;
 pub use shipper::{Shipper, ShipperMetrics};

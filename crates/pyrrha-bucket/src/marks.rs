@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::block_files::dir;
 use crate::door::Bucket;
 use crate::error::BucketError;
+use crate::mimir_index;
 
 /// Key of the marks in an entry.
 const MARKS: &str = "marks";
@@ -33,8 +34,6 @@ const ATTEMPTS: usize = 16;
 pub(crate) const SUFFIX: &str = "-mark.json";
 /// Where Mimir lists copies of marks, below a tenant's directory.
 const GLOBAL: &str = "markers";
-/// What says that a tenant's directory is one of Mimir.
-const MIMIR_INDEX: &str = "bucket-index.json.gz";
 
 /// What a mark says of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -204,6 +203,11 @@ pub(crate) fn change_entries(
     Err(StoreError::new(ErrorKind::Unavailable, "entries of blocks are changed by others all the time"))
 }
 
+/// Where Mimir looks for a copy of a mark.
+pub(crate) fn global_key(tenant: &TenantId, block: BlockId, kind: MarkKind) -> String {
+    format!("{tenant}/{GLOBAL}/{block}-{}", kind.file())
+}
+
 /// The files of a tenant's marks.
 #[derive(Debug, Clone)]
 pub(crate) struct MarkFiles {
@@ -221,12 +225,12 @@ impl MarkFiles {
     }
 
     fn global_key(&self, block: BlockId, kind: MarkKind) -> String {
-        format!("{}/{GLOBAL}/{block}-{}", self.tenant, kind.file())
+        global_key(&self.tenant, block, kind)
     }
 
     /// Whether Mimir reads this tenant's directory.
     async fn is_mimir(&self) -> Result<bool, BucketError> {
-        Ok(self.bucket.head(&format!("{}/{MIMIR_INDEX}", self.tenant)).await?.is_some()
+        Ok(self.bucket.head(&mimir_index::key(&self.tenant)).await?.is_some()
             || !self.bucket.list(&format!("{}/{GLOBAL}", self.tenant)).await?.is_empty())
     }
 

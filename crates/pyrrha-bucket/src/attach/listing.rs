@@ -13,10 +13,11 @@ use pyrrha_storage::manifest::BlockEntry;
 use serde_json::Value;
 
 use super::rules::Candidate;
-use super::{AttachConfig, BucketLayout, entry_without_meta, mimir_index};
+use super::{AttachConfig, BucketLayout, entry_without_meta};
 use crate::block_files::{self, BlockFile};
 use crate::door::{Bucket, ObjectInfo};
 use crate::error::BucketError;
+use crate::mimir_index::{self, IndexedBlock, MimirIndex};
 use crate::rebuild::META_MAX;
 use crate::tenants::tenant_of;
 
@@ -176,7 +177,7 @@ impl Listing {
         }
         let key = format!("{dir}/{}", mimir_index::NAME);
         let Some(packed) = self.bucket.get(&key, mimir_index::PACKED_MAX).await? else { return Ok(None) };
-        let index = match mimir_index::parse(&packed) {
+        let index = match MimirIndex::unpack(&packed) {
             Ok(index) => index,
             Err(error) => {
                 tracing::warn!(key, error, "bucket index is not used, the tenant's directory is listed");
@@ -185,7 +186,7 @@ impl Listing {
         };
         let oldest =
             self.config.index_max_age.unwrap_or(INDEX_MAX_AGE).as_millis().try_into().unwrap_or(i64::MAX);
-        if self.now.saturating_sub(index.updated_at) > oldest {
+        if self.now.saturating_sub(index.updated_at.saturating_mul(1000)) > oldest {
             tracing::warn!(
                 key,
                 updated_at = index.updated_at,
@@ -193,15 +194,24 @@ impl Listing {
             );
             return Ok(None);
         }
-        let block = |indexed: mimir_index::Indexed| Candidate {
-            tenant: Some(tenant.clone()),
-            dir: format!("{dir}/{}", indexed.meta.ulid),
-            entry: Arc::new(BlockEntry::of(&indexed.meta, 0)),
-            labels: shard_label(indexed.shard),
-            deletion: indexed.deletion,
-            ..Candidate::default()
+        let marks: HashMap<BlockId, i64> =
+            index.block_deletion_marks.iter().map(|m| (m.block_id, m.deletion_time)).collect();
+        let block = |indexed: IndexedBlock| {
+            let mut meta = BlockMeta::of_head(indexed.block_id, indexed.min_time, indexed.max_time);
+            meta.compaction.level = u32::try_from(indexed.compaction_level.max(1)).unwrap_or(u32::MAX);
+            // Not said: nobody else has its data as far as this tells.
+            meta.compaction.sources.clear();
+            Candidate {
+                tenant: Some(tenant.clone()),
+                dir: format!("{dir}/{}", indexed.block_id),
+                entry: Arc::new(BlockEntry::of(&meta, 0)),
+                labels: shard_label(indexed.compactor_shard_id),
+                deletion: marks.get(&indexed.block_id).map(|at| at.saturating_mul(1000)),
+                ..Candidate::default()
+            }
         };
-        Ok(Some(index.blocks.into_iter().map(block).collect()))
+        let blocks = index.blocks.into_iter().filter(|block| block.min_time <= block.max_time);
+        Ok(Some(blocks.map(block).collect()))
     }
 
     /// Reads those of the objects that are not known.
@@ -279,8 +289,8 @@ fn candidates(
 }
 
 /// External labels of a block of which only the shard is known.
-fn shard_label(shard: Option<String>) -> BTreeMap<String, String> {
-    shard.map(|shard| (super::rules::SHARD_LABEL.to_owned(), shard)).into_iter().collect()
+fn shard_label(shard: String) -> BTreeMap<String, String> {
+    (!shard.is_empty()).then(|| (super::rules::SHARD_LABEL.to_owned(), shard)).into_iter().collect()
 }
 
 /// Objects under `dir` by block.

@@ -17,7 +17,7 @@ use super::{AttachConfig, BucketLayout, entry_without_meta};
 use crate::sources::{Holders, holders_first};
 
 /// The external label with the shard of a block, `i_of_N`.
-pub(super) const SHARD_LABEL: &str = "__compactor_shard_id__";
+pub(crate) const SHARD_LABEL: &str = "__compactor_shard_id__";
 /// Its old name.
 const OLD_SHARD_LABEL: &str = "__shard_id__";
 /// More shards than anybody makes.

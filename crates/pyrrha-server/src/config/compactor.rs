@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
-use pyrrha_bucket::{CompactorConfig, JobKind, Ladder, MatcherRetention, Retention};
+use pyrrha_bucket::{
+    CompactorConfig, JobKind, Ladder, MatcherRetention, MirrorConfig, MirrorKind, Retention,
+};
 use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
 
@@ -20,6 +22,7 @@ const DELETE_DELAY: &str = "compactor.delete-delay";
 const INTERVAL: &str = "compactor.interval";
 const LEASE_TIMEOUT: &str = "compactor.lease-timeout";
 const MEMORY_BUDGET: &str = "compactor.memory-budget";
+const MIRROR: &str = "objstore.mirror";
 const RETENTION_RAW: &str = "retention.resolution-raw";
 const RETENTION_5M: &str = "retention.resolution-5m";
 const RETENTION_1H: &str = "retention.resolution-1h";
@@ -49,6 +52,10 @@ pub struct CompactorFlags {
     /// Memory of a job [default: 256MiB].
     #[arg(long = "compactor.memory-budget", env = "PYRRHA_COMPACTOR_MEMORY_BUDGET", value_name = "BYTES")]
     pub compactor_memory_budget: Option<String>,
+    /// Keep beside blocks what tools of others look for: `thanos` (marks) or `mimir` (marks and bucket indexes)
+    /// [default: none].
+    #[arg(long = "objstore.mirror", env = "PYRRHA_OBJSTORE_MIRROR", value_name = "KIND")]
+    pub objstore_mirror: Option<String>,
     /// External label that tells replicas apart; may be repeated.
     #[arg(
         long = "deduplication.replica-label",
@@ -90,6 +97,7 @@ pub(super) struct CompactorFile {
     interval: Option<String>,
     lease_timeout: Option<String>,
     memory_budget: Option<YamlBytes>,
+    mirror: Option<String>,
     replica_labels: Option<Vec<String>>,
     downsampling: Option<bool>,
     retention: RetentionFile,
@@ -115,6 +123,8 @@ pub struct CompactorSettings {
     pub interval: Duration,
     /// The ranges, ms.
     ranges: Vec<i64>,
+    /// Whose tools are to see a bucket of their kind.
+    mirror: Option<MirrorKind>,
     /// What workers need, but for their scratch directory.
     config: CompactorConfig,
 }
@@ -168,8 +178,14 @@ impl CompactorSettings {
             enabled: enabled.or(file.enabled).unwrap_or(true),
             interval: setting(INTERVAL, flags.compactor_interval, file.interval, "1m", some_span)?,
             ranges,
+            mirror: setting(MIRROR, flags.objstore_mirror, file.mirror, "none", mirror_kind)?,
             config,
         })
+    }
+
+    /// How the bucket is mirrored, if it is.
+    pub(crate) fn mirror(&self) -> Option<MirrorConfig> {
+        self.mirror.map(|kind| MirrorConfig { kind, delete_delay: self.config.delete_delay })
     }
 
     /// What a worker needs.
@@ -191,6 +207,7 @@ impl CompactorSettings {
             (INTERVAL, long(self.interval)),
             (LEASE_TIMEOUT, long(self.config.lease_timeout)),
             (MEMORY_BUDGET, self.config.memory_bytes.to_string()),
+            (MIRROR, self.mirror.map_or("none", MirrorKind::name).to_owned()),
             ("deduplication.replica-label", self.config.replica_labels.join(",")),
             ("downsampling.disable", (!self.config.leaves.is_empty()).to_string()),
             (RETENTION_RAW, long(keep.raw)),
@@ -198,6 +215,14 @@ impl CompactorSettings {
             (RETENTION_1H, of(HOUR)),
             (RETENTION_MATCHER, keep.matchers.iter().map(text).collect::<Vec<_>>().join(";")),
         ]
+    }
+}
+
+fn mirror_kind(text: &str) -> Result<Option<MirrorKind>, String> {
+    let found = MirrorKind::ALL.into_iter().find(|kind| kind.name() == text);
+    match text {
+        "none" => Ok(None),
+        _ => found.map(Some).ok_or_else(|| "must be none, thanos or mimir".to_owned()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyrrha_bucket::{
     Bucket, BucketDeletes, BucketError, BucketQueryable, BucketRuntime, BucketTenants, Compactor, Gateway,
-    Operation, Retention, Shipper, config,
+    Mirror, Operation, Retention, Shipper, config,
 };
 use pyrrha_env::{Clock, Disk, OsDisk};
 use pyrrha_model::contract::{CancelReason, CancelToken, Delete, Queryable};
@@ -35,6 +35,7 @@ pub(super) struct LongTerm {
     pub(super) shipper: Shipper,
     pub(super) gateway: Arc<Gateway>,
     pub(super) compactor: Compactor,
+    pub(super) mirror: Option<Mirror>,
     tenants: Arc<BucketTenants>,
     runtime: Arc<BucketRuntime>,
     clock: Arc<dyn Clock>,
@@ -72,8 +73,11 @@ impl LongTerm {
             true => Compactor::new(t, r, d, c, work).map_err(|e| e.to_string())?,
             false => Compactor::observer(t, r, d, c, work),
         };
+        let mirror = settings.compactor.mirror().filter(|_| settings.compactor.enabled);
+        let (t, r, c) = (tenants.clone(), runtime.clone(), clock.clone());
         let long_term = Self {
             compactor,
+            mirror: mirror.map(|config| Mirror::new(t, r, c, config)),
             retention,
             gateway: Arc::new(gateway),
             shipper: Shipper::new(tenants.clone(), runtime.clone(), disk),
@@ -202,39 +206,63 @@ impl Shipping {
     }
 }
 
-/// The thread that looks after the bucket's blocks.
+/// The threads that look after the bucket's blocks, and after what others find beside them.
 pub(super) struct Compacting {
     cancel: CancelToken,
-    stop: Sender<()>,
-    thread: JoinHandle<()>,
+    threads: Vec<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Compacting {
     pub(super) fn start(long_term: Arc<LongTerm>, interval: Duration) -> std::io::Result<Self> {
+        let mut all = Self { cancel: CancelToken::default(), threads: Vec::new() };
+        let compactor = long_term.clone();
+        all.every(interval, "compactor", long_term.clone(), move |cancel| {
+            if let Err(error) = compactor.compactor.round(cancel) {
+                tracing::warn!(%error, "not all of the bucket could be looked after, it is tried again");
+            }
+        })?;
+        // Jobs may take hours, and Mimir does not wait that long.
+        if long_term.mirror.is_some() {
+            let mirror = long_term.clone();
+            all.every(interval, "mirror", long_term, move |cancel| {
+                // What could not be done is in the log.
+                let _ = mirror.mirror.as_ref().map(|mirror| mirror.round(cancel));
+            })?;
+        }
+        Ok(all)
+    }
+
+    fn every(
+        &mut self,
+        interval: Duration,
+        name: &str,
+        long_term: Arc<LongTerm>,
+        work: impl Fn(&CancelToken) + Send + 'static,
+    ) -> std::io::Result<()> {
         let (stop, stopped) = channel();
-        let cancel = CancelToken::default();
-        let token = cancel.clone();
-        let thread = std::thread::Builder::new().name("compactor".into()).spawn(move || {
+        let cancel = self.cancel.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             let mut wait = FIRST_LOOK.min(interval);
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
                 wait = interval;
                 // Nothing is written to a store that may ignore conditions.
-                if !long_term.probed.load(Ordering::Relaxed) {
-                    continue;
-                }
-                if let Err(error) = long_term.compactor.round(&token) {
-                    tracing::warn!(%error, "not all of the bucket could be looked after, it is tried again");
+                if long_term.probed.load(Ordering::Relaxed) {
+                    work(&cancel);
                 }
             }
         })?;
-        Ok(Self { cancel, stop, thread })
+        self.threads.push((stop, thread));
+        Ok(())
     }
 
     pub(super) fn stop(self) {
         self.cancel.cancel(CancelReason::Canceled);
-        drop(self.stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the compactor panicked");
+        let (stops, threads): (Vec<_>, Vec<_>) = self.threads.into_iter().unzip();
+        drop(stops);
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread that looks after the bucket panicked");
+            }
         }
     }
 }

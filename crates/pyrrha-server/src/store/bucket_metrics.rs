@@ -77,7 +77,15 @@ impl BucketCollector {
         let help = "Blocks whose files were removed from the bucket";
         counter(out, "pyrrha_compactor_blocks_removed", help, get(&m.blocks_removed) as f64)?;
         counter(out, "pyrrha_compactor_read_bytes", "Bytes read by jobs done", get(&m.read_bytes) as f64)?;
-        counter(out, "pyrrha_compactor_written_bytes", "Bytes of blocks made", get(&m.written_bytes) as f64)
+        counter(out, "pyrrha_compactor_written_bytes", "Bytes of blocks made", get(&m.written_bytes) as f64)?;
+        let Some(mirror) = &self.long_term.mirror else { return Ok(()) };
+        let m = mirror.metrics();
+        let help = "Replaced blocks that were marked for other tools";
+        counter(out, "pyrrha_mirror_marked_blocks", help, get(&m.marked_blocks) as f64)?;
+        let help = "Bucket indexes written for other tools";
+        counter(out, "pyrrha_mirror_indexes_written", help, get(&m.indexes_written) as f64)?;
+        let help = "Attempts to look after the mirror of a tenant that failed";
+        counter(out, "pyrrha_mirror_failures", help, get(&m.failures) as f64)
     }
 }
 

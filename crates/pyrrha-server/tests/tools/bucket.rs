@@ -163,6 +163,12 @@ fn a_lost_manifest_is_rebuilt() {
     assert_eq!(fixture.try_run("verify", &["--strict"]).0, Some(0));
 }
 
+/// Blocks with a deletion mark beside them.
+fn marked(fixture: &Fixture) -> usize {
+    let blocks = std::fs::read_dir(fixture.tenant()).unwrap().map(|entry| entry.unwrap().path());
+    blocks.filter(|block| block.join("deletion-mark.json").exists()).count()
+}
+
 #[test]
 fn windows_are_made_and_what_jobs_left_goes_on_demand() {
     let fixture = Fixture::new();
@@ -177,9 +183,12 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
         fixture.json("ls", &[&flag])["total"]["blocks"].as_u64().unwrap()
     };
     assert_eq!((of("raw"), of("5m") > 0, of("1h") > 0), (3, true, true));
-    // A merge leaves its inputs, until somebody cleans up.
-    fixture.run("compact", &[&scratch, quiet, "--once"]);
+    // A merge leaves its inputs, until somebody cleans up; others are told by marks and an index.
+    fixture.run("compact", &[&scratch, quiet, "--once", "--objstore.mirror=mimir"]);
     assert!(of("raw") < 3);
+    assert!(fixture.tenant().join("bucket-index.json.gz").exists());
+    assert_eq!(std::fs::read_dir(fixture.tenant().join("markers")).unwrap().count(), marked(&fixture));
+    assert!(marked(&fixture) >= 3);
     let leaving =
         || fixture.json("du", &[])[0]["rows"].as_array().unwrap().iter().any(|r| r["class"] == "leaving");
     assert!(leaving());
@@ -187,7 +196,7 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
     assert!(leaving(), "not before the delay");
     assert!(fixture.run("cleanup", &[&scratch, quiet, "--dry-run"]).contains("goes after the delay"));
     fixture.run("cleanup", &[&scratch, quiet, "--compactor.delete-delay=0s"]);
-    assert!(!leaving());
+    assert!(!leaving() && marked(&fixture) == 0);
     assert_eq!(fixture.try_run("verify", &["--deep", &scratch]).0, Some(0));
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_bucket::tools::ObjectClass;
-use pyrrha_bucket::{Compactor, CompactorConfig, JobKind, Round};
+use pyrrha_bucket::{Compactor, CompactorConfig, JobKind, Mirror, Round};
 use pyrrha_env::OsDisk;
 use pyrrha_model::contract::{CancelReason, CancelToken};
 
@@ -84,30 +84,51 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
         return dry_run(out, opened, config, task);
     }
     let Opened { runtime, tenants, clock } = opened.probed(true)?;
+    let mirror =
+        settings.mirror().map(|config| Mirror::new(tenants.clone(), runtime.clone(), clock.clone(), config));
     let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock.clone(), config)
         .map_err(CommandError::new)?;
     let cancel = CancelToken::default();
     runtime.handle().spawn(on_signal(cancel.clone()));
+    let wait_for = |time: Duration| {
+        let until = clock.monotonic() + time;
+        while clock.monotonic() < until && cancel.reason().is_none() {
+            clock.sleep(LOOK_EVERY.min(time));
+        }
+    };
     let (began, mut jobs) = (clock.monotonic(), 0);
     let mut good = true;
-    while cancel.reason().is_none() {
-        let round = compactor.round(&cancel);
-        good = round.is_ok();
-        let Round { jobs: done, waits } = round.unwrap_or_else(|error| {
-            tracing::error!(%error, "not all could be done");
-            Round { jobs: 0, waits: true }
-        });
-        jobs += done;
-        // Others may be dead: who holds a job is watched for a while.
-        let waited = clock.monotonic().saturating_sub(began) >= patience;
-        if once && done == 0 && (!waits || waited) {
-            break;
+    std::thread::scope(|scope| {
+        // Jobs may take hours, and Mimir does not wait that long.
+        if let Some(mirror) = mirror.as_ref().filter(|_| !once) {
+            scope.spawn(|| {
+                while cancel.reason().is_none() {
+                    // What could not be done is in the log.
+                    let _ = mirror.round(&cancel);
+                    wait_for(settings.interval);
+                }
+            });
         }
-        let wait = if once { settings.interval.min(patience / 8) } else { settings.interval };
-        let until = clock.monotonic() + wait;
-        while !(once && done > 0) && clock.monotonic() < until && cancel.reason().is_none() {
-            clock.sleep(LOOK_EVERY.min(wait));
+        while cancel.reason().is_none() {
+            let round = compactor.round(&cancel);
+            good = round.is_ok();
+            let Round { jobs: done, waits } = round.unwrap_or_else(|error| {
+                tracing::error!(%error, "not all could be done");
+                Round { jobs: 0, waits: true }
+            });
+            jobs += done;
+            // Others may be dead: who holds a job is watched for a while.
+            let waited = clock.monotonic().saturating_sub(began) >= patience;
+            if once && done == 0 && (!waits || waited) {
+                break;
+            }
+            if !(once && done > 0) {
+                wait_for(if once { settings.interval.min(patience / 8) } else { settings.interval });
+            }
         }
+    });
+    if let Some(mirror) = mirror.filter(|_| once) {
+        good &= mirror.round(&cancel).is_ok();
     }
     if once {
         writeln!(out, "jobs={jobs}")?;

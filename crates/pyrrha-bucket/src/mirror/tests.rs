@@ -1,0 +1,285 @@
+//! A mirrored bucket is read as one of Thanos or Mimir, with the answers of the gateway.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use object_store::memory::InMemory;
+use pyrrha_env::Disk;
+use pyrrha_model::TimeRange;
+use pyrrha_model::contract::{QueryContext, Queryable, SelectHints};
+use pyrrha_testkit::SimDisk;
+use pyrrha_testkit::foreign_bucket::{IndexedBlock as Foreign, bucket_index};
+
+use super::*;
+use crate::attach::tests::read;
+use crate::attach::{AttachConfig, AttachedBucket, BucketLayout, WithBuckets};
+use crate::config::open_directory;
+use crate::door::Operation;
+use crate::tools::tests::put;
+use crate::worlds::{RANGE, World, block, id, policy};
+use crate::{Compactor, CompactorConfig, GatewayConfig};
+
+const INDEX: &str = "anonymous/bucket-index.json.gz";
+const HOUR: Duration = Duration::from_secs(3600);
+const TWO_DAYS: Duration = Duration::from_secs(48 * 3600);
+
+/// With so many blocks, and a clock that agrees with that of the store.
+fn world(blocks: u64) -> World {
+    let world = World::new();
+    let blocks: Vec<_> = (0..blocks).map(|n| block(&world.disk, n, 5)).collect();
+    world.ship(&blocks).expect("no fault");
+    let store = modified(&world, &meta(1));
+    let ahead = u64::try_from(store - world.clock.now_ms()).expect("it is not 1970");
+    world.clock.advance(Duration::from_millis(ahead));
+    world
+}
+
+fn mirror(world: &World, kind: MirrorKind) -> Mirror {
+    let config = MirrorConfig { kind, delete_delay: TWO_DAYS };
+    Mirror::new(world.tenants.clone(), world.runtime.clone(), world.clock.clone(), config)
+}
+
+fn round(mirror: &Mirror) {
+    mirror.round(&CancelToken::default()).expect("no fault");
+}
+
+fn meta(n: u64) -> String {
+    format!("anonymous/{}/meta.json", id(n))
+}
+
+fn modified(world: &World, key: &str) -> i64 {
+    let (bucket, key) = (world.bucket.clone(), key.to_owned());
+    let found = world.runtime.wait(async move { bucket.head(&key).await });
+    found.expect("no fault").expect("it is there").modified_ms
+}
+
+fn get(world: &World, key: &str) -> Option<bytes::Bytes> {
+    let (bucket, key) = (world.bucket.clone(), key.to_owned());
+    world.runtime.wait(async move { bucket.get(&key, 1 << 20).await }).expect("no fault")
+}
+
+fn json(world: &World) -> String {
+    let mut json = String::new();
+    GzDecoder::new(&get(world, INDEX).expect("an index")[..]).read_to_string(&mut json).expect("gzip");
+    json
+}
+
+/// Blocks of the index, and those of them that are marked.
+fn listed(world: &World) -> (Vec<String>, Vec<String>) {
+    let json: serde_json::Value = serde_json::from_str(&json(world)).expect("JSON");
+    let ids = |list: &str| -> Vec<String> {
+        let list = json[list].as_array().expect("a list").iter();
+        list.map(|block| block["block_id"].as_str().expect("an id").to_owned()).collect()
+    };
+    (ids("blocks"), ids("block_deletion_marks"))
+}
+
+fn keys(world: &World, ends: &str) -> usize {
+    let bucket = world.bucket.clone();
+    let all = world.runtime.wait(async move { bucket.list("anonymous").await }).expect("no fault");
+    all.iter().filter(|object| object.key.ends_with(ends)).count()
+}
+
+/// Merges and removes, with files of replaced blocks staying so long.
+fn compact(world: &World, delete_delay: Duration) {
+    let config = CompactorConfig { delete_delay, ..CompactorConfig::new("/scratch") };
+    let (tenants, runtime) = (world.tenants.clone(), world.runtime.clone());
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(3));
+    let compactor = Compactor::new(tenants, runtime, disk, world.clock.clone(), config);
+    compactor.expect("a free directory").round(&CancelToken::default()).expect("no fault");
+}
+
+type Samples = Vec<(String, Vec<(i64, f64)>)>;
+
+fn samples(from: &dyn Queryable) -> Samples {
+    let ctx = QueryContext::unlimited();
+    let set = from.select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("an answer");
+    read(&ctx, set)
+}
+
+/// What a reader of the bucket's own kind finds, and how many tenants an index told it of.
+fn attached(world: &World, prefix: &str, layout: BucketLayout) -> (Samples, usize) {
+    let bucket = Bucket::new(world.bucket.store(), "mirrored", prefix, policy());
+    let mut config = AttachConfig::new(GatewayConfig {
+        cache_dir: "/attached".into(),
+        cache_bytes: 1 << 20,
+        disk_bytes: 0,
+        header_bytes: 1 << 20,
+    });
+    config.layout = layout;
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(2));
+    let attached =
+        Arc::new(AttachedBucket::new(bucket, world.runtime.clone(), disk, world.clock.clone(), config));
+    attached.look().expect("no fault");
+    let both = WithBuckets::new(world.db.queryable(), vec![attached.clone()]);
+    (samples(&both), attached.view().indexed)
+}
+
+#[test]
+fn the_index_is_written_as_mimir_reads_it() {
+    let world = world(2);
+    round(&mirror(&world, MirrorKind::Mimir));
+    let (first, second) = (modified(&world, &meta(1)) / 1000, modified(&world, &meta(2)) / 1000);
+    let now = world.clock.now_ms() / 1000;
+    let expected = [
+        r#"{"version":2,"blocks":["#,
+        r#"{"block_id":"00000000010000000000000001","min_time":0,"max_time":7200000,"#,
+        &format!(
+            r#""segments_format":"1b6d","segments_num":1,"uploaded_at":{first},"compaction_level":1}},"#
+        ),
+        r#"{"block_id":"00000000020000000000000001","min_time":7200000,"max_time":14400000,"#,
+        &format!(
+            r#""segments_format":"1b6d","segments_num":1,"uploaded_at":{second},"compaction_level":1}}],"#
+        ),
+        &format!(r#""block_deletion_marks":[],"updated_at":{now}}}"#),
+    ];
+    assert_eq!(json(&world), expected.concat());
+}
+
+#[test]
+fn an_index_is_kept_fresh_and_costs_nothing_in_between() {
+    let world = world(2);
+    let mirror = self::mirror(&world, MirrorKind::Mimir);
+    round(&mirror);
+    let (before, requests) = (json(&world), || world.bucket.counters().requests());
+    let asked = requests();
+    round(&mirror);
+    world.clock.advance(Duration::from_secs(14 * 60));
+    round(&mirror);
+    assert_eq!(requests(), asked);
+    // Another server finds that it is done.
+    let other = self::mirror(&world, MirrorKind::Mimir);
+    let puts = world.bucket.counters().attempts(Operation::Put);
+    round(&other);
+    assert_eq!(world.bucket.counters().attempts(Operation::Put), puts);
+    assert_eq!(json(&world), before);
+    world.clock.advance(Duration::from_secs(2 * 60));
+    let now = world.clock.now_ms() / 1000;
+    round(&other);
+    assert!(json(&world).ends_with(&format!(r#""updated_at":{now}}}"#)));
+    round(&mirror);
+    assert_eq!(mirror.metrics().indexes_written.load(Ordering::Relaxed), 1, "the other was first");
+    // A new block does not wait.
+    world.ship(&[block(&world.disk, 2, 5)]).expect("no fault");
+    round(&mirror);
+    assert_eq!(listed(&world).0.len(), 3);
+    // A damaged one is written anew.
+    put(&world, INDEX, b"no gzip".to_vec());
+    world.clock.advance(HOUR);
+    round(&mirror);
+    assert_eq!(listed(&world).0.len(), 3);
+}
+
+#[test]
+fn readers_of_mimir_and_thanos_find_what_the_gateway_does() {
+    let world = world(8);
+    let mirror = self::mirror(&world, MirrorKind::Mimir);
+    let expected = samples(&world.queryable([]));
+    let same = |when: &str| {
+        let (by_index, indexed) = attached(&world, "prefix", BucketLayout::Tenants);
+        assert_eq!((by_index == expected, indexed), (true, 1), "as one of Mimir {when}");
+        let (flat, _) = attached(&world, "prefix/anonymous", BucketLayout::Flat);
+        assert!(flat == expected, "as one of Thanos {when}");
+    };
+    round(&mirror);
+    assert_eq!(listed(&world).0.len(), 8);
+    same("before blocks are merged");
+    compact(&world, TWO_DAYS);
+    let live = world.tenants.manifest(&World::tenant()).expect("reads").current().blocks.len();
+    assert!(live < 8, "some were merged");
+    round(&mirror);
+    let replaced = 8 - (live - 1);
+    let (blocks, marked) = listed(&world);
+    assert_eq!((blocks.len(), marked.len()), (live + replaced, replaced), "those that leave are marked");
+    // What was merged again before anybody saw it is not listed, and marked nonetheless.
+    let files = keys(&world, "/deletion-mark.json");
+    assert!(files >= replaced && mirror.metrics().marked_blocks.load(Ordering::Relaxed) == files as u64);
+    assert_eq!(keys(&world, "-deletion-mark.json"), files, "copies");
+    let mark = get(&world, &format!("anonymous/{}/deletion-mark.json", id(1))).expect("a mark");
+    let mark: serde_json::Value = serde_json::from_slice(&mark).expect("JSON");
+    assert_eq!(mark["id"], id(1).to_string());
+    assert_eq!((mark["version"].as_i64(), mark["deletion_time"].is_i64()), (Some(1), true));
+    same("while they leave");
+    world.clock.advance(2 * HOUR);
+    round(&mirror);
+    same("when marks count");
+    compact(&world, Duration::ZERO);
+    world.clock.advance(HOUR);
+    round(&mirror);
+    let (blocks, marked) = listed(&world);
+    assert_eq!((blocks.len(), marked.len()), (live, 0));
+    assert_eq!(keys(&world, "deletion-mark.json"), 0);
+    same("when they are gone");
+}
+
+#[test]
+fn for_thanos_there_are_marks_and_nothing_else() {
+    let world = world(8);
+    let mirror = self::mirror(&world, MirrorKind::Thanos);
+    compact(&world, TWO_DAYS);
+    round(&mirror);
+    let marked = mirror.metrics().marked_blocks.load(Ordering::Relaxed);
+    assert!(marked > 0);
+    assert_eq!(keys(&world, "/deletion-mark.json") as u64, marked);
+    assert_eq!((keys(&world, "-deletion-mark.json"), get(&world, INDEX)), (0, None));
+    let requests = world.bucket.counters().attempts(Operation::Head);
+    world.clock.advance(HOUR);
+    round(&mirror);
+    // That of the manifest, and whether there is a next one.
+    assert_eq!(
+        world.bucket.counters().attempts(Operation::Head),
+        requests + 2,
+        "they are not asked for again"
+    );
+}
+
+#[test]
+fn what_no_job_of_ours_has_replaced_is_left_alone() {
+    let world = world(1);
+    let foreign = |n: u64| Foreign {
+        ulid: id(n).to_string(),
+        min_time: 0,
+        max_time: RANGE,
+        uploaded_at: 7,
+        shard: Some("1_of_2".to_owned()),
+        deleted_at: (n == 8).then_some(9),
+    };
+    put(&world, &meta(7), b"{}".to_vec());
+    put(&world, &meta(8), b"{}".to_vec());
+    let now = world.clock.now_ms() / 1000;
+    put(&world, INDEX, bucket_index(&[foreign(7), foreign(8), foreign(9)], now));
+    round(&mirror(&world, MirrorKind::Mimir));
+    let (blocks, marked) = listed(&world);
+    let ids = |numbers: &[u64]| numbers.iter().map(|n| id(*n).to_string()).collect::<Vec<_>>();
+    assert_eq!((blocks, marked), (ids(&[1, 7, 8]), ids(&[8])), "one is not there any more");
+    assert!(json(&world).contains(r#""uploaded_at":7,"compactor_shard_id":"1_of_2""#));
+    assert_eq!(keys(&world, "deletion-mark.json"), 0);
+}
+
+#[test]
+fn who_did_not_see_the_newest_does_not_write() {
+    let runtime = crate::BucketRuntime::start(1).expect("a thread");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let memory = Bucket::new(Arc::new(InMemory::new()), "memory", "p", policy());
+    let on_disk = open_directory(dir.path()).expect("a directory");
+    for (bucket, conditional) in [(memory, true), (on_disk, false)] {
+        let replaced = runtime.wait(async move {
+            let (none, nothing) = bucket.get_to_replace("a/b", 100).await?;
+            assert_eq!(none, None);
+            let mut replaced = Vec::new();
+            for (text, seen) in [("one", &nothing), ("two", &nothing)] {
+                replaced.push(bucket.replace("a/b", text.into(), seen).await?);
+            }
+            let (one, seen) = bucket.get_to_replace("a/b", 100).await?;
+            assert_eq!(one.as_deref(), Some(&b"one"[..]));
+            for text in ["three", "four"] {
+                replaced.push(bucket.replace("a/b", text.into(), &seen).await?);
+            }
+            assert_eq!(bucket.get_to_replace("a/b", 2).await?.0, None, "too large");
+            Ok(replaced)
+        });
+        let last = if conditional { Replaced::Changed } else { Replaced::Written };
+        let expected = [Replaced::Written, Replaced::Changed, Replaced::Written, last];
+        assert_eq!(replaced.expect("no fault"), expected);
+    }
+}
