@@ -1,6 +1,7 @@
 //! A mirrored bucket is read as one of Thanos or Mimir, with the answers of the gateway.
 
 use std::io::Read;
+use std::sync::atomic::AtomicBool;
 
 use flate2::read::GzDecoder;
 use object_store::memory::InMemory;
@@ -15,6 +16,7 @@ use crate::attach::tests::read;
 use crate::attach::{AttachConfig, AttachedBucket, BucketLayout, WithBuckets};
 use crate::config::open_directory;
 use crate::door::Operation;
+use crate::faulty::{Faults, FaultyStore};
 use crate::tools::tests::put;
 use crate::worlds::{RANGE, World, block, id, policy};
 use crate::{Compactor, CompactorConfig, GatewayConfig};
@@ -23,15 +25,30 @@ const INDEX: &str = "anonymous/bucket-index.json.gz";
 const HOUR: Duration = Duration::from_secs(3600);
 const TWO_DAYS: Duration = Duration::from_secs(48 * 3600);
 
+/// A world, and the objects that it is before.
+struct Mirrored {
+    world: World,
+    objects: Arc<InMemory>,
+}
+
+impl std::ops::Deref for Mirrored {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
 /// With so many blocks, and a clock that agrees with that of the store.
-fn world(blocks: u64) -> World {
-    let world = World::new();
+fn world(blocks: u64) -> Mirrored {
+    let objects = Arc::new(InMemory::new());
+    let world = World::on(SimDisk::new(1), objects.clone(), 64 << 20);
     let blocks: Vec<_> = (0..blocks).map(|n| block(&world.disk, n, 5)).collect();
     world.ship(&blocks).expect("no fault");
     let store = modified(&world, &meta(1));
     let ahead = u64::try_from(store - world.clock.now_ms()).expect("it is not 1970");
     world.clock.advance(Duration::from_millis(ahead));
-    world
+    Mirrored { world, objects }
 }
 
 fn mirror(world: &World, kind: MirrorKind) -> Mirror {
@@ -254,6 +271,67 @@ fn what_no_job_of_ours_has_replaced_is_left_alone() {
     assert_eq!((blocks, marked), (ids(&[1, 7, 8]), ids(&[8])), "one is not there any more");
     assert!(json(&world).contains(r#""uploaded_at":7,"compactor_shard_id":"1_of_2""#));
     assert_eq!(keys(&world, "deletion-mark.json"), 0);
+}
+
+/// Ends others when it goes, by a panic too.
+struct StopsOthers<'a>(&'a AtomicBool);
+
+impl Drop for StopsOthers<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn writers_in_a_storm_never_go_back() {
+    let world = world(8);
+    let objects = world.objects.clone();
+    let expected = samples(&world.queryable([]));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for seed in 0..3 {
+            let store = FaultyStore::over(objects.clone(), seed, Faults::ROUGH);
+            let bucket = Bucket::new(Arc::new(store), "rough", "prefix", policy());
+            let (runtime, clock, over) = (world.runtime.clone(), world.clock.clone(), &over);
+            scope.spawn(move || {
+                let tenants = Arc::new(BucketTenants::new(bucket, runtime.clone(), clock.clone()));
+                let config = MirrorConfig { kind: MirrorKind::Mimir, delete_delay: TWO_DAYS };
+                while !over.load(Ordering::Relaxed) {
+                    let known = tenants.discover();
+                    // Nothing is remembered, so that each round looks.
+                    let mirror = Mirror::new(tenants.clone(), runtime.clone(), clock.clone(), config);
+                    let _ = known.map(|_| mirror.round(&CancelToken::default()));
+                }
+            });
+        }
+        let _stops = StopsOthers(&over);
+        let manifest = world.tenants.manifest(&World::tenant()).expect("reads");
+        while get(&world, INDEX).is_none() {
+            std::thread::yield_now();
+        }
+        let mut seen: HashSet<String> = HashSet::new();
+        for more in 8..14 {
+            world.ship(&[block(&world.disk, more, 5)]).expect("no fault");
+            compact(&world, TWO_DAYS);
+            loop {
+                let blocks: HashSet<String> = listed(&world).0.into_iter().collect();
+                let gone: Vec<_> = seen.difference(&blocks).collect();
+                assert!(gone.is_empty(), "nothing is removed, so what was listed is: {gone:?}");
+                seen = blocks;
+                if manifest.current().blocks.keys().all(|live| seen.contains(&live.to_string())) {
+                    break;
+                }
+            }
+        }
+    });
+    round(&mirror(&world, MirrorKind::Mimir));
+    let (_, marked) = listed(&world);
+    let live = world.tenants.manifest(&World::tenant()).expect("reads").current();
+    assert!(
+        !marked.is_empty() && marked.iter().all(|b| !live.blocks.contains_key(&b.parse().expect("an id")))
+    );
+    let found = attached(&world, "prefix", BucketLayout::Tenants).0;
+    assert!(found == samples(&world.queryable([])) && found.len() >= expected.len());
 }
 
 #[test]
