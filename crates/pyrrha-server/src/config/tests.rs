@@ -138,6 +138,29 @@ fn retention_is_set_by_flag_and_file_and_is_none_by_default() {
 }
 
 #[test]
+fn a_bucket_is_mirrored_on_request() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("pyrrha.yml");
+    std::fs::write(&path, "compactor: {mirror: thanos, delete_delay: 3h}").expect("written");
+    let settings = |flag: Option<&str>| {
+        let compactor =
+            CompactorFlags { objstore_mirror: flag.map(str::to_owned), ..CompactorFlags::default() };
+        Settings::resolve(Flags { config_file: Some(path.clone()), compactor, ..Flags::default() })
+    };
+    let kind = |flag: Option<&str>| {
+        let mirror = settings(flag).expect("valid").compactor.mirror();
+        mirror.map(|mirror| (mirror.kind.name(), mirror.delete_delay.as_secs()))
+    };
+    assert_eq!(kind(None), Some(("thanos", 3 * 3600)));
+    assert_eq!(kind(Some("mimir")), Some(("mimir", 3 * 3600)));
+    assert_eq!(kind(Some("none")), None);
+    assert!(settings(None).expect("valid").as_flags().contains(&("objstore.mirror", "thanos".into())));
+    let error = settings(Some("cortex")).expect_err("nobody's").to_string();
+    assert!(error.contains("objstore.mirror=\"cortex\""), "{error}");
+    assert_eq!(Settings::resolve(Flags::default()).expect("valid").compactor.mirror().map(|m| m.kind), None);
+}
+
+#[test]
 fn sizes_have_units() {
     assert_eq!(parse_bytes("1.5KiB"), Ok(1536));
     assert_eq!(parse_bytes("20 MB"), Ok(20_000_000));
