@@ -272,14 +272,15 @@ impl Shared {
         view.missing = missing.into();
     }
 
-    /// Of blocks that go because all of their samples are deleted: exemplars that came too late for the block
-    /// of their time, and so are in these, are not of them. The head takes them back.
+    /// Of blocks that go because all of their samples are deleted: exemplars of which no delete speaks stay,
+    /// as do those that came too late for the block of their time. The head takes them back.
     fn keep_exemplars(&self, tenant: &Tenant, inputs: &[Block]) -> Result<(), StorageError> {
-        let theirs = |t: Timestamp| inputs.iter().any(|block| block.meta().range().contains(t));
+        let (standing, _) = tenant.head.standing_deletes();
+        let deleted = |t: Timestamp| standing.iter().any(|d| d.is_final && d.range.contains(t));
         let mut kept = Vec::new();
         for file in inputs.iter().filter_map(|block| readable(block.exemplar_file()).flatten()) {
             for mut series in file.series(&[], TimeRange::ALL).map_while(readable) {
-                series.exemplars.retain(|exemplar| !theirs(exemplar.timestamp));
+                series.exemplars.retain(|exemplar| !deleted(exemplar.timestamp));
                 kept.extend(Some(series).filter(|series| !series.exemplars.is_empty()));
             }
         }

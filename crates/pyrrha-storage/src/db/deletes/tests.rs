@@ -388,7 +388,7 @@ fn deletes_that_have_nothing_left_do_not_count_to_the_limit() {
 }
 
 #[test]
-fn late_exemplars_outlive_the_block_that_took_them_in() {
+fn exemplars_that_no_delete_speaks_of_outlive_their_block() {
     let mut bed = Bed::new();
     let tenant = TenantId::anonymous();
     let exemplars = |bed: &Bed| -> Vec<i64> {
@@ -400,25 +400,27 @@ fn late_exemplars_outlive_the_block_that_took_them_in() {
     bed.maintain();
     let mut appender = bed.db().appender(&tenant).expect("an appender");
     let series = appender.resolve(None, &labels(1)).expect("a series");
-    for t in [10, 420] {
-        let exemplar = Exemplar { labels: labels(9), value: 1.0, timestamp: t * MINUTE };
+    for timestamp in [10 * MINUTE, 420 * MINUTE, 450 * MINUTE + 30_000] {
+        let exemplar = Exemplar { labels: labels(9), value: 1.0, timestamp };
         appender.append_exemplar(series, exemplar).expect("admitted");
     }
     appender.commit().expect("commits");
     bed.fill(430..550);
     bed.maintain();
-    assert_eq!(exemplars(&bed), [10, 420]);
+    assert_eq!(exemplars(&bed), [10, 420, 450]);
+    // No sample is between the two, and one exemplar is.
     for i in [0, 1] {
-        bed.delete(i, 360, 479);
+        bed.delete(i, 360, 450);
+        bed.delete(i, 451, 479);
     }
     bed.db().purge_deletes(&tenant).expect("purges");
     let blocks = bed.db().blocks(&tenant);
     assert!(blocks.iter().all(|b| b.max_time <= 360 * MINUTE || b.min_time >= 480 * MINUTE));
-    assert_eq!(exemplars(&bed), [10], "the other one went with the samples of its time");
+    assert_eq!(exemplars(&bed), [10, 450], "the other one went with what was deleted");
     bed.crash();
-    assert_eq!(exemplars(&bed), [10]);
+    assert_eq!(exemplars(&bed), [10, 450]);
     bed.fill(550..700);
     bed.maintain();
     bed.restart();
-    assert_eq!(exemplars(&bed), [10]);
+    assert_eq!(exemplars(&bed), [10, 450]);
 }
