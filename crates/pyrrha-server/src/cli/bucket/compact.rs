@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_bucket::tools::ObjectClass;
-use pyrrha_bucket::{Compactor, CompactorConfig, JobKind, Mirror, Round};
+use pyrrha_bucket::{Compactor, CompactorConfig, JobKind, Mirror, Retention, Round};
 use pyrrha_env::OsDisk;
 use pyrrha_model::contract::{CancelReason, CancelToken};
 
@@ -58,7 +58,7 @@ pub(super) enum Task {
     All,
     /// Windows, once.
     Downsample,
-    /// What ended jobs left, once.
+    /// What ended jobs left, and what is marked for deletion, once.
     CleanUp,
 }
 
@@ -67,7 +67,12 @@ impl Task {
         match self {
             Self::All => {}
             Self::Downsample => config.leaves = JobKind::OTHERS.to_vec(),
-            Self::CleanUp => config.leaves = [&JobKind::OTHERS[..], &JobKind::DOWNSAMPLING[..]].concat(),
+            // What is marked for deletion goes, too; nothing does by its age.
+            Self::CleanUp => {
+                config.leaves = [&JobKind::OTHERS[..], &JobKind::DOWNSAMPLING[..]].concat();
+                config.leaves.retain(|kind| *kind != JobKind::Retain);
+                config.retention = Retention::default();
+            }
         }
     }
 }
