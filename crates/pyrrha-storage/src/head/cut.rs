@@ -225,7 +225,11 @@ impl Head {
         let range_ms = data.rules.range_ms;
         let whole = |start: Timestamp| TimeRange::new(start, start + range_ms - 1);
         let stored = data.ranges.keys().any(|&start| gaps.iter().any(|gap| gap.overlaps(&whole(start))));
-        if !self.is_recovered() || stored || admission.has_newest_in(&gaps) {
+        // Late ones too: those that came before the head was recovered are in the log as samples in order.
+        let late = data.late.iter().filter(|late| !late.in_block);
+        let mut late = late.flat_map(|late| gaps.iter().map(move |gap| gap.overlaps(&whole(late.start))));
+        let may_come = self.recovery.is_open() || admission.has_newest_in(&gaps);
+        if stored || late.any(|overlaps| overlaps) || may_come {
             return None;
         }
         gaps.iter().for_each(|&gap| admission.add_cut(gap));

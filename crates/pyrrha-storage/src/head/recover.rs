@@ -86,6 +86,11 @@ impl RecoveryState {
         self.side.lock().as_ref().map(|side| side.series.clone()).unwrap_or_default()
     }
 
+    /// Whether there is, or may come, a batch that was admitted by the rules of recovery.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// A batch did not come to be durable.
     pub(super) fn withdrawn(&self) {
         let mut side = self.side.lock();
@@ -185,7 +190,7 @@ impl Head {
     /// Takes a durable batch that was admitted by the rules of recovery, to hold it back until the
     /// head is recovered; false if the batch is any other.
     pub(super) fn take_unjudged(&self, batch: &LogBatch, position: LogPosition) -> bool {
-        if !self.recovery.open.load(Ordering::Acquire) {
+        if !self.recovery.is_open() {
             return false;
         }
         let mut locked = self.recovery.side.lock();
