@@ -254,6 +254,7 @@ impl Db {
             let written = self.shared.write_head_chunks(&tenant, false);
             // On a full disk chunks stay in memory, and what follows makes room.
             results.push(written.or_else(|error| if self.is_disk_full() { Ok(()) } else { Err(error) }));
+            self.shared.reopen(&tenant);
             if cuts {
                 self.cut_ranges(&tenant, &log);
             }

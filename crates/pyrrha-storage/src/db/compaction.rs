@@ -192,8 +192,7 @@ impl Shared {
         cancel: &CancelToken,
     ) -> Result<bool, StorageError> {
         if inputs.iter().any(Block::lacks_files) {
-            self.reopen(tenant);
-            let text = "exemplars or metadata of a block could not be read, and would be lost";
+            let text = "exemplars or metadata of a block cannot be read now, and would be lost";
             return Err(StoreError::new(ErrorKind::Unavailable, text).into());
         }
         let id = &tenant.head.tenant;
@@ -256,7 +255,10 @@ impl Shared {
     }
 
     /// Opens blocks once more of which the disk did not give all files.
-    fn reopen(&self, tenant: &Tenant) {
+    pub(super) fn reopen(&self, tenant: &Tenant) {
+        if !tenant.view.read().blocks.iter().any(Block::lacks_files) {
+            return;
+        }
         let _cuts = tenant.cuts.lock();
         let view = tenant.view.read().clone();
         let (mut blocks, mut missing) = (view.blocks.to_vec(), view.missing.to_vec());

@@ -466,3 +466,34 @@ fn exemplars_that_the_disk_did_not_give_for_a_while_are_not_lost() {
     }
     assert_eq!(hit, 1);
 }
+
+#[test]
+fn a_late_sample_that_the_log_has_in_order_outlives_compaction_over_its_gap() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let db = open(&disk, config(false));
+    for hour in (0..20).filter(|hour| !(2..4).contains(hour)) {
+        append(&db, &tenant, &[(0, hour * HOUR, hour as f64)]);
+    }
+    db.maintain().expect("maintains");
+    drop(db);
+    let clock = Arc::new(SimClock::new(1000 * HOUR));
+    let patient = || StorageConfig { quiet_before_cut: Duration::from_secs(60), ..config(true) };
+    let db = Db::open_stepwise(patient(), Arc::new(disk.clone()), clock.clone()).expect("opens");
+    // Nobody knows yet what came before.
+    append(&db, &tenant, &[(0, 3 * HOUR, 3.0)]);
+    while db.recover_step().expect("recovers") {}
+    let seen = read(&db, &tenant);
+    assert_eq!(seen[&labels(0)].len(), 19);
+    db.maintain().expect("maintains");
+    disk.power_off();
+    drop(db);
+    disk.crash();
+    let db = Db::open_single_threaded(patient(), Arc::new(disk.clone()), clock.clone()).expect("opens");
+    assert_eq!(read(&db, &tenant), seen);
+    clock.advance(Duration::from_secs(6 * 3600));
+    for _ in 0..3 {
+        db.maintain().expect("maintains");
+    }
+    assert_eq!(read(&db, &tenant), seen);
+    assert!(db.metrics().compactions.get() > 0, "it does not wait for ever");
+}
