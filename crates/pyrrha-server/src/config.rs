@@ -378,6 +378,7 @@ impl Settings {
             self_scrape: flags.self_scrape.or(file.self_scrape).unwrap_or(true),
             limits: limits::resolve(file.limits)?,
         };
+        settings.compactor.check(&settings.features)?;
         if settings.query_max_concurrency == 0 {
             return Err(ConfigError::Value {
                 key: "query.max-concurrency",

@@ -39,6 +39,8 @@ const WITHOUT_EFFECT: &[&str] = &[
     "xor2-encoding",
 ];
 
+/// The name of the feature that stores start timestamps.
+pub(crate) const ST_STORAGE: &str = "st-storage";
 /// Names that exclude each other, as Prometheus has it.
 const EITHER_OR: [&str; 2] = ["otlp-deltatocumulative", "otlp-native-delta-ingestion"];
 
@@ -59,7 +61,7 @@ impl FeatureSet {
         let mut unknown = Vec::new();
         for name in others {
             match name {
-                "st-storage" => set.start_timestamps = true,
+                ST_STORAGE => set.start_timestamps = true,
                 name if WITHOUT_EFFECT.contains(&name) => {}
                 name => unknown.push(name),
             }

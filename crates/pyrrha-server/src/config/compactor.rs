@@ -183,6 +183,14 @@ impl CompactorSettings {
         })
     }
 
+    /// Refuses what is stored where those for whom the bucket is mirrored do not read it.
+    pub(super) fn check(&self, features: &[String]) -> Result<(), ConfigError> {
+        let starts = features.iter().any(|name| name.trim() == crate::features::ST_STORAGE);
+        let Some(kind @ MirrorKind::Thanos) = self.mirror.filter(|_| starts) else { return Ok(()) };
+        let message = format!("chunks of {} are none that Thanos reads", crate::features::ST_STORAGE);
+        Err(ConfigError::Value { key: MIRROR, value: kind.name().to_owned(), message })
+    }
+
     /// How the bucket is mirrored, if it is.
     pub(crate) fn mirror(&self) -> Option<MirrorConfig> {
         self.mirror.map(|kind| MirrorConfig { kind, delete_delay: self.config.delete_delay })

@@ -158,6 +158,8 @@ fn a_bucket_is_mirrored_on_request() {
     let error = settings(Some("cortex")).expect_err("nobody's").to_string();
     assert!(error.contains("objstore.mirror=\"cortex\""), "{error}");
     assert_eq!(Settings::resolve(Flags::default()).expect("valid").compactor.mirror().map(|m| m.kind), None);
+    std::fs::write(&path, "compactor: {mirror: thanos}\nfeatures: [st-storage]").expect("written");
+    assert!(settings(None).is_err() && settings(Some("mimir")).is_ok(), "Thanos reads no such chunks");
 }
 
 #[test]
