@@ -62,9 +62,9 @@ fn tenant(i: usize) -> TenantId {
 }
 
 impl Run {
-    fn new(seed: u64, faults: bool) -> Self {
+    fn new(seed: u64, faults: bool, change: impl FnOnce(&mut StorageConfig)) -> Self {
         let mut rng = SimRng::new(seed);
-        let config = StorageConfig {
+        let mut config = StorageConfig {
             wal: WalConfig { segment_bytes: 8 << 10, ..WalConfig::default() },
             block_range_ms: 2 * MINUTE,
             samples_per_chunk: 7,
@@ -80,6 +80,7 @@ impl Run {
             retention_bytes: [0, 0, 60_000][rng.index(3)],
             ..StorageConfig::new("data")
         };
+        change(&mut config);
         let mut run = Self {
             seed,
             disk: SimDisk::new(seed),
@@ -423,7 +424,7 @@ fn matches(sets: &[Vec<Matcher>], labels: &Labels) -> bool {
 #[test]
 fn the_engine_keeps_what_it_acknowledged_and_shows_nothing_else() {
     run_seeds(500, |seed| {
-        let mut run = Run::new(seed, true);
+        let mut run = Run::new(seed, true, |_| {});
         for _ in 0..150 {
             run.step();
         }

@@ -96,6 +96,7 @@ impl Run {
             self.disk.flip_bit(path, offset as u64, bit).unwrap();
             self.hurt = vec![cost.clone()];
             let place = format!("{} offset={offset} bit={bit}", path.display());
+            self.note(|| place.clone());
             self.check_rot(path, offset as u64, cost, &place);
         }
     }
@@ -203,9 +204,9 @@ impl Run {
 #[test]
 fn a_flipped_bit_is_found_and_costs_only_what_it_hit() {
     pyrrha_testkit::run_seeds(40, |seed| {
-        let mut run = Run::new(seed, false);
-        run.config.retention = std::time::Duration::ZERO;
-        run.config.retention_bytes = 0;
+        let mut run = Run::new(seed, false, |config| {
+            (config.retention, config.retention_bytes) = (std::time::Duration::ZERO, 0);
+        });
         for _ in 0..100 {
             run.step();
         }
