@@ -83,9 +83,12 @@ fn decode(bytes: &[u8]) -> Result<Segments, String> {
     Ok(record.segments)
 }
 
+/// Segments, or why they do not read.
+pub(crate) type Listed = Result<Vec<u64>, String>;
+
 /// The segments of which the list in the directory of a log speaks; `None` if there is no list. The error
 /// of one that is damaged says why.
-pub(crate) fn listed(disk: &dyn Disk, wal: &Path) -> io::Result<Option<(PathBuf, Result<Vec<u64>, String>)>> {
+pub(crate) fn listed(disk: &dyn Disk, wal: &Path) -> io::Result<Option<(PathBuf, Listed)>> {
     let path = wal.join(FILE);
     if !disk.exists(&path) {
         return Ok(None);
