@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pyrrha_encoding::chunk::{HistogramAppender, Xor2Appender, XorAppender};
-use pyrrha_encoding::windows::{ForeignEdges, Windows, decode_windows, from_aggregates};
+use pyrrha_encoding::windows::{
+    ForeignEdges, HistogramWindows, Windows, decode_windows, from_aggregates, from_histogram_aggregates,
+};
 use pyrrha_encoding::{Aggregate, AggregateChunk, FloatColumn, SeriesSamples, Want, decode_series, dense};
 use pyrrha_model::contract::{ChunkRef, SeriesEntry, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange};
@@ -27,7 +29,9 @@ fuzz_target!(|input: &[u8]| {
         };
         let _ = dense::statistics(data);
         let _ = dense::decode(data, None, TimeRange::ALL, &mut FloatColumn::default());
-        let _ = decode_windows(data, TimeRange::ALL, &mut Windows::default());
+        let mut histograms = HistogramWindows::default();
+        let _ = decode_windows(data, TimeRange::ALL, &mut Windows::default(), &mut histograms);
+        let _ = from_histogram_aggregates(data, 300_000, &mut HistogramWindows::default());
         for edges in [ForeignEdges::Counter, ForeignEdges::Mean] {
             let _ = from_aggregates(data, 300_000, edges, &mut Windows::default());
         }

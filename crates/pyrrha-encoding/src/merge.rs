@@ -8,7 +8,7 @@ use crate::chunk::histogram::{decode_histograms, decode_values};
 use crate::chunk::{Rhythm, decode_floats_after, decode_shared_floats};
 use crate::precedence::{Candidate, precedence, value_precedence};
 use crate::rhythms::Rhythms;
-use crate::windows::{Windows, decode_windows};
+use crate::windows::{HistogramWindows, Windows, decode_windows};
 use crate::{DecodeError, FloatColumn, HistogramColumn, SeriesSamples, Want, WindowSpan};
 
 /// Replaces `out` with the samples of a series in `range`, by time, each time once: where chunks
@@ -19,8 +19,8 @@ use crate::{DecodeError, FloatColumn, HistogramColumn, SeriesSamples, Want, Wind
 /// With [`Want::histogram_stats_only`] the buckets of samples inside a chunk may be missing, but
 /// never those of samples that a reader has to compare with their neighbour.
 ///
-/// Chunks of windows go to [`SeriesSamples::windows`], cut to the times that the chunk says; samples
-/// within these times are left out. A chunk of aggregates is an error: [`crate::AggregateChunk::split`] it first. After an error
+/// Chunks of windows go to [`SeriesSamples::windows`] and [`SeriesSamples::histogram_windows`], cut to the
+/// times that the chunk says; samples within these times are left out. A chunk of aggregates is an error: [`crate::AggregateChunk::split`] it first. After an error
 /// `out` is empty.
 pub fn decode_series(
     entry: &SeriesEntry,
@@ -97,21 +97,22 @@ impl SeriesDecoder {
         let mut samples = SeriesEntry { deleted: entry.deleted.clone(), ..SeriesEntry::default() };
         samples.chunks.extend(entry.chunks.iter().filter(|c| !is_windows(c)).cloned());
         self.decode(&samples, range, want, out)?;
-        let mut windows = Windows::default();
+        let (mut windows, mut histograms) = (Windows::default(), HistogramWindows::default());
         let extent = |chunk: &ChunkRef| TimeRange::new(chunk.min_time, chunk.max_time);
         let mut done = Ok(());
         for chunk in entry.chunks.iter().filter(is_windows) {
-            match decode_windows(&chunk.bytes, extent(chunk), &mut windows) {
+            match decode_windows(&chunk.bytes, extent(chunk), &mut windows, &mut histograms) {
                 Ok(resolution) => out.window_spans.push(WindowSpan { range: extent(chunk), resolution }),
                 Err(error) => done = done.and(Err(error)),
             }
         }
-        if done.is_err() || !windows.is_sound() {
+        if done.is_err() || !windows.is_sound() || !histograms.is_sound() {
             out.clear();
             return done.and(Err(DecodeError::Malformed { part: "windows of a series" }));
         }
-        out.windows = windows;
-        // The second part stands for the same times.
+        (out.windows, out.histogram_windows) = (windows, histograms);
+        // Both parts, of floats and of histograms, stand for the same times.
+        out.window_spans.sort_by_key(|span| (span.range.start, span.range.end));
         out.window_spans.dedup();
         for chunk in entry.chunks.iter().filter(is_windows) {
             drop_samples(out, extent(chunk));

@@ -2,7 +2,7 @@
 
 use pyrrha_model::{FloatHistogram, TimeRange, Timestamp};
 
-use crate::windows::Windows;
+use crate::windows::{HistogramWindows, Windows};
 
 /// Float samples by time. All columns have the same length, except that `starts` is empty unless
 /// start timestamps were asked for.
@@ -36,6 +36,8 @@ pub struct SeriesSamples {
     pub histograms: HistogramColumn,
     /// Windows of downsampled floats, where a source gave them instead of samples.
     pub windows: Windows,
+    /// The same of histograms.
+    pub histogram_windows: HistogramWindows,
     /// The times that windows stand for, ascending, also where there is none.
     pub window_spans: Vec<WindowSpan>,
 }
@@ -59,6 +61,7 @@ impl SeriesSamples {
         self.histograms.values.clear();
         self.histograms.starts.clear();
         self.windows.clear();
+        self.histogram_windows.clear();
         self.window_spans.clear();
     }
 }

@@ -1,5 +1,5 @@
-//! Downsampled floats: what is kept of the samples of each window of five minutes or an hour, and
-//! how windows are stored (docs/format/windows.md).
+//! Downsampled samples: what is kept of those of each window of five minutes or an hour, and how windows
+//! are stored (docs/format/windows.md). Native histograms: [`HistogramWindows`].
 //!
 //! ```text
 //! samples ─► fold_floats ─► Windows ─► coarsen ─► Windows       twelve times five minutes
@@ -12,10 +12,15 @@
 mod aggregates;
 mod codec;
 mod fold;
+mod histograms;
 
 pub use aggregates::{ForeignEdges, aggregate_chunks, from_aggregates};
-pub use codec::{MAX_WINDOWS, WindowPart, decode_windows, encode_windows};
+pub use codec::{MAX_WINDOWS, WindowPart, decode_windows, encode_windows, with_histograms};
 pub use fold::{coarsen, fold_floats, kahan};
+pub use histograms::{
+    HistogramEdges, HistogramTotals, HistogramWindows, Layouts, all_aggregate_chunks, coarsen_histograms,
+    encode_histogram_windows, fold_histograms, from_histogram_aggregates,
+};
 
 use pyrrha_model::Timestamp;
 

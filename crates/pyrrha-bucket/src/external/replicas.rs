@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pyrrha_encoding::windows::{WindowPart, Windows, decode_windows};
+use pyrrha_encoding::windows::{HistogramWindows, WindowPart, Windows, decode_windows};
 use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
 use pyrrha_model::{ChunkEncoding, ErrorKind, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::compact::merge_replicas;
@@ -144,55 +144,67 @@ fn merge_windows(replicas: &[Vec<ChunkRef>]) -> Result<Vec<ChunkRef>, pyrrha_enc
     if let [one] = &replicas.iter().filter(|r| !r.is_empty()).collect::<Vec<_>>()[..] {
         return Ok((*one).clone());
     }
-    // By resolution, what each replica has and for which times.
-    let mut resolutions: BTreeMap<i64, (Vec<Windows>, Vec<TimeRange>)> = BTreeMap::new();
+    let mut resolutions: BTreeMap<i64, Held> = BTreeMap::new();
     for chunks in replicas {
-        let mut own: BTreeMap<i64, (Windows, Vec<TimeRange>)> = BTreeMap::new();
+        let mut own: BTreeMap<i64, ((Windows, HistogramWindows), Vec<TimeRange>)> = BTreeMap::new();
         for chunk in chunks {
             let range = TimeRange::new(chunk.min_time, chunk.max_time);
-            let mut probe = Windows::default();
-            let resolution = decode_windows(&chunk.bytes, range, &mut probe)?;
-            let (windows, ranges) = own.entry(resolution).or_default();
+            let (mut probe, mut histograms) = (Windows::default(), HistogramWindows::default());
+            let resolution = decode_windows(&chunk.bytes, range, &mut probe, &mut histograms)?;
+            let ((windows, histograms), ranges) = own.entry(resolution).or_default();
             // Again, beside the other part of the same windows.
-            decode_windows(&chunk.bytes, range, windows)?;
+            decode_windows(&chunk.bytes, range, windows, histograms)?;
             ranges.push(range);
         }
-        for (resolution, (windows, ranges)) in own {
-            let (all, times) = resolutions.entry(resolution).or_default();
-            all.push(windows);
-            times.extend(ranges);
+        for (resolution, ((windows, histograms), ranges)) in own {
+            let all = resolutions.entry(resolution).or_default();
+            all.floats.push(windows);
+            all.histograms.push(histograms);
+            all.times.extend(ranges);
         }
     }
     let (mut chunks, mut covered) = (Vec::new(), Vec::<TimeRange>::new());
-    for (resolution, (windows, times)) in resolutions {
-        let merged = choose_windows(&windows);
-        for range in stretches(times) {
+    for (resolution, held) in resolutions {
+        let (mut floats, mut histograms) = (Windows::default(), HistogramWindows::default());
+        for (r, i) in fullest(held.floats.iter().map(|w| (&w.starts[..], &w.counts[..]))) {
+            floats.extend(&held.floats[r], i..i + 1);
+        }
+        for (r, i) in fullest(held.histograms.iter().map(|w| (&w.starts[..], &w.counts[..]))) {
+            histograms.extend(&held.histograms[r], i..i + 1);
+        }
+        for range in stretches(held.times) {
             // Where shorter windows answer, longer ones do not.
             if covered.iter().any(|c| c.overlaps(&range)) {
                 continue;
             }
             let parts = [WindowPart::Edges, WindowPart::Values];
-            chunks_of(&merged, range, resolution, &parts, &mut chunks);
+            chunks_of(&floats, &histograms, range, resolution, &parts, &mut chunks);
             covered.push(range);
         }
     }
     Ok(chunks)
 }
 
-/// Of each window that of the replica with most samples; of the same number that of the first.
-fn choose_windows(replicas: &[Windows]) -> Windows {
-    let mut best: BTreeMap<Timestamp, (usize, usize)> = BTreeMap::new();
-    for (r, windows) in replicas.iter().enumerate() {
-        for (i, &start) in windows.starts.iter().enumerate() {
-            let better = best.get(&start).is_none_or(|&(br, bi)| windows.counts[i] > replicas[br].counts[bi]);
-            if better {
-                best.insert(start, (r, i));
+/// What replicas have of windows of one length, and for which times.
+#[derive(Default)]
+struct Held {
+    floats: Vec<Windows>,
+    histograms: Vec<HistogramWindows>,
+    times: Vec<TimeRange>,
+}
+
+/// Of each window that of the replica with most samples; of the same number that of the first. Replicas
+/// come as starts and counts of their windows, and which window of which replica is given.
+fn fullest<'w>(replicas: impl Iterator<Item = (&'w [Timestamp], &'w [u32])>) -> Vec<(usize, usize)> {
+    let mut best: BTreeMap<Timestamp, (u32, (usize, usize))> = BTreeMap::new();
+    for (r, (starts, counts)) in replicas.enumerate() {
+        for (i, (&start, &count)) in starts.iter().zip(counts).enumerate() {
+            if best.get(&start).is_none_or(|(known, _)| count > *known) {
+                best.insert(start, (count, (r, i)));
             }
         }
     }
-    let mut chosen = Windows::default();
-    best.into_values().for_each(|(r, i)| chosen.extend(&replicas[r], i..i + 1));
-    chosen
+    best.into_values().map(|(_, place)| place).collect()
 }
 
 /// Ranges that touch or overlap as one.

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use pyrrha_encoding::windows::{
-    ForeignEdges, MAX_WINDOWS, WindowPart, Windows, encode_windows, from_aggregates,
+    ForeignEdges, HistogramWindows, MAX_WINDOWS, WindowPart, Windows, encode_histogram_windows,
+    encode_windows, from_aggregates,
 };
 use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, crc};
 use pyrrha_model::contract::{ChunkRef, QueryContext, Timestamps, WindowHints};
@@ -138,35 +139,48 @@ pub(super) fn of_aggregates(
     let parts: Vec<WindowPart> =
         parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, part)| part).collect();
     let mut made = Vec::new();
-    chunks_of(&windows, stands_for, resolution, &parts, &mut made);
+    chunks_of(&windows, &HistogramWindows::default(), stands_for, resolution, &parts, &mut made);
     made.extend(histograms);
     Ok(made)
 }
 
 /// Chunks of the windows in `range`, which stand for all of it: as many as it takes, each with its parts.
 pub(crate) fn chunks_of(
-    windows: &Windows,
+    floats: &Windows,
+    histograms: &HistogramWindows,
     range: TimeRange,
     resolution: i64,
     parts: &[WindowPart],
     out: &mut Vec<ChunkRef>,
 ) {
-    let from = windows.ends.partition_point(|end| *end < range.start);
-    let upto = windows.starts.partition_point(|start| *start <= range.end).max(from);
-    let mut at = from;
+    for (windows, stands_for) in pieces(&floats.starts, &floats.ends, range) {
+        let mut piece = Windows::default();
+        piece.extend(floats, windows);
+        let made = parts.iter().filter_map(|&part| encode_windows(&piece, resolution, part));
+        out.extend(made.map(|c| ChunkRef { bytes: c.bytes, ..empty(stands_for) }));
+    }
+    for (windows, stands_for) in pieces(&histograms.starts, &histograms.ends, range) {
+        let mut piece = HistogramWindows::default();
+        piece.extend(histograms, windows);
+        let made = parts.iter().filter_map(|&part| encode_histogram_windows(&piece, resolution, part));
+        out.extend(made.map(|c| ChunkRef { bytes: c.bytes, ..empty(stands_for) }));
+    }
+}
+
+/// Which windows go to one chunk, and for which times of `range` that stands.
+fn pieces(starts: &[i64], ends: &[i64], range: TimeRange) -> Vec<(Range<usize>, TimeRange)> {
+    let from = ends.partition_point(|end| *end < range.start);
+    let upto = starts.partition_point(|start| *start <= range.end).max(from);
+    let (mut at, mut pieces) = (from, Vec::new());
     while at < upto {
         let to = upto.min(at + MAX_WINDOWS);
-        let mut piece = Windows::default();
-        piece.extend(windows, at..to);
         // Pieces meet where windows do.
-        let start = if at == from { range.start } else { windows.starts[at] };
-        let end = if to == upto { range.end } else { windows.starts[to] - 1 };
-        for &part in parts {
-            let made = encode_windows(&piece, resolution, part);
-            out.extend(made.map(|c| ChunkRef { bytes: c.bytes, ..empty(TimeRange::new(start, end)) }));
-        }
+        let start = if at == from { range.start } else { starts[at] };
+        let end = if to == upto { range.end } else { starts[to] - 1 };
+        pieces.push((at..to, TimeRange::new(start, end)));
         at = to;
     }
+    pieces
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod appender;
 mod float;
 mod integer;
 mod layout;
+mod run;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use pyrrha_model::{ChunkEncoding, CounterResetHint, FloatHistogram, Histogram, T
 
 pub use appender::HistogramAppender;
 use layout::Layout;
+pub(crate) use run::encode_run;
 
 use super::start_time::StartReader;
 use super::varbit::read_varbit_int;

@@ -11,6 +11,11 @@ use crate::{Aggregate, AggregateChunk, DecodeError, FloatColumn};
 /// Windows of an aggregate chunk at most, on average; Thanos' own number.
 const WINDOWS_PER_CHUNK: usize = 140;
 
+/// How many of `rows` windows go to a chunk, so that none has few and its neighbour many.
+pub(super) fn chunk_size(rows: usize) -> usize {
+    rows / rows.div_ceil(WINDOWS_PER_CHUNK + 1).max(1) + 1
+}
+
 /// The aggregate chunks of a series' windows, as Thanos writes them. NaNs are left out, as there;
 /// windows of nothing else too. Both parts must be known.
 ///
@@ -18,12 +23,14 @@ const WINDOWS_PER_CHUNK: usize = 140;
 /// sample if that is less. The counter begins with the first raw value and ends with a second sample
 /// of its last time: the last raw value.
 pub fn aggregate_chunks(windows: &Windows) -> Vec<ChunkRef> {
+    chunks_of_rows(windows, 0..windows.len())
+}
+
+/// The same of some windows.
+pub(super) fn chunks_of_rows(windows: &Windows, rows: impl Iterator<Item = usize>) -> Vec<ChunkRef> {
     let numbers = |&i: &usize| windows.values.nans[i] < windows.counts[i];
-    let rows: Vec<usize> = (0..windows.len()).filter(numbers).collect();
-    // So that no chunk has few windows and its neighbour many.
-    let chunks = rows.len().div_ceil(WINDOWS_PER_CHUNK + 1).max(1);
-    let size = rows.len() / chunks + 1;
-    rows.chunks(size).map(|rows| aggregate_chunk(windows, rows)).collect()
+    let rows: Vec<usize> = rows.filter(numbers).collect();
+    rows.chunks(chunk_size(rows.len())).map(|rows| aggregate_chunk(windows, rows)).collect()
 }
 
 fn aggregate_chunk(windows: &Windows, rows: &[usize]) -> ChunkRef {

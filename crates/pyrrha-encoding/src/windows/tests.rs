@@ -10,6 +10,10 @@ use crate::{Aggregate, AggregateChunk, FloatColumn};
 const FIVE: i64 = 300_000;
 const HOUR: i64 = 3_600_000;
 
+fn none() -> HistogramWindows {
+    HistogramWindows::default()
+}
+
 fn folded(samples: &[(i64, f64)], resolution: i64) -> Windows {
     let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
     let mut out = Windows::default();
@@ -140,7 +144,7 @@ proptest! {
         let mut back = Windows::default();
         for part in [WindowPart::Edges, WindowPart::Values] {
             match encode_windows(&w, FIVE, part) {
-                Some(chunk) => prop_assert_eq!(decode_windows(&chunk.bytes, TimeRange::ALL, &mut back), Ok(FIVE)),
+                Some(chunk) => prop_assert_eq!(decode_windows(&chunk.bytes, TimeRange::ALL, &mut back, &mut none()), Ok(FIVE)),
                 None => prop_assert!(w.is_empty()),
             }
         }
@@ -172,7 +176,7 @@ proptest! {
         let mut part = Windows::default();
         for p in [WindowPart::Edges, WindowPart::Values] {
             if let Some(chunk) = encode_windows(&w, FIVE, p) {
-                decode_windows(&chunk.bytes, range, &mut part).unwrap();
+                decode_windows(&chunk.bytes, range, &mut part, &mut none()).unwrap();
             }
         }
         let wanted: Vec<i64> = w.starts.iter().copied().filter(|s| s + FIVE > from && *s <= range.end).collect();
@@ -183,7 +187,7 @@ proptest! {
     #[test]
     fn hostile_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), samples in samples()) {
         let mut out = Windows::default();
-        let _ = decode_windows(&bytes, TimeRange::ALL, &mut out);
+        let _ = decode_windows(&bytes, TimeRange::ALL, &mut out, &mut none());
         let _ = from_aggregates(&bytes, FIVE, ForeignEdges::Counter, &mut Windows::default());
         let w = folded(&samples, FIVE);
         if let Some(chunk) = encode_windows(&w, FIVE, WindowPart::Edges) {
@@ -193,7 +197,7 @@ proptest! {
                 bytes[at] = *value;
             }
             let mut out = Windows::default();
-            if decode_windows(&bytes, TimeRange::ALL, &mut out).is_ok() {
+            if decode_windows(&bytes, TimeRange::ALL, &mut out, &mut none()).is_ok() {
                 prop_assert!(out.is_sound());
             }
         }

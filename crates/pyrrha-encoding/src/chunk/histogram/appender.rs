@@ -382,3 +382,26 @@ impl<K: Kind> OpenChunk<K> {
         self.snapshot()
     }
 }
+
+/// All samples, which have the same bounds and of which none is stale, as one chunk without start
+/// timestamps, however long that is. At most 65,535.
+pub(super) fn one_chunk<K: Kind>(reset: CounterResetHint, samples: &[(Timestamp, K)]) -> Vec<u8> {
+    let Some((_, first)) = samples.first() else { return Vec::new() };
+    let mut layout = first.layout();
+    for (_, sample) in samples.iter().filter(|(_, sample)| !sample.fits(&layout)).collect::<Vec<_>>() {
+        let other = sample.layout();
+        layout.spans = [0, 1].map(|side| Union::new(&layout.spans[side], &other.spans[side]).spans);
+    }
+    let mut open: Option<OpenChunk<K>> = None;
+    for (time, sample) in samples {
+        let (own, buckets) = (sample.layout(), sample.buckets());
+        let spread =
+            |side: usize| Union::new(&layout.spans[side], &own.spans[side]).spread(1, &buckets[side]);
+        let sample = sample.with_buckets(&layout, [spread(0), spread(1)]);
+        match &mut open {
+            Some(open) => open.put(0, *time, &sample),
+            None => open = Some(OpenChunk::begin(false, reset, 0, *time, &sample)),
+        }
+    }
+    open.map(|open| open.bytes()).unwrap_or_default()
+}
