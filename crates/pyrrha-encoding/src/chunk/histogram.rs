@@ -217,7 +217,20 @@ impl<'a, K: Kind> Cursor<'a, K> {
         want: Want,
         column: &mut HistogramColumn,
     ) -> Result<(), DecodeError> {
+        let own = column.values.len();
         while self.next()? {
+            if want.histogram_stats_only && self.is_stale() {
+                // Whoever passes the marker over compares what is before it with what comes after.
+                let buckets = self.state.to_float(&self.layout);
+                if let Some(before) = column.values.get_mut(own..).and_then(<[_]>::last_mut)
+                    && !before.is_stale()
+                {
+                    before.positive_spans = buckets.positive_spans;
+                    before.negative_spans = buckets.negative_spans;
+                    before.positive_buckets = buckets.positive_buckets;
+                    before.negative_buckets = buckets.negative_buckets;
+                }
+            }
             if self.time < range.start {
                 continue;
             }
@@ -234,7 +247,7 @@ impl<'a, K: Kind> Cursor<'a, K> {
     }
 
     /// The sample; without buckets if `stats_only`, unless it is the chunk's first or last, which
-    /// a reader compares with its neighbour in another chunk.
+    /// a reader compares with its neighbour in another chunk. Those before a stale marker get theirs later.
     fn to_float(&self, stats_only: bool) -> FloatHistogram {
         if self.is_stale() {
             return FloatHistogram { sum: self.state.sum(), ..FloatHistogram::default() };

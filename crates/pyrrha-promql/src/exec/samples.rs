@@ -7,6 +7,7 @@ use pyrrha_encoding::{FloatColumn, SeriesSamples, WindowSpan};
 use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp, is_stale_nan};
 
 use crate::error::QueryError;
+use crate::functions::windowed::histograms::{self, HistogramWindows};
 use crate::kernel::{FloatSlice, HistogramSlice};
 use crate::value::{Column, Steps, histogram_weight};
 
@@ -20,6 +21,8 @@ pub(crate) struct Samples {
     pub(crate) histograms: Histograms,
     /// Windows that stand for samples of their times.
     pub(crate) windows: Windows,
+    /// The same of histograms.
+    pub(crate) histogram_windows: HistogramWindows,
     /// The times that windows stand for.
     pub(crate) window_spans: Vec<WindowSpan>,
 }
@@ -42,6 +45,7 @@ impl Samples {
         self.histograms.values.extend(decoded.histograms.values.drain(..).map(Arc::new));
         std::mem::swap(&mut self.windows, &mut decoded.windows);
         std::mem::swap(&mut self.window_spans, &mut decoded.window_spans);
+        self.histogram_windows = std::mem::take(&mut decoded.histogram_windows).map(Arc::new);
         decoded.clear();
         // Where none is known, functions need not look: windows of floats can slide.
         for starts in [&mut self.floats.starts, &mut self.histograms.starts] {
@@ -51,12 +55,23 @@ impl Samples {
         }
     }
 
-    /// Leaves count, sum and a hint that is known, of every histogram; buckets told about resets.
+    /// Whether windows stand for some of the samples.
+    pub(crate) fn has_windows(&self) -> bool {
+        !self.windows.is_empty() || !self.histogram_windows.is_empty()
+    }
+
+    /// Leaves count, sum and a hint that is known, of every histogram; buckets told about resets. Where
+    /// windows come before or between them, buckets still have to tell.
     pub(crate) fn keep_stats_only(&mut self) {
+        if !self.histogram_windows.is_empty() {
+            return;
+        }
         let values = &mut self.histograms.values;
         for i in (1..values.len()).rev() {
             let (before, current) = values.split_at_mut(i);
-            let (Some(previous), Some(current)) = (before.last(), current.first_mut()) else { continue };
+            // Range selectors pass stale markers over.
+            let previous = before.iter().rev().find(|h| !h.is_stale());
+            let (Some(previous), Some(current)) = (previous, current.first_mut()) else { continue };
             if current.counter_reset_hint == CounterResetHint::Unknown && !current.is_stale() {
                 let reset = current.is_reset_after(previous);
                 let hint = if reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
@@ -81,6 +96,8 @@ impl Samples {
         self.windows.starts.capacity() * 100
             + floats * 8
             + self.histograms.values.iter().map(|h| histogram_weight(h) * 16 + 24).sum::<usize>()
+            + histograms::weight(&self.histogram_windows, 0..self.histogram_windows.len()) * 16
+            + self.histogram_windows.starts.capacity() * 80
     }
 
     /// Removes stale markers: what range selectors do.

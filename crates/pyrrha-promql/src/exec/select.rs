@@ -208,7 +208,7 @@ impl Head for Instant<'_> {
         let mut column = Column::new(steps);
         if self.smoothed {
             self.interpolate(samples, &labels, &mut column, &mut work.notes);
-        } else if !samples.windows.is_empty() {
+        } else if samples.has_windows() {
             let as_of = AsOf(&samples.window_spans);
             self.mixed(&windowed::last_samples(samples), &mut column, |t| as_of.at(t));
         } else if self.take == Take::Value && samples.histograms.times.is_empty() {

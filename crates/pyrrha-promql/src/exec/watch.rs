@@ -14,6 +14,7 @@ use crate::exec::pipeline::{Names, Pipeline, Stage};
 use crate::exec::samples::Samples;
 use crate::exec::table::footprint;
 use crate::exec::{Exec, Table};
+use crate::functions::windowed::histograms;
 use crate::observe::{NodeStats, PerStep, Progress, QueryTimes, Stopwatch};
 use crate::plan::{Aggregate, Kind, Node};
 use crate::value::{Column, Series, Steps, histogram_weight};
@@ -281,14 +282,18 @@ impl<'a> Reads<'a> {
 
     /// Counts a series.
     pub(crate) fn add(&mut self, samples: &Samples, labels: usize) {
-        let histograms: usize = samples.histograms.values.iter().map(|h| histogram_weight(h)).sum();
-        let points = samples.floats.times.len() + samples.windows.len() + histograms;
+        let weight: usize = samples.histograms.values.iter().map(|h| histogram_weight(h)).sum();
+        let windows = &samples.histogram_windows;
+        let weight = weight + histograms::weight(windows, 0..windows.len());
+        let points = samples.floats.times.len() + samples.windows.len() + weight;
         self.series += 1;
         self.samples += points;
         self.bytes += 16 * points + 8 * labels + size_of::<Series>();
         if self.watch.counts_steps() {
             self.watch.count_read_at(&samples.floats.times, self.offset, |_| 1);
             self.watch.count_read_at(&samples.windows.ends, self.offset, |_| 1);
+            let weight = |i: usize| histograms::weight(windows, i..i + 1) as u64;
+            self.watch.count_read_at(&windows.ends, self.offset, weight);
             let weight =
                 |i: usize| samples.histograms.values.get(i).map_or(0, |h| histogram_weight(h) as u64);
             self.watch.count_read_at(&samples.histograms.times, self.offset, weight);

@@ -13,7 +13,8 @@ use crate::exec::watch::Reads;
 use crate::exec::{Exec, samples::Samples};
 use crate::function::FunctionId;
 use crate::functions::slide::{Slide, WindowPlans, advance};
-use crate::functions::windowed::{self, AsOf, Found, Part};
+use crate::functions::windowed::histograms::{self, HistogramPart};
+use crate::functions::windowed::{self, AsOf, Found, Part, mixed};
 use crate::kernel::{FloatSlice, HistogramSlice, KernelArgs, KernelNotes, RangeKernel, Window};
 use crate::labels::LabelIds;
 use crate::value::{Column, ScalarColumn, Series, Steps, histogram_weight};
@@ -68,7 +69,7 @@ impl<'a> Windows<'a> {
         notes: &mut Vec<Annotation>,
     ) -> Result<Column, QueryError> {
         let mut column = Column::new(self.steps.count);
-        if !samples.windows.is_empty() {
+        if samples.has_windows() {
             self.by_windows(samples, labels, &mut column, notes)?;
             return Ok(column);
         }
@@ -150,27 +151,46 @@ impl<'a> Windows<'a> {
         notes: &mut Vec<Annotation>,
     ) -> Result<(), QueryError> {
         let (all, as_of) = (windowed::unified(samples), AsOf(&samples.window_spans));
-        let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions);
+        let histograms = histograms::unified(samples);
+        let cancel = &self.exec.ctx.cancel;
+        let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions).until(cancel);
         found.about(Some(labels));
         let (mut args, mut floats) = (self.args(), FloatColumn::default());
-        let (mut range, mut before, mut points) = (0..0, Timestamp::MIN, 0);
+        let (mut range, mut histogram_range, mut points) = (0..0, 0..0, 0);
+        let mut before = Timestamp::MIN;
         for step in 0..self.steps.count {
             self.exec.check()?;
             let (start, end) = self.bounds(step);
             let (start, end) = as_of.range(start, end);
             if start < before {
-                range = 0..0;
+                (range, histogram_range) = (0..0, 0..0);
             }
             before = start;
             range = advance(&all.ends, range, start, end);
-            points += range.len();
+            histogram_range = advance(&histograms.ends, histogram_range, start, end);
+            let weight = range.len() + histograms::weight(&histograms, histogram_range.clone());
+            points += weight;
             if self.counted {
-                self.exec.watch.count_at(step, range.len());
+                self.exec.watch.count_at(step, weight);
+            }
+            args.step = step;
+            let part = Part { windows: &all, range: range.clone(), start, end, asked: self.range };
+            if !histogram_range.is_empty() {
+                let range = histogram_range.clone();
+                let others = HistogramPart { windows: &histograms, range, start, end, asked: self.range };
+                let value = if part.range.is_empty() {
+                    Some(others.value(self.function, &args, &mut found))
+                } else {
+                    mixed::value(&part, &others, self.function, &args, &mut found)
+                };
+                if let Some(value) = value {
+                    value.into_iter().for_each(|value| column.set(step, value));
+                    continue;
+                }
             }
             if range.is_empty() {
                 continue;
             }
-            let part = Part { windows: &all, range: range.clone(), start, end, asked: self.range };
             match part.value(self.function) {
                 Found::Value(value) => column.set_float(step, value),
                 Found::Nothing => {}
@@ -179,13 +199,13 @@ impl<'a> Windows<'a> {
                     let floats = FloatSlice { times: &floats.times, values: &floats.values, starts: &[] };
                     let histograms = HistogramSlice::default();
                     let window = Window { floats, histograms, start, end, time: self.steps.time(step) };
-                    args.step = step;
                     if let Some(value) = (self.kernel)(&window, &args, &mut found) {
                         column.set(step, value);
                     }
                 }
             }
         }
+        self.exec.check()?;
         self.count(points);
         notes.append(&mut found.take());
         found.take_failure().map_or(Ok(()), Err)
@@ -271,7 +291,7 @@ impl Head for RangeHead<'_> {
         work: &mut Work<'_>,
     ) -> Result<Option<Series>, QueryError> {
         // Windows look after stale markers themselves.
-        let clean = if samples.windows.is_empty() { samples.without_stale() } else { None };
+        let clean = if samples.has_windows() { None } else { samples.without_stale() };
         let series = Series { labels, drop_name: false, column: Column::default() };
         self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.plans, &mut work.notes)
     }

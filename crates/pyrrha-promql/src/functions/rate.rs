@@ -8,7 +8,7 @@ use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp};
 
 use crate::annotations::{HistogramOperation, Note};
 use crate::functions::starts::{Stamp, Starts, is_reset};
-use crate::kernel::{FLOATS_UNASKED, HISTOGRAMS_UNASKED, KernelArgs, KernelNotes, Window};
+use crate::kernel::{FLOATS_UNASKED, HISTOGRAMS_UNASKED, HistogramSlice, KernelArgs, KernelNotes, Window};
 use crate::value::Sample;
 
 /// A counter's first value and how far it rose.
@@ -137,6 +137,27 @@ fn extrapolated(
         is_counter.then(|| Counter { first: histograms.values[0].count, increase: difference.count });
     difference.scale(factor(counter));
     Some(Sample::Histogram(Arc::new(difference)))
+}
+
+/// As `rate` and its like see histograms of which some, that tell nothing, may be missing: how far they
+/// went, and what that is multiplied with. There were `samples` in `(start, end]`.
+pub(crate) fn thinned_difference(
+    histograms: &HistogramSlice<'_>,
+    (start, end): (Timestamp, Timestamp),
+    samples: usize,
+    is_counter: bool,
+    notes: &mut KernelNotes<'_>,
+) -> Option<(FloatHistogram, f64)> {
+    let starts = Starts { times: histograms.times, starts: &[] };
+    let (first, last) = (*starts.times.first()?, *starts.times.last()?);
+    if samples < 2 || first >= last {
+        return None;
+    }
+    let difference = histogram_difference(histograms.values, starts, false, is_counter, notes)?;
+    let counter =
+        is_counter.then(|| Counter { first: histograms.values[0].count, increase: difference.count });
+    let factor = Extrapolation { start, end, first, last, samples, counter }.factor();
+    Some((difference, factor))
 }
 
 /// How far values went; for a counter that is known to come from zero, from there.

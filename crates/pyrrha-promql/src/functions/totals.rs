@@ -38,7 +38,7 @@ pub(crate) fn avg(w: &Window<'_>, _: &KernelArgs<'_>, notes: &mut KernelNotes<'_
     Some(finish(total.finish()))
 }
 
-fn finish(mut h: FloatHistogram) -> Sample {
+pub(crate) fn finish(mut h: FloatHistogram) -> Sample {
     h.compact(0);
     Sample::Histogram(Arc::new(h))
 }
@@ -85,7 +85,8 @@ impl Resets {
     }
 }
 
-fn fold(
+/// Adds up all but the first, with the notes that this asks for; nothing where there is no sum.
+pub(crate) fn fold(
     all: &[Arc<FloatHistogram>],
     notes: &mut KernelNotes<'_>,
     mut add: impl FnMut(&FloatHistogram) -> Result<Combined, IncompatibleSchemas>,

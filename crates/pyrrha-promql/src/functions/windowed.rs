@@ -4,6 +4,9 @@
 //! window mean the end of the one before, and where ranges begin and end with windows, values are
 //! those of the samples. What samples follow the windows are windows of one sample each.
 
+pub(crate) mod histograms;
+pub(crate) mod mixed;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -12,7 +15,7 @@ use pyrrha_encoding::{FloatColumn, WindowSpan};
 use pyrrha_model::contract::WindowHints;
 use pyrrha_model::{Timestamp, is_stale_nan, stale_nan};
 
-use crate::exec::samples::{Histograms, Samples};
+use crate::exec::samples::Samples;
 use crate::function::FunctionId;
 use crate::functions::float_sum::Sum;
 use crate::functions::rate::{Counter, Extrapolation};
@@ -118,9 +121,7 @@ pub(crate) fn last_samples(samples: &Samples) -> Samples {
     }
     floats.times.extend_from_slice(&raw.times[taken..]);
     floats.values.extend_from_slice(&raw.values[taken..]);
-    let Histograms { times, values, starts } = &samples.histograms;
-    let histograms = Histograms { times: times.clone(), values: values.clone(), starts: starts.clone() };
-    Samples { floats, histograms, ..Samples::default() }
+    Samples { floats, histograms: histograms::last_samples(samples), ..Samples::default() }
 }
 
 /// The windows of a series in one range.
@@ -189,15 +190,15 @@ impl Part<'_> {
         value.map_or(Found::Nothing, Found::Value)
     }
 
-    fn first(&self) -> usize {
+    pub(super) fn first(&self) -> usize {
         self.range.start
     }
 
-    fn last(&self) -> usize {
+    pub(super) fn last(&self) -> usize {
         self.range.end - 1
     }
 
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.windows.counts[self.range.clone()].iter().map(|c| u64::from(*c)).sum()
     }
 

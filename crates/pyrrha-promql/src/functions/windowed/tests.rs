@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use pyrrha_encoding::encode_series;
-use pyrrha_encoding::windows::{WindowPart, encode_windows, fold_floats};
+use pyrrha_encoding::windows::{
+    HistogramWindows, WindowPart, encode_histogram_windows, encode_windows, fold_floats, fold_histograms,
+    with_histograms,
+};
+use pyrrha_encoding::{HistogramColumn, encode_series};
 use pyrrha_model::contract::{
     ChunkRef, Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, SeriesSet, Value,
 };
-use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
+use pyrrha_model::{FloatHistogram, Labels, Matcher, Metadata, StoreError, TimeRange};
 
 use super::*;
-use crate::engine::{Engine, EngineOptions, QueryOptions, QueryValue};
+use crate::engine::{Engine, EngineOptions, QueryOptions, QueryResult, QueryValue};
 use crate::features::Features;
 use crate::parser::parse;
 
@@ -20,6 +23,8 @@ const R: i64 = 300_000;
 /// One series: windows of `resolution` before `cut`, samples from there on.
 struct Store {
     samples: Vec<(i64, f64)>,
+    /// At other times.
+    histograms: Vec<(i64, FloatHistogram)>,
     resolution: i64,
     cut: i64,
 }
@@ -49,14 +54,28 @@ impl Queryable for Store {
         let (times, values): (Vec<i64>, Vec<f64>) = old.iter().copied().unzip();
         let mut windows = Windows::default();
         fold_floats(&times, &values, self.resolution, &mut windows);
+        let markers: Vec<i64> = old.iter().filter(|(_, v)| is_stale_nan(*v)).map(|(t, _)| *t).collect();
+        let at = self.histograms.partition_point(|(t, _)| *t < cut);
+        let (old, new_histograms) = self.histograms.split_at(at);
+        let (times, values) = old.iter().cloned().unzip();
+        let column = HistogramColumn { times, values, starts: Vec::new() };
+        let mut others = HistogramWindows::default();
+        fold_histograms(&column, &markers, self.resolution, &mut others);
         let mut chunks = Vec::new();
         if let Some(hints) = hints.windows {
             for (wanted, part) in [(hints.edges, WindowPart::Edges), (hints.values, WindowPart::Values)] {
-                let chunk = encode_windows(&windows, self.resolution, part).filter(|_| wanted);
+                let chunk = with_histograms(
+                    encode_windows(&windows, self.resolution, part),
+                    encode_histogram_windows(&others, self.resolution, part),
+                );
+                let chunk = chunk.filter(|_| wanted);
                 chunks.extend(chunk.map(|c| ChunkRef { min_time: -100 * R, max_time: self.cut - 1, ..c }));
             }
         }
-        let new: Vec<_> = new.iter().map(|(t, v)| (0, *t, Value::Float(*v))).collect();
+        let mut new: Vec<_> = new.iter().map(|(t, v)| (0, *t, Value::Float(*v))).collect();
+        let value = |h: &FloatHistogram| Value::FloatHistogram(Box::new(h.clone()));
+        new.extend(new_histograms.iter().map(|(t, h)| (0, *t, value(h))));
+        new.sort_by_key(|(_, t, _)| *t);
         chunks.extend(encode_series(&new, false));
         Ok(Box::new(One(Some((ctx.clone(), chunks)))))
     }
@@ -87,7 +106,7 @@ impl Queryable for Store {
 }
 
 /// What a query gives over windows, and over samples.
-fn both(store: &Store, query: &str, start: i64, end: i64, step: i64) -> [BTreeMap<i64, f64>; 2] {
+fn answers(store: &Store, query: &str, start: i64, end: i64, step: i64) -> [QueryResult; 2] {
     let features = Features::all();
     let options = EngineOptions {
         features: Features { use_start_timestamps: false, ..features },
@@ -96,14 +115,19 @@ fn both(store: &Store, query: &str, start: i64, end: i64, step: i64) -> [BTreeMa
     let engine = Engine::new(options);
     let expr = parse(query, &features).expect("a query");
     [store.cut, i64::MIN].map(|cut| {
-        let store = Store { samples: store.samples.clone(), cut, ..*store };
+        let (samples, histograms) = (store.samples.clone(), store.histograms.clone());
+        let store = Store { samples, histograms, cut, ..*store };
         let ctx = QueryContext::unlimited();
         let options = QueryOptions { text: query.to_owned(), ..QueryOptions::default() };
-        let result = engine.range_with(&ctx, &store, &expr, start, end, step, &options).expect("a result");
-        match result.value {
-            QueryValue::Matrix(series) => series.into_iter().flat_map(|s| s.floats).collect(),
-            other => panic!("{other:?}"),
-        }
+        engine.range_with(&ctx, &store, &expr, start, end, step, &options).expect("a result")
+    })
+}
+
+/// The same of floats.
+fn both(store: &Store, query: &str, start: i64, end: i64, step: i64) -> [BTreeMap<i64, f64>; 2] {
+    answers(store, query, start, end, step).map(|result| match result.value {
+        QueryValue::Matrix(series) => series.into_iter().flat_map(|s| s.floats).collect(),
+        other => panic!("{other:?}"),
     })
 }
 
@@ -160,7 +184,7 @@ proptest! {
     /// Decision 25: ranges that begin and end with windows.
     #[test]
     fn aligned_ranges_are_exact(samples in counter(), length in 1..5i64, step in 1..4i64, cut in 2..30i64) {
-        let store = Store { samples, resolution: R, cut: cut * R };
+        let store = Store { samples, histograms: Vec::new(), resolution: R, cut: cut * R };
         let range = length * R / 1000;
         for (function, relative) in [
             ("count_over_time", 0.0), ("min_over_time", 0.0), ("max_over_time", 0.0), ("increase", 0.0),
@@ -181,7 +205,7 @@ proptest! {
     /// is one of their terms.
     #[test]
     fn aligned_ranges_of_gauges_are_exact(samples in gauge(), length in 1..5i64, cut in 2..30i64) {
-        let store = Store { samples, resolution: R, cut: cut * R };
+        let store = Store { samples, histograms: Vec::new(), resolution: R, cut: cut * R };
         let range = length * R / 1000;
         for function in ["count_over_time", "min_over_time", "max_over_time", "last_over_time", "changes", "delta", "resets"] {
             let found = both(&store, &format!("{function}(m[{range}s])"), 2 * R - 1, 40 * R - 1, R);
@@ -200,7 +224,7 @@ proptest! {
         prop_assert_eq!(same(&found, 0.0), Ok(()));
         // Quantiles lie between the extremes, and are them at the ends.
         for (q, extreme) in [("0", "min_over_time"), ("1", "max_over_time")] {
-            let clean = Store { samples: store.samples.iter().copied().filter(|(_, v)| !v.is_nan()).collect(), ..store };
+            let clean = Store { samples: store.samples.iter().copied().filter(|(_, v)| !v.is_nan()).collect(), histograms: Vec::new(), ..store };
             let [windows, _] = both(&clean, &format!("quantile_over_time({q}, m[{range}s])"), 2 * R - 1, 40 * R - 1, R);
             let [_, samples] = both(&clean, &format!("{extreme}(m[{range}s])"), 2 * R - 1, 40 * R - 1, R);
             prop_assert_eq!(same(&[windows, samples], 0.0), Ok(()));
@@ -210,7 +234,7 @@ proptest! {
     /// Other phases: exactly what the samples say of the range that ends with the window before.
     #[test]
     fn other_phases_are_as_of_the_window_before(samples in counter(), length in 1..5i64, phase in 0..R) {
-        let store = Store { samples, resolution: R, cut: i64::MAX };
+        let store = Store { samples, histograms: Vec::new(), resolution: R, cut: i64::MAX };
         let range = length * R / 1000;
         let last = 40 * R;
         for query in [format!("increase(m[{range}s])"), format!("sum_over_time(m[{range}s])"), "m".to_owned()] {
@@ -226,7 +250,7 @@ proptest! {
 #[test]
 fn a_range_shorter_than_windows_is_one_window() {
     let samples = (0..600).map(|i| (3_600_000 + i * 60_000, i as f64)).collect();
-    let store = Store { samples, resolution: 3_600_000, cut: i64::MAX };
+    let store = Store { samples, histograms: Vec::new(), resolution: 3_600_000, cut: i64::MAX };
     let [windows, samples] = both(&store, "rate(m[5m])", 2 * 3_600_000, 9 * 3_600_000, 900_000);
     assert_eq!(windows.keys().collect::<Vec<_>>(), samples.keys().collect::<Vec<_>>());
     assert!(windows.values().all(|v| (v - 1.0 / 60.0).abs() < 1e-6), "{windows:?}");
@@ -237,9 +261,11 @@ fn a_range_shorter_than_windows_is_one_window() {
 #[test]
 fn a_straight_line_stays_one() {
     let samples = (0..600).map(|i| (3_600_000 + i * 60_000, i as f64)).collect();
-    let store = Store { samples, resolution: R, cut: i64::MAX };
+    let store = Store { samples, histograms: Vec::new(), resolution: R, cut: i64::MAX };
     for query in ["deriv(m[1h])", "predict_linear(m[1h], 600)", "irate(m[1h])", "idelta(m[1h])"] {
         let found = both(&store, query, 3 * 3_600_000 - 1, 9 * 3_600_000, R);
         assert_eq!(same(&found, 1e-9), Ok(()), "{query}");
     }
 }
+
+mod histograms;
