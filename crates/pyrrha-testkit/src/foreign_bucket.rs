@@ -7,7 +7,7 @@ mod mimir;
 
 use std::path::Path;
 
-pub use chunks::{ForeignChunk, aggregate_chunk, xor_chunk};
+pub use chunks::{ForeignChunk, ForeignHistogram, aggregate_chunk, histogram_aggregate_chunk, xor_chunk};
 pub use mimir::{IndexedBlock, bucket_index, gzip};
 
 /// Labels of a series, sorted by name.
@@ -86,6 +86,17 @@ impl ForeignBlock {
     /// With a series as a downsampler leaves it, of these samples.
     pub fn with_windows(mut self, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Self {
         let chunks = vec![aggregate_chunk(samples, self.resolution)];
+        self.series.push(ForeignSeries { labels: pairs(labels), chunks });
+        self
+    }
+
+    /// The same of native histograms.
+    pub fn with_histogram_windows(
+        mut self,
+        labels: &[(&str, &str)],
+        samples: &[(i64, ForeignHistogram)],
+    ) -> Self {
+        let chunks = vec![histogram_aggregate_chunk(samples, self.resolution)];
         self.series.push(ForeignSeries { labels: pairs(labels), chunks });
         self
     }

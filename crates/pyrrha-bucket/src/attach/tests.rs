@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use object_store::memory::InMemory;
 use proptest::prelude::*;
+use pyrrha_encoding::windows::HistogramWindows;
 use pyrrha_encoding::{SeriesSamples, Want, decode_series};
 use pyrrha_model::contract::{
     CancelReason, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, WindowHints,
@@ -11,7 +12,7 @@ use pyrrha_model::contract::{
 use pyrrha_model::{Labels, MatchOp, Matcher, TimeRange};
 use pyrrha_storage::{Db, StorageConfig};
 use pyrrha_testkit::foreign_bucket::{
-    ForeignBlock, ForeignBucket, IndexedBlock, bucket_index, deletion_mark, no_compact_mark,
+    ForeignBlock, ForeignBucket, ForeignHistogram, IndexedBlock, bucket_index, deletion_mark, no_compact_mark,
 };
 use pyrrha_testkit::{SimClock, SimDisk};
 
@@ -737,6 +738,78 @@ fn windows_of_others_answer_ranges_twice_as_long() {
     foreign.add("", &hours).add("", &other.with_windows(&[("__name__", "x")], &few));
     let world = World::new(&foreign, |config| config.replica_labels = vec!["replica".to_owned()]);
     assert_eq!(windows(&world, range, 2 * HOUR).expect("windows"), expected);
+}
+
+#[test]
+fn windows_of_histograms_that_others_made_are_sums_and_a_counter() {
+    let hour_of = |t: i64| (t / HOUR) as f64;
+    // Begins anew every 500 minutes.
+    let at = |t: i64| {
+        let n = (t / 60_000 % 500) as f64;
+        (t, ForeignHistogram { sum: n * 1.5, buckets: [n, 2.0 * n, 0.0, (n / 7.0).floor()] })
+    };
+    let samples: Vec<_> = (0..48 * HOUR).step_by(60_000).map(at).collect();
+    let mut hours = ForeignBlock::new(&ulid(80 * HOUR, 2), 0, 48 * HOUR, &[("cluster", "eu")])
+        .compacted(1, &[&ulid(90 * HOUR, 1)]);
+    hours.resolution = HOUR;
+    let floats = every(60_000, 0..48 * HOUR, |t| (t / 60_000 % 100) as f64);
+    let hours = hours
+        .with_histogram_windows(&[("__name__", "h")], &samples)
+        .with_windows(&[("__name__", "x")], &floats);
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &hours);
+    let world = World::new(&foreign, |_| {});
+    let w = histogram_windows(&world);
+    assert_eq!((w.len(), w.has_edges(), w.has_values()), (48, true, true));
+    let mut total = 0.0;
+    for (i, group) in samples.chunks(60).enumerate() {
+        assert_eq!((w.starts[i], w.counts[i]), (i as i64 * HOUR, 60));
+        let sum = |of: &dyn Fn(&ForeignHistogram) -> f64| group.iter().map(|(_, h)| of(h)).sum::<f64>();
+        let found = &w.values.sums[i];
+        assert_eq!(found.sum, sum(&|h| h.sum));
+        let buckets = [0, 1, 2, 3].map(|b| sum(&|h| h.buckets[b]));
+        assert_eq!((&found.positive_buckets[..], found.count), (&buckets[..], buckets.iter().sum()));
+        // The counter rises by what the samples do.
+        for (t, h) in group {
+            let before = samples[((t / 60_000) as usize).saturating_sub(1)].1;
+            let (now, before) = (h.buckets[1], before.buckets[1]);
+            total += if now < before { now } else { now - before };
+        }
+        let kept = w.kept(i..i + 1);
+        assert_eq!(w.edges.samples[kept.end - 1].positive_buckets[1], total, "hour {}", hour_of(w.starts[i]));
+        assert_eq!(w.edges.times[kept.end - 1], ((i as i64 + 1) * HOUR - 1).min(48 * HOUR - 60_000));
+        assert_eq!(kept.len(), 2);
+    }
+    // Of two replicas each window is the fuller one's.
+    let replica = |number: u128, name: &str, samples: &[(i64, ForeignHistogram)]| {
+        let external = [("cluster", "eu"), ("replica", name)];
+        let mut block = ForeignBlock::new(&ulid(80 * HOUR, number), 0, 48 * HOUR, &external)
+            .compacted(1, &[&ulid(80 * HOUR, number)]);
+        block.resolution = HOUR;
+        block.with_histogram_windows(&[("__name__", "h")], samples)
+    };
+    let missing = |s: &&(i64, ForeignHistogram)| !(5 * HOUR..6 * HOUR + 1_800_000).contains(&s.0);
+    let few: Vec<_> = samples.iter().filter(missing).copied().collect();
+    let mut foreign = ForeignBucket::default();
+    foreign.add("", &replica(3, "a", &few)).add("", &replica(4, "b", &samples));
+    let world = World::new(&foreign, |config| config.replica_labels = vec!["replica".to_owned()]);
+    let merged = histogram_windows(&world);
+    assert_eq!((&merged.starts, &merged.counts), (&w.starts, &w.counts));
+    assert_eq!(merged.values.sums[6], w.values.sums[6]);
+}
+
+/// The windows of the first series, which has histograms alone.
+fn histogram_windows(world: &World) -> HistogramWindows {
+    let windows =
+        Some(WindowHints { edges: true, values: true, counter: false, max_resolution_ms: i64::MAX });
+    let hints = SelectHints { step_ms: 2 * HOUR, range_ms: 2 * HOUR, windows, ..SelectHints::default() };
+    let range = TimeRange::new(0, 48 * HOUR - 1);
+    let mut set = world.all.select(&world.ctx, &[], range, &hints).expect("an answer");
+    let (mut batch, mut found) = (SeriesBatch::default(), SeriesSamples::default());
+    assert!(set.next_batch(9, &mut batch).expect("an answer"));
+    decode_series(&batch.series[0], TimeRange::ALL, Want::default(), &mut found).expect("sound");
+    assert!(found.windows.is_empty() && found.floats.times.is_empty() && found.histograms.times.is_empty());
+    found.histogram_windows
 }
 
 proptest! {

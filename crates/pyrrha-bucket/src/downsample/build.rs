@@ -1,26 +1,33 @@
 //! Builds a block of windows from a stream of series, one series at a time.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use pyrrha_encoding::windows::{
-    WindowPart, Windows, aggregate_chunks, coarsen, encode_windows, fold_floats, window_start,
+    HistogramWindows, MAX_WINDOWS, WindowPart, Windows, all_aggregate_chunks, coarsen, coarsen_histograms,
+    encode_histogram_windows, encode_windows, fold_floats, fold_histograms, window_start, with_histograms,
 };
-use pyrrha_encoding::{DecodeError, SeriesDecoder, SeriesSamples, Want, decode_stored, encode_series};
+use pyrrha_encoding::{
+    DecodeError, FloatColumn, HistogramColumn, SeriesDecoder, SeriesSamples, Want, decode_stored,
+    encode_series,
+};
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesSet};
-use pyrrha_model::{ErrorKind, StoreError, TimeRange};
+use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesSet};
+use pyrrha_model::{ErrorKind, StoreError, TimeRange, Timestamp, is_stale_nan};
 use pyrrha_storage::block::{BlockId, BlockMeta, BlockWriter, ThanosDownsample, ThanosMeta};
 
 use super::{DownsampleTask, FIVE_MINUTES};
+use crate::gateway::WINDOWS_MAX;
 
 /// Series read at once.
 const BATCH: usize = 16;
 
 /// Builds the block `output` of a task under `home` from `series`: those of the task's inputs, merged,
 /// sorted by labels, with samples or both parts of windows that divide the task's. Gives its meta.
-/// Series with native histograms are kept as they are, at full resolution. Memory: the chunks and samples of one series, and the
-/// symbols.
+/// Series whose windows no reader would take, since resets keep nearly all of their histograms, stay at full
+/// resolution. Memory: the chunks and samples of one series, and the symbols.
 pub(crate) fn build(
     disk: &Arc<dyn Disk>,
     home: &Path,
@@ -49,20 +56,22 @@ pub(crate) fn build(
                 StoreError::caused(ErrorKind::Corrupt, message, source)
             };
             done.map_err(corrupt)?;
-            if !work.samples.histograms.times.is_empty() {
+            if work.windows.is_empty() && work.histogram_windows.is_empty() {
+                continue;
+            }
+            let (Some(edges), Some(values)) = (
+                work.encode(task.resolution, WindowPart::Edges),
+                work.encode(task.resolution, WindowPart::Values),
+            ) else {
+                let message = format!("series has too many windows for a block: series={labels}");
+                return Err(StoreError::new(ErrorKind::Limit, message));
+            };
+            if [&edges, &values].iter().any(|c| c.bytes.len() as u64 > WINDOWS_MAX) && work.is_of_samples() {
                 let stored = decode_stored(entry, range).map_err(corrupt)?;
                 writer.add_series(&labels, &encode_series(&stored, false))?;
                 continue;
             }
-            let part = |part| encode_windows(&work.windows, task.resolution, part);
-            let (Some(edges), Some(values)) = (part(WindowPart::Edges), part(WindowPart::Values)) else {
-                if work.windows.is_empty() {
-                    continue;
-                }
-                let message = format!("series has too many windows for a block: series={labels}");
-                return Err(StoreError::new(ErrorKind::Limit, message));
-            };
-            let chunks = aggregate_chunks(&work.windows);
+            let chunks = all_aggregate_chunks(&work.windows, &work.histogram_windows);
             writer.add_windows(&labels, &chunks, &edges, &values)?;
         }
     }
@@ -96,32 +105,95 @@ struct Work {
     decoder: SeriesDecoder,
     samples: SeriesSamples,
     fine: Windows,
+    fine_histograms: HistogramWindows,
     windows: Windows,
+    histogram_windows: HistogramWindows,
 }
 
 impl Work {
+    /// Whether nothing that was decoded are windows.
+    fn is_of_samples(&self) -> bool {
+        self.samples.windows.is_empty() && self.samples.histogram_windows.is_empty()
+    }
+
     /// Makes windows of what was decoded.
     fn fold(&mut self, resolution: i64) {
         self.windows.clear();
-        let SeriesSamples { floats, windows, .. } = &self.samples;
-        if windows.is_empty() {
+        self.histogram_windows.clear();
+        let SeriesSamples { floats, histograms, windows, histogram_windows, .. } = &self.samples;
+        let stale = |(t, v): (&Timestamp, &f64)| is_stale_nan(*v).then_some(*t);
+        let markers: Vec<Timestamp> = floats.times.iter().zip(&floats.values).filter_map(stale).collect();
+        let floats = with_markers(floats, histograms);
+        if windows.is_empty() && histogram_windows.is_empty() {
             fold_floats(&floats.times, &floats.values, resolution, &mut self.windows);
+            fold_histograms(histograms, &markers, resolution, &mut self.histogram_windows);
             return;
         }
         // Where some of the range is raw, it is brought to the same windows first.
         self.fine.clear();
-        fold_floats(&floats.times, &floats.values, FIVE_MINUTES.min(resolution), &mut self.fine);
-        let (mut all, mut taken) = (Windows::default(), 0);
-        for i in 0..windows.len() {
-            let before = self.fine.starts.partition_point(|s| *s < windows.starts[i]);
-            all.extend(&self.fine, taken..before.max(taken));
-            taken = before.max(taken);
-            // Nothing may stand for the same time twice.
-            if all.ends.last().is_none_or(|end| *end < window_start(windows.starts[i], FIVE_MINUTES)) {
-                all.extend(windows, i..i + 1);
-            }
+        self.fine_histograms.clear();
+        let finer = FIVE_MINUTES.min(resolution);
+        fold_floats(&floats.times, &floats.values, finer, &mut self.fine);
+        fold_histograms(histograms, &markers, finer, &mut self.fine_histograms);
+        let (mut all, made) = (Windows::default(), &self.fine);
+        for (known, range) in in_turn((&windows.starts, &windows.ends), (&made.starts, &made.ends)) {
+            all.extend(if known { windows } else { made }, range);
         }
-        all.extend(&self.fine, taken..self.fine.len());
         coarsen(&all, resolution, &mut self.windows);
+        let (mut all, windows, made) =
+            (HistogramWindows::default(), histogram_windows, &self.fine_histograms);
+        for (known, range) in in_turn((&windows.starts, &windows.ends), (&made.starts, &made.ends)) {
+            all.extend(if known { windows } else { made }, range);
+        }
+        coarsen_histograms(&all, resolution, &mut self.histogram_windows);
     }
+
+    /// A part of the windows; none if there are too many.
+    fn encode(&self, resolution: i64, part: WindowPart) -> Option<ChunkRef> {
+        if self.windows.len().max(self.histogram_windows.len()) > MAX_WINDOWS {
+            return None;
+        }
+        let histograms = encode_histogram_windows(&self.histogram_windows, resolution, part);
+        with_histograms(encode_windows(&self.windows, resolution, part), histograms)
+    }
+}
+
+/// Floats with the stale markers that are stored among histograms: they end floats, too.
+fn with_markers<'a>(floats: &'a FloatColumn, histograms: &HistogramColumn) -> Cow<'a, FloatColumn> {
+    let among = histograms.times.iter().zip(&histograms.values).filter(|(_, h)| h.is_stale());
+    let mut markers = among.map(|(t, h)| (*t, h.sum)).peekable();
+    if floats.times.is_empty() || markers.peek().is_none() {
+        return Cow::Borrowed(floats);
+    }
+    let mut all: Vec<(Timestamp, f64)> =
+        floats.times.iter().copied().zip(floats.values.iter().copied()).chain(markers).collect();
+    all.sort_by_key(|(t, _)| *t);
+    let (times, values) = all.into_iter().unzip();
+    Cow::Owned(FloatColumn { times, values, starts: Vec::new() })
+}
+
+/// Starts and ends of windows.
+type Extents<'a> = (&'a [Timestamp], &'a [Timestamp]);
+
+/// Windows that were known and windows made of samples, by time: `(whether known, which)`. Nothing stands
+/// for the same time twice.
+fn in_turn((starts, ends): Extents<'_>, (made, made_ends): Extents<'_>) -> Vec<(bool, Range<usize>)> {
+    let (mut order, mut taken, mut end) = (Vec::new(), 0, None);
+    let after = |end: Option<Timestamp>| made.partition_point(|s| end.is_some_and(|end| *s <= end));
+    for (i, start) in starts.iter().enumerate() {
+        taken = after(end).max(taken);
+        let before = made.partition_point(|s| s < start).max(taken);
+        if before > taken {
+            order.push((false, taken..before));
+            end = Some(made_ends[before - 1]);
+        }
+        taken = before;
+        if end.is_none_or(|end| end < window_start(*start, FIVE_MINUTES)) {
+            order.push((true, i..i + 1));
+            end = Some(ends[i]);
+        }
+    }
+    taken = after(end).max(taken);
+    order.push((false, taken..made.len()));
+    order
 }

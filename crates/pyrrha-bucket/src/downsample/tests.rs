@@ -222,26 +222,4 @@ fn windows_of_others_answer_too() {
     assert_eq!(first.windows.edges.last_values[7], mean);
 }
 
-#[test]
-fn histograms_are_kept_as_they_are() {
-    let world = World::new();
-    let histogram = |n: u64| pyrrha_model::Histogram {
-        count: n,
-        zero_count: n,
-        sum: n as f64,
-        ..pyrrha_model::Histogram::default()
-    };
-    let stored: Vec<_> =
-        (0..100i64).map(|i| (0, i * 60_000, Value::Histogram(Box::new(histogram(i as u64))))).collect();
-    let series = [
-        (labels(0), encode_series(&samples(0, 0, RANGE), false)),
-        (labels(1), encode_series(&stored, false)),
-    ];
-    world.ship(&[write(&world.disk, BlockMeta::of_head(id(1), 0, RANGE), &series)]).expect("no fault");
-    assert_eq!(run_all(&world), 2);
-    for resolution in [FIVE_MINUTES, HOUR] {
-        let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(resolution, resolution));
-        assert!(!found[&labels(0)].windows.is_empty());
-        assert_eq!(found[&labels(1)].histograms.times.len(), 100);
-    }
-}
+mod histograms;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use pyrrha_encoding::windows::{
     ForeignEdges, HistogramWindows, MAX_WINDOWS, WindowPart, Windows, encode_histogram_windows,
-    encode_windows, from_aggregates,
+    encode_windows, from_aggregates, from_histogram_aggregates,
 };
 use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, crc};
 use pyrrha_model::contract::{ChunkRef, QueryContext, Timestamps, WindowHints};
@@ -19,8 +19,10 @@ use super::ranges::RangedObject;
 
 /// Largest list of first keys: a series in 256 has eight bytes.
 const KEYS_MAX: u64 = 64 << 20;
-/// Largest chunk of windows.
-const CHUNK_MAX: u64 = 64 << 20;
+/// Largest chunk of windows that is read.
+const CHUNK_MAX: u64 = WINDOWS_MAX + (64 << 10);
+/// Most bytes of windows that go to a chunk.
+pub(crate) const WINDOWS_MAX: u64 = 64 << 20;
 
 /// The files beside a block, with the table's first keys.
 #[derive(Debug)]
@@ -122,15 +124,13 @@ pub(super) fn of_aggregates(
     stands_for: TimeRange,
 ) -> Result<Vec<ChunkRef>, DecodeError> {
     let edges = if hints.counter { ForeignEdges::Counter } else { ForeignEdges::Mean };
-    let mut windows = Windows::default();
-    let mut histograms = Vec::new();
+    let (mut windows, mut histograms) = (Windows::default(), HistogramWindows::default());
+    let mut samples = Vec::new();
     for chunk in chunks {
-        let is_histogram = |c: &ChunkRef| !c.encoding.is_float();
         if chunk.encoding != ChunkEncoding::Aggregate {
-            histograms.push(chunk.clone());
-        } else if AggregateChunk::split(chunk, Aggregate::Sum)?.as_ref().is_some_and(is_histogram) {
-            // Of histograms, the counter stands for the samples.
-            histograms.extend(AggregateChunk::split(chunk, Aggregate::Counter)?);
+            samples.push(chunk.clone());
+        } else if is_of_histograms(&chunk.bytes)? {
+            from_histogram_aggregates(&chunk.bytes, resolution, &mut histograms)?;
         } else {
             from_aggregates(&chunk.bytes, resolution, edges, &mut windows)?;
         }
@@ -139,9 +139,16 @@ pub(super) fn of_aggregates(
     let parts: Vec<WindowPart> =
         parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, part)| part).collect();
     let mut made = Vec::new();
-    chunks_of(&windows, &HistogramWindows::default(), stands_for, resolution, &parts, &mut made);
-    made.extend(histograms);
+    chunks_of(&windows, &histograms, stands_for, resolution, &parts, &mut made);
+    made.extend(samples);
     Ok(made)
+}
+
+/// Whether an aggregate chunk sums up histograms.
+fn is_of_histograms(bytes: &[u8]) -> Result<bool, DecodeError> {
+    let chunk = AggregateChunk::parse(bytes)?;
+    let inner = chunk.get(Aggregate::Sum).or(chunk.get(Aggregate::Counter));
+    Ok(inner.is_some_and(|(encoding, _)| !encoding.is_float()))
 }
 
 /// Chunks of the windows in `range`, which stand for all of it: as many as it takes, each with its parts.

@@ -1,9 +1,11 @@
-//! Chunk segments, XOR chunks and Thanos' aggregate chunks.
+//! Chunk segments, XOR chunks, chunks of float histograms, and Thanos' aggregate chunks.
 
 use super::{ForeignSeries, crc32c, uvarint, varint};
 
 /// Encoding byte of XOR chunks.
 const XOR: u8 = 1;
+/// Encoding byte of chunks of float histograms.
+const FLOAT_HISTOGRAM: u8 = 3;
 /// Encoding byte of aggregate chunks.
 const AGGREGATE: u8 = 0xFF;
 
@@ -134,6 +136,127 @@ pub fn aggregate_chunk(samples: &[(i64, f64)], resolution: i64) -> ForeignChunk 
         data.extend_from_slice(&inner);
     }
     ForeignChunk { min_time: samples[0].0, max_time: end, encoding: AGGREGATE, data, samples: slots[0].len() }
+}
+
+/// A histogram of schema 0, of values up to 1, 2, 4 and 8.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ForeignHistogram {
+    /// Sum of the values.
+    pub sum: f64,
+    /// How many are in each bucket.
+    pub buckets: [f64; 4],
+}
+
+impl ForeignHistogram {
+    fn count(&self) -> f64 {
+        self.buckets.iter().sum()
+    }
+
+    fn plus(mut self, other: &Self) -> Self {
+        self.sum += other.sum;
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(a, b)| *a += b);
+        self
+    }
+
+    fn fell(&self, now: &Self) -> bool {
+        self.buckets.iter().zip(now.buckets).any(|(before, now)| now < *before)
+    }
+
+    /// Count, zero count, sum, buckets.
+    fn numbers(&self) -> Vec<f64> {
+        [&[self.count(), 0.0, self.sum][..], &self.buckets].concat()
+    }
+}
+
+/// A signed number: 0, or up to eight ones that tell how many bits follow.
+fn put_varbit(bits: &mut Bits, value: i64) {
+    const WIDTHS: [u32; 8] = [3, 6, 9, 12, 18, 25, 56, 64];
+    if value == 0 {
+        return bits.put(0, 1);
+    }
+    for (ones, width) in (1u32..).zip(WIDTHS) {
+        let fits = width == 64 || (-(1i64 << (width - 1)) + 1..=1 << (width - 1)).contains(&value);
+        if fits {
+            bits.put((1 << ones) - 1, ones);
+            if ones < 8 {
+                bits.put(0, 1);
+            }
+            return bits.put(value as u64, width);
+        }
+    }
+}
+
+/// `u16 n | flags u8 | zero threshold | schema | spans | {time, count, zero count, sum, buckets}*`
+fn float_histogram_data(samples: &[(i64, ForeignHistogram)], gauges: bool) -> Vec<u8> {
+    let mut bytes = (samples.len() as u16).to_be_bytes().to_vec();
+    bytes.push(if gauges { 0b1100_0000 } else { 0 });
+    let mut bits = Bits { bytes, free: 0 };
+    bits.put(0, 8);
+    put_varbit(&mut bits, 0);
+    // One span of four buckets from bucket 0 on, and no negative ones: small unsigned numbers have three bits.
+    bits.put(0b10_001, 5);
+    bits.put(0b10_100, 5);
+    put_varbit(&mut bits, 0);
+    bits.put(0, 1);
+    let (mut time, mut delta, mut before) = (0, 0, Vec::new());
+    for (i, (t, histogram)) in samples.iter().enumerate() {
+        match i {
+            0 => put_varbit(&mut bits, *t),
+            1 => put_varbit(&mut bits, t - time),
+            _ => put_varbit(&mut bits, t - time - delta),
+        }
+        delta = t - time;
+        time = *t;
+        let numbers = histogram.numbers();
+        for (k, number) in numbers.iter().enumerate() {
+            match i {
+                0 => bits.put(number.to_bits(), 64),
+                _ => put_xor(&mut bits, before[k], *number),
+            }
+        }
+        before = numbers;
+    }
+    bits.bytes
+}
+
+/// The aggregates of histograms in windows of `resolution` ms, all in one chunk: count, sum, and the counter
+/// with the first raw value before it. There must be a sample.
+pub fn histogram_aggregate_chunk(samples: &[(i64, ForeignHistogram)], resolution: i64) -> ForeignChunk {
+    let last_time = samples[samples.len() - 1].0;
+    let window = |t: i64| t - t.rem_euclid(resolution) + resolution - 1;
+    let (mut counts, mut sums, mut counters) = (Vec::new(), Vec::new(), vec![samples[0]]);
+    let (mut lost, mut before) = (ForeignHistogram::default(), samples[0].1);
+    for group in samples.chunk_by(|a, b| window(a.0) == window(b.0)) {
+        let t = window(group[0].0).min(last_time);
+        let mut sum = ForeignHistogram::default();
+        for (_, histogram) in group {
+            sum = sum.plus(histogram);
+            if before.fell(histogram) {
+                lost = lost.plus(&before);
+            }
+            before = *histogram;
+        }
+        counts.push((t, group.len() as f64));
+        sums.push((t, sum));
+        counters.push((t, before.plus(&lost)));
+    }
+    let mut data = Vec::new();
+    let slots = [
+        (XOR, xor_data(&counts)),
+        (FLOAT_HISTOGRAM, float_histogram_data(&sums, true)),
+        (0, Vec::new()),
+        (0, Vec::new()),
+        (FLOAT_HISTOGRAM, float_histogram_data(&counters, false)),
+    ];
+    for (encoding, inner) in slots {
+        uvarint(inner.len() as u64, &mut data);
+        if !inner.is_empty() {
+            data.push(encoding);
+            data.extend_from_slice(&inner);
+        }
+    }
+    let end = counters[counters.len() - 1].0;
+    ForeignChunk { min_time: samples[0].0, max_time: end, encoding: AGGREGATE, data, samples: counts.len() }
 }
 
 /// A segment with all chunks, and where each series' chunks are in it.
