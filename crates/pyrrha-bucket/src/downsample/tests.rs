@@ -190,6 +190,20 @@ fn late_data_and_deletes_have_windows_built_anew() {
 }
 
 #[test]
+fn a_series_of_nan_alone_stays() {
+    let world = World::new();
+    let nans: Vec<_> = (0..RANGE).step_by(60_000).map(|t| (0, t, Value::Float(f64::NAN))).collect();
+    let series = [(labels(0), encode_series(&nans, false))];
+    world.ship(&[write(&world.disk, BlockMeta::of_head(id(1), 0, RANGE), &series)]).expect("no fault");
+    assert_eq!(run_all(&world), 2);
+    for (resolution, counts) in [(FIVE_MINUTES, [5; 24].to_vec()), (HOUR, vec![60, 60])] {
+        let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(resolution, resolution));
+        let windows = &found[&labels(0)].windows;
+        assert_eq!((&windows.counts, &windows.values.nans), (&counts, &counts));
+    }
+}
+
+#[test]
 fn windows_of_others_answer_too() {
     let world = World::new();
     let block = raw(&world, 1, 0, DAY, 0..3);

@@ -17,7 +17,8 @@ pub(super) fn chunk_size(rows: usize) -> usize {
 }
 
 /// The aggregate chunks of a series' windows, as Thanos writes them. NaNs are left out, as there;
-/// windows of nothing else too. Both parts must be known.
+/// windows of nothing else too, unless there is no other: then a series has a chunk of NaNs, without which
+/// it would not be in its block. Both parts must be known.
 ///
 /// A window's sample has the last millisecond of the window, or the time of the chunk's last raw
 /// sample if that is less. The counter begins with the first raw value and ends with a second sample
@@ -29,7 +30,11 @@ pub fn aggregate_chunks(windows: &Windows) -> Vec<ChunkRef> {
 /// The same of some windows.
 pub(super) fn chunks_of_rows(windows: &Windows, rows: impl Iterator<Item = usize>) -> Vec<ChunkRef> {
     let numbers = |&i: &usize| windows.values.nans[i] < windows.counts[i];
-    let rows: Vec<usize> = rows.filter(numbers).collect();
+    let all: Vec<usize> = rows.collect();
+    let mut rows: Vec<usize> = all.iter().copied().filter(numbers).collect();
+    if rows.is_empty() {
+        rows = all;
+    }
     rows.chunks(chunk_size(rows.len())).map(|rows| aggregate_chunk(windows, rows)).collect()
 }
 

@@ -47,6 +47,10 @@ fn nans_are_counted_and_markers_are_none() {
     assert!(folded(&[(1, stale_nan())], FIVE).is_empty());
     let w = folded(&[(1, f64::NAN)], FIVE);
     assert!(w.values.mins[0].is_nan() && w.values.sums[0] == 0.0);
+    // A series of nothing else is still one.
+    let chunks = aggregate_chunks(&folded(&[(1, f64::NAN), (FIVE, f64::NAN)], FIVE));
+    assert_eq!((chunks.len(), chunks[0].min_time, chunks[0].max_time), (1, 1, FIVE));
+    assert_eq!(aggregate_chunks(&folded(&[(1, f64::NAN), (FIVE, 1.0)], FIVE))[0].min_time, FIVE);
 }
 
 /// The bytes that the format facts give for two windows of one chunk, built from the inner chunks.
