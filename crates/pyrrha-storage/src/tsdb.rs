@@ -25,7 +25,7 @@ pub use error::TsdbError;
 pub use repair::{Loss, Repair, Repaired, plan_repair, repair};
 pub use series::{StoredSample, visit_series};
 pub use verify::{BlockReport, Problem, verify_block};
-pub use verify_log::{LogFault, LogReport, verify_log};
+pub use verify_log::{LogFault, LogReport, verify_log, verify_log_of};
 
 #[cfg(test)]
 mod tests;

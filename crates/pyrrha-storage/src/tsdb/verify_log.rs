@@ -73,6 +73,17 @@ pub fn verify_log(
     clock: Arc<dyn Clock>,
     data_dir: &Path,
 ) -> Result<LogReport, TsdbError> {
+    verify_log_of(disk, clock, &StorageConfig::new(data_dir))
+}
+
+/// Like [`verify_log`], of a directory whose database has this configuration: with the range of its blocks a
+/// head is restored from a checkpoint.
+pub fn verify_log_of(
+    disk: &Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    config: &StorageConfig,
+) -> Result<LogReport, TsdbError> {
+    let data_dir = &*config.dir;
     let mut report = LogReport::default();
     let wal = data_dir.join("wal");
     if disk.exists(&wal) {
@@ -113,7 +124,7 @@ pub fn verify_log(
         }
     }
     if let Some((path, checkpoint)) = newest {
-        restore(disk, clock, data_dir, &path, &checkpoint, &mut report)?;
+        restore(disk, clock, config, &path, &checkpoint, &mut report)?;
     }
     Ok(report)
 }
@@ -122,12 +133,12 @@ pub fn verify_log(
 fn restore(
     disk: &Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
-    data_dir: &Path,
+    config: &StorageConfig,
     path: &Path,
     checkpoint: &Checkpoint,
     report: &mut LogReport,
 ) -> Result<(), TsdbError> {
-    let config = Arc::new(StorageConfig::new(data_dir));
+    let (data_dir, config) = (&*config.dir, Arc::new(config.clone()));
     let mut sections = checkpoint.sections.iter().peekable();
     while let Some((kind, payload)) = sections.next() {
         let tenant = std::str::from_utf8(payload).ok().and_then(|id| TenantId::new(id).ok());

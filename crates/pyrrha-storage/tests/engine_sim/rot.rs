@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pyrrha_env::Disk;
 use pyrrha_model::TimeRange;
 use pyrrha_storage::Db;
-use pyrrha_storage::tsdb::{verify_block, verify_log};
+use pyrrha_storage::tsdb::{verify_block, verify_log_of};
 use pyrrha_testkit::SimDisk;
 
 use crate::{Key, Run, TENANTS, tenant};
@@ -114,6 +114,7 @@ impl Run {
         };
         let (lost, untold) = self.compare(&db, cost, place);
         let mut lost_any = !lost.is_empty();
+        self.note(|| format!("lost {lost:?}"));
         let sound = |db: &Db| {
             let m = db.metrics();
             let damage = m.chunks_damaged.get() + m.blocks_damaged.get() + m.blocks_quarantined.get();
@@ -145,11 +146,14 @@ impl Run {
             // One that is hit where it says what it is may be no such file any more.
             return report.problems.iter().any(|p| file.starts_with(&p.file) || p.file == ".");
         }
-        match verify_log(&disk, self.clock.clone(), Path::new("data")) {
-            Ok(report) => report
-                .faults
-                .iter()
-                .any(|fault| fault.path == path && fault.offset.is_none_or(|at| at <= offset)),
+        match verify_log_of(&disk, self.clock.clone(), &self.config) {
+            Ok(report) => {
+                self.note(|| format!("{:?}", report.faults));
+                report
+                    .faults
+                    .iter()
+                    .any(|fault| fault.path == path && fault.offset.is_none_or(|at| at <= offset))
+            }
             Err(_) => true,
         }
     }
