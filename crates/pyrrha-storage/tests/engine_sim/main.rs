@@ -1,7 +1,8 @@
 //! The whole engine on a simulated disk, under seeds, with all it can store and all that can be done to
 //! it: floats and native histograms of every kind, exemplars, metadata, late samples, deletes and their
-//! undoing, retention by time and size, a wall clock that jumps, reads that go on meanwhile, snapshots;
-//! power loss, kills, I/O errors, a full disk; and, in runs of their own, flipped bits in any file.
+//! undoing, retention by time and size, a wall clock that jumps, reads that go on meanwhile, snapshots,
+//! writes while the log is replayed, lives beside a log that the disk does not give whole; power loss, kills,
+//! I/O errors, a full disk; and, in runs of their own, flipped bits in any file.
 //!
 //! `PYRRHA_SEED=n` runs one seed, `PYRRHA_SEEDS=n` that many.
 
@@ -13,15 +14,17 @@ mod rot;
 mod values;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_env::{Clock, Disk};
 use pyrrha_model::contract::{Deletes, Ingest, Value};
 use pyrrha_model::{ErrorKind, Exemplar, Labels, Matcher, Metadata, MetricType, TenantId, TimeRange};
-use pyrrha_storage::wal::WalConfig;
+use pyrrha_storage::block::{BlockId, Layout};
+use pyrrha_storage::wal::{DamageReason, DamageReport, WalConfig};
 use pyrrha_storage::{Db, StorageConfig, StorageError};
-use pyrrha_testkit::{Fault, SimClock, SimDisk, SimRng, run_seeds};
+use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk, SimRng, run_seeds};
 
 use model::{Fate, Model, ModelDelete, Standing};
 use values::{labels, value};
@@ -72,7 +75,7 @@ impl Run {
             checkpoint_after_samples: 40,
             disk_reserve_bytes: 8 << 10,
             out_of_order_window_ms: [0, 5 * MINUTE, 60 * MINUTE][rng.index(3)],
-            head_memory_bytes: [0, 0, 90_000][rng.index(3)],
+            head_memory_bytes: [0, 1, 90_000][rng.index(3)],
             idle_cut_after: Duration::from_secs(50),
             delete_undo: Duration::from_secs(20 * 60),
             verify_every: Duration::from_secs(1800),
@@ -80,6 +83,10 @@ impl Run {
             retention_bytes: [0, 0, 60_000][rng.index(3)],
             ..StorageConfig::new("data")
         };
+        if config.head_memory_bytes == 1 {
+            // All of the head may be cut and removed for its size at once, and nothing would be left to check.
+            config.retention_bytes = 0;
+        }
         change(&mut config);
         let mut run = Self {
             seed,
@@ -124,20 +131,26 @@ impl Run {
         self.config.tenant_dense = [(tenant(0), dense)].into();
         let mut last = String::new();
         for _ in 0..50 {
-            let opened = self.try_open();
-            self.note(|| format!("open: {:?}", opened.as_ref().map(Db::log_damage)));
+            let opened = self.recover();
+            self.note(|| format!("open: {opened:?}"));
             if self.disk.is_off() {
+                self.db = None;
                 self.disk.crash();
                 continue;
             }
             match opened {
-                Ok(db) if db.log_damage().is_clean() || !self.hurt.is_empty() => {
-                    self.db = Some(db);
-                    return;
-                }
-                Ok(db) => {
-                    assert!(self.faults, "seed {}: {}", self.seed, db.log_damage());
-                    last = db.log_damage().to_string();
+                Ok(damage) if damage.is_clean() || !self.hurt.is_empty() => return,
+                // The disk failed on the way: another start finds what this one could not read.
+                Ok(damage) => {
+                    assert!(self.faults, "seed {}: {damage}", self.seed);
+                    last = damage.to_string();
+                    if damage.places.iter().all(|p| p.reason == DamageReason::Unreadable) {
+                        self.live_with_less();
+                    }
+                    self.db = None;
+                    if self.disk.is_off() {
+                        self.disk.crash();
+                    }
                 }
                 Err(error) => {
                     assert!(self.faults, "seed {}: {error}", self.seed);
@@ -151,6 +164,64 @@ impl Run {
             self.disk.set_capacity(None);
         }
         panic!("seed {}: does not open: {last}", self.seed);
+    }
+
+    /// A start, while requests come in. Gives what it could not read of the log.
+    fn recover(&mut self) -> Result<DamageReport, StorageError> {
+        let (disk, clock) = (Arc::new(self.disk.clone()), self.clock.clone());
+        self.db = Some(Db::open_stepwise(self.config.clone(), disk, clock)?);
+        loop {
+            match self.db().recover_step() {
+                Ok(true) if self.rng.percent(30) => self.append(),
+                Ok(true) => {}
+                Ok(false) => return Ok(self.db().log_damage()),
+                Err(error) => {
+                    self.db = None;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The process goes on although the disk did not give all of the log: what it cuts meanwhile lacks
+    /// samples that a later start finds, and it does not know all deletes.
+    fn live_with_less(&mut self) {
+        self.disk.heal();
+        for _ in 0..self.rng.below(30) {
+            self.append();
+            let owner = self.rng.index(TENANTS);
+            let refused = match self.rng.below(100) {
+                0..=29 => {
+                    let seconds = self.rng.below(40);
+                    self.advance(seconds);
+                    self.maintain();
+                    continue;
+                }
+                30..=31 => {
+                    // Deletes are due to become final.
+                    self.advance(30 * 60);
+                    self.maintain();
+                    continue;
+                }
+                32..=33 => {
+                    self.disk.fail_in(self.rng.below(60), Fault::PowerOff);
+                    continue;
+                }
+                34..=36 => self.db().delete(&tenant(owner), &[vec![]], TimeRange::ALL).err(),
+                37..=39 => self.db().purge_deletes(&tenant(owner)).err(),
+                40..=44 => {
+                    let invented =
+                        |found: read::Found| found.into_keys().find(|k| !self.model.samples.contains_key(k));
+                    let found = self.read(self.db(), owner).ok().and_then(|(found, _)| invented(found));
+                    assert_eq!(found, None, "seed {}: invented beside an unreadable segment", self.seed);
+                    continue;
+                }
+                _ => continue,
+            };
+            let known = self.db().tenants().contains(&tenant(owner));
+            let refused = refused.map(|error| error.kind());
+            assert!(!known || refused == Some(ErrorKind::Unavailable), "seed {}: {refused:?}", self.seed);
+        }
     }
 
     pub(crate) fn try_open(&self) -> Result<Db, StorageError> {
@@ -208,6 +279,14 @@ impl Run {
         }
         for key in exemplars {
             self.model.exemplars.insert(key, fate);
+        }
+        if !done {
+            // The sender goes back to what it knows to be stored.
+            for (series, newest) in self.newest[owner].iter_mut().enumerate() {
+                let known = self.model.samples.range((owner, series, i64::MIN)..=(owner, series, i64::MAX));
+                let last = known.rev().find(|(_, fate)| **fate == Fate::Acknowledged);
+                *newest = last.map_or(START - 10 * MINUTE, |(key, _)| key.2);
+            }
         }
         if let Some(text) = help {
             let may_be = self.model.metadata.entry(owner).or_default();
@@ -296,7 +375,6 @@ impl Run {
 
     fn maintain(&mut self) {
         let Some(db) = &self.db else { return };
-        let before = self.blocks();
         let removed = db.metrics().blocks_removed.get();
         let look = (self.clock.monotonic(), self.clock.now_ms());
         // Two looks at the clock, an hour apart, that agree, and what is past retention may go.
@@ -319,8 +397,12 @@ impl Run {
                 // The oldest go first: what is newer than the end of one that stays, stays.
                 let after = self.blocks();
                 let end = after.iter().map(|b| b.end).min();
-                let all = before.iter().map(|b| b.end + 2 * self.config.block_range_ms).max();
-                self.model.gone_before = self.model.gone_before.max(end.or(all).unwrap_or(i64::MAX) + 1);
+                // Where none stays, ranges that were cut just now went too, with exemplars that are newer than
+                // their samples.
+                let range = self.config.block_range_ms;
+                let newest =
+                    self.model.samples.keys().map(|key| (key.2.div_euclid(range) + 1) * range - 1).max();
+                self.model.gone_before = self.model.gone_before.max(end.or(newest).unwrap_or(i64::MIN) + 1);
             }
         }
     }
@@ -363,6 +445,47 @@ impl Run {
         }
         self.disk.heal();
         self.open();
+        self.check_tidy();
+        self.check_restarted();
+    }
+
+    /// After a start every block directory is that of a live block, and no job is left.
+    fn check_tidy(&self) {
+        for owner in (0..TENANTS).map(tenant) {
+            let bucket = self.db().bucket_dir(&owner);
+            let list = |dir: &Path| self.disk.list(dir).unwrap_or_default();
+            let dirs = |dense: bool| -> BTreeSet<(bool, BlockId)> {
+                let home = if dense { bucket.join("dense") } else { bucket.clone() };
+                list(&home).iter().filter_map(|e| Some((dense, e.name.parse().ok()?))).collect()
+            };
+            let dirs = &dirs(false) | &dirs(true);
+            let live: BTreeSet<(bool, BlockId)> = self
+                .db()
+                .open_blocks(&owner)
+                .iter()
+                .map(|b| (b.layout() == Layout::Dense, b.meta().ulid))
+                .collect();
+            let jobs = list(&bucket.join("jobs"));
+            if self.config.head_memory_bytes > 0 && self.faults && !jobs.is_empty() {
+                // A cut of the drained log that the disk stopped: it is tried again, or the next start
+                // tidies up.
+                continue;
+            }
+            assert_eq!(dirs, live, "seed {}: directories and live blocks of {owner}", self.seed);
+            assert!(jobs.is_empty(), "seed {}: {jobs:?}", self.seed);
+        }
+    }
+
+    /// A start on a disk that may refuse to give a part of the log.
+    fn restart(&mut self) {
+        if self.faults && self.rng.percent(50) {
+            self.disk.power_off();
+            (self.reading, self.db) = (None, None);
+            self.disk.kill();
+            self.disk.heal();
+            self.disk.fail_op_in(DiskOp::Map, self.rng.below(8), Fault::Io);
+        }
+        self.open();
         self.check_restarted();
     }
 
@@ -389,10 +512,7 @@ impl Run {
             165..=167 => self.snapshot(),
             168..=173 => self.die(true),
             174..=177 => self.die(false),
-            178..=180 => {
-                self.open();
-                self.check_restarted();
-            }
+            178..=180 => self.restart(),
             _ if !self.faults => {}
             181..=187 => self.disk.fail_in(self.rng.below(60), Fault::PowerOff),
             188..=191 => self.disk.fail_in(self.rng.below(30), Fault::Io),
