@@ -45,7 +45,10 @@ impl Samples {
         self.histograms.values.extend(decoded.histograms.values.drain(..).map(Arc::new));
         std::mem::swap(&mut self.windows, &mut decoded.windows);
         std::mem::swap(&mut self.window_spans, &mut decoded.window_spans);
-        self.histogram_windows = std::mem::take(&mut decoded.histogram_windows).map(Arc::new);
+        // Hardly any series has some.
+        if !self.histogram_windows.is_empty() || !decoded.histogram_windows.is_empty() {
+            self.histogram_windows = std::mem::take(&mut decoded.histogram_windows).map(Arc::new);
+        }
         decoded.clear();
         // Where none is known, functions need not look: windows of floats can slide.
         for starts in [&mut self.floats.starts, &mut self.histograms.starts] {
