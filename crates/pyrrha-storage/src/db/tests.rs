@@ -292,6 +292,29 @@ fn exemplars_and_metadata_go_into_blocks_and_leave_the_log() {
 }
 
 #[test]
+fn label_queries_pass_over_what_of_the_head_only_older_readers_see() {
+    const HOUR: i64 = 3_600_000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tenant = TenantId::anonymous();
+    let db = open_cutting(dir.path());
+    append(&db, &tenant, &[(0, 0, 1.0)]);
+    append(&db, &tenant, &[(1, 9 * HOUR, 1.0)]);
+    let (ctx, store) = (QueryContext::unlimited(), db.queryable());
+    let reader = store.select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("a select");
+    db.maintain().expect("maintains");
+    assert_eq!(db.metrics().blocks_cut.get(), 1);
+    // All of the head that is not cut, and none of the block.
+    let query = LabelQuery::all(TimeRange::new(8 * HOUR, 10 * HOUR));
+    assert_eq!(db.head_stats().series, 2, "the reader has what was cut");
+    assert_eq!(store.label_values(&ctx, "i", &query).expect("values"), ["1"]);
+    assert_eq!(store.series(&ctx, &query).expect("series"), [labels(1)]);
+    drop(reader);
+    db.maintain().expect("maintains");
+    assert_eq!(db.head_stats().series, 1);
+    assert_eq!(store.label_values(&ctx, "i", &query).expect("values"), ["1"]);
+}
+
+#[test]
 fn label_queries_see_what_has_samples_in_their_range_and_statistics_count_it() {
     const STEP: i64 = 600_000;
     const HOURS: i64 = 20;

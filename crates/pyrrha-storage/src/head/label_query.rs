@@ -79,8 +79,11 @@ impl Head {
     fn overlap(&self, range: TimeRange, view: &HeadView) -> Overlap {
         let data = self.data.read();
         let shown = data.ranges.iter().filter(|(start, _)| !is_cut(&view.cut, **start));
-        let (mut some, mut all) = (false, true);
         let late = data.late.iter().filter(|late| !view.late_cut.contains(&late.id)).map(|late| &late.info);
+        // The index has series of which all that is left is hidden, where older readers still have it.
+        let hidden = data.ranges.keys().any(|start| is_cut(&view.cut, *start))
+            || data.late.iter().any(|late| view.late_cut.contains(&late.id));
+        let (mut some, mut all) = (false, !hidden);
         for info in shown.map(|(_, info)| info).chain(late) {
             let times = TimeRange::new(info.min_time, info.max_time);
             some |= times.overlaps(&range);
