@@ -209,6 +209,8 @@ impl Run {
 
     /// After a restart it is known what became of what was in doubt.
     pub(crate) fn check_restarted(&mut self) {
+        self.learn_removed();
+        self.in_doubt.clear();
         for owner in 0..TENANTS {
             let standing = self.db().standing_deletes(&tenant(owner)).unwrap();
             self.model.learn_deletes(owner, &standing);
