@@ -36,7 +36,7 @@ pub enum ChunkEncoding {
     FloatHistogramSt = 6,
     /// Pyrrha's own floats, in dense blocks only (docs/format/dense.md).
     Dense = 0xD1,
-    /// Windows of downsampled floats, Pyrrha's own (docs/format/windows.md).
+    /// Windows of downsampled samples, Pyrrha's own (docs/format/windows.md).
     Windows = 0xD2,
     /// Thanos' downsampled aggregate of up to five chunks.
     Aggregate = 0xFF,
