@@ -574,7 +574,7 @@ fn matches(sets: &[Vec<Matcher>], labels: &Labels) -> bool {
 
 #[test]
 fn the_engine_keeps_what_it_acknowledged_and_shows_nothing_else() {
-    run_seeds(300, |seed| {
+    run_seeds(500, |seed| {
         let mut run = Run::new(seed, true, |_| {});
         for _ in 0..150 {
             run.step();
