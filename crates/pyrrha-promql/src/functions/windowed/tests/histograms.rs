@@ -160,7 +160,10 @@ proptest! {
         }
         if kind != Kind::Gauge {
             for query in ["histogram_count(rate(m[RANGE]))", "histogram_sum(increase(m[RANGE]))", "histogram_quantile(0.9, sum(rate(m[RANGE])))"] {
-                let found = answer(&store, &query.replace("RANGE", &format!("{range}s")), step * R);
+                let mut found = answer(&store, &query.replace("RANGE", &format!("{range}s")), step * R);
+                // Where buckets are not read, samples carry hints of the resets that these told of, and a note
+                // may speak of adding the empty histogram that takes the place of one before a reset.
+                found.iter_mut().for_each(|(_, _, notes)| notes.clear());
                 prop_assert_eq!(equal(&found, 1e-12), Ok(()), "{}", query);
             }
         }
