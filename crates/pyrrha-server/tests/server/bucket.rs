@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_env::{Clock, OsDisk, SystemClock};
-use pyrrha_model::contract::Ingest;
+use pyrrha_model::contract::{Appender, Ingest};
 use pyrrha_model::{Labels, TenantId};
 use pyrrha_storage::{Db, StorageConfig};
 use pyrrha_testkit::object_stores::directory_yml;
@@ -19,6 +19,16 @@ fn fill(dir: &Path, end: i64) {
 
 /// The same, of so many hours.
 pub(crate) fn fill_hours(dir: &Path, end: i64, hours: i64) {
+    fill_hours_with(dir, end, hours, |_, _, _| {});
+}
+
+/// The same with what else is appended, which is told the number of the minute and its time.
+pub(crate) fn fill_hours_with(
+    dir: &Path,
+    end: i64,
+    hours: i64,
+    mut more: impl FnMut(&mut dyn Appender, i64, i64),
+) {
     let steps = hours * 60;
     let mut config = StorageConfig::new(dir);
     config.quiet_before_cut = Duration::ZERO;
@@ -33,6 +43,7 @@ pub(crate) fn fill_hours(dir: &Path, end: i64, hours: i64) {
             let series = appender.resolve(None, &labels).unwrap();
             appender.append(series, 0, end - (steps - step) * 60_000, (step * i) as f64).unwrap();
         }
+        more(&mut *appender, step, end - (steps - step) * 60_000);
         appender.commit().unwrap();
     }
     db.maintain().unwrap();
