@@ -64,6 +64,30 @@ impl AsOf<'_> {
     }
 }
 
+/// Some windows, or some samples, that come next by time.
+#[derive(Debug, Clone, PartialEq)]
+enum Turn {
+    Windows(Range<usize>),
+    Samples(Range<usize>),
+}
+
+/// Windows that begin at `starts`, and samples at `times` between them, in turn. Both ascend.
+fn turns(starts: &[Timestamp], times: &[Timestamp]) -> impl Iterator<Item = Turn> {
+    let (mut window, mut sample) = (0, 0);
+    std::iter::from_fn(move || {
+        let windows =
+            starts[window..].iter().take_while(|start| times.get(sample).is_none_or(|t| *start < t));
+        let to = window + windows.count();
+        if to > window {
+            return Some(Turn::Windows(std::mem::replace(&mut window, to)..to));
+        }
+        let samples =
+            times[sample..].iter().take_while(|t| starts.get(window).is_none_or(|start| *t <= start));
+        let to = sample + samples.count();
+        (to > sample).then(|| Turn::Samples(std::mem::replace(&mut sample, to)..to))
+    })
+}
+
 /// Windows and samples of a series as windows by time, without stale markers.
 pub(crate) fn unified(samples: &Samples) -> Cow<'_, Windows> {
     let (windows, FloatColumn { times, values, .. }) = (&samples.windows, &samples.floats);
@@ -71,11 +95,8 @@ pub(crate) fn unified(samples: &Samples) -> Cow<'_, Windows> {
         return Cow::Borrowed(windows);
     }
     let (edges, totals) = (windows.has_edges(), windows.has_values());
-    let (mut out, mut taken) = (Windows::default(), 0);
-    for (&t, &v) in times.iter().zip(values).filter(|(_, v)| !is_stale_nan(**v)) {
-        let before = taken + windows.starts[taken..].iter().take_while(|start| **start < t).count();
-        out.extend(windows, taken..before);
-        taken = before;
+    let mut out = Windows::default();
+    let add = |out: &mut Windows, t: Timestamp, v: f64| {
         out.starts.push(t);
         out.ends.push(t);
         out.counts.push(1);
@@ -96,8 +117,15 @@ pub(crate) fn unified(samples: &Samples) -> Cow<'_, Windows> {
             s.nans.push(u32::from(v.is_nan()));
             s.deviations.push(0.0);
         }
+    };
+    for turn in turns(&windows.starts, times) {
+        match turn {
+            Turn::Windows(range) => out.extend(windows, range),
+            Turn::Samples(range) => {
+                range.filter(|i| !is_stale_nan(values[*i])).for_each(|i| add(&mut out, times[i], values[i]));
+            }
+        }
     }
-    out.extend(windows, taken..windows.len());
     Cow::Owned(out)
 }
 
@@ -105,22 +133,26 @@ pub(crate) fn unified(samples: &Samples) -> Cow<'_, Windows> {
 pub(crate) fn last_samples(samples: &Samples) -> Samples {
     let (windows, raw) = (&samples.windows, &samples.floats);
     let mut floats = FloatColumn::default();
-    let (mut taken, edges) = (0, &windows.edges);
-    let count = if windows.has_edges() { windows.len() } else { 0 };
-    for i in 0..count {
-        let before = taken + raw.times[taken..].iter().take_while(|t| **t < windows.starts[i]).count();
-        floats.times.extend_from_slice(&raw.times[taken..before]);
-        floats.values.extend_from_slice(&raw.values[taken..before]);
-        taken = before;
-        floats.times.push(edges.last_times[i]);
-        floats.values.push(edges.last_values[i]);
-        if edges.stale[i] != 0 && edges.last_times[i] < windows.ends[i] {
-            floats.times.push(edges.last_times[i] + 1);
-            floats.values.push(stale_nan());
+    let edges = &windows.edges;
+    let starts = if windows.has_edges() { &*windows.starts } else { &[] };
+    for turn in turns(starts, &raw.times) {
+        let ends = match turn {
+            Turn::Windows(range) => range,
+            Turn::Samples(range) => {
+                floats.times.extend_from_slice(&raw.times[range.clone()]);
+                floats.values.extend_from_slice(&raw.values[range]);
+                continue;
+            }
+        };
+        for i in ends {
+            floats.times.push(edges.last_times[i]);
+            floats.values.push(edges.last_values[i]);
+            if edges.stale[i] != 0 && edges.last_times[i] < windows.ends[i] {
+                floats.times.push(edges.last_times[i] + 1);
+                floats.values.push(stale_nan());
+            }
         }
     }
-    floats.times.extend_from_slice(&raw.times[taken..]);
-    floats.values.extend_from_slice(&raw.values[taken..]);
     Samples { floats, histograms: histograms::last_samples(samples), ..Samples::default() }
 }
 

@@ -11,6 +11,7 @@ use pyrrha_encoding::windows::Layouts;
 use pyrrha_model::histogram::KahanHistogram;
 use pyrrha_model::{FloatHistogram, Timestamp, stale_nan};
 
+use super::{Turn, turns};
 use crate::annotations::{HistogramOperation, Note};
 use crate::exec::samples::{Histograms, Samples};
 use crate::function::FunctionId;
@@ -35,11 +36,8 @@ pub(crate) fn unified(samples: &Samples) -> Cow<'_, HistogramWindows> {
         return Cow::Borrowed(windows);
     }
     let (edges, totals) = (windows.has_edges(), windows.has_values());
-    let (mut out, mut taken) = (HistogramWindows::default(), 0);
-    for (&t, h) in times.iter().zip(values).filter(|(_, h)| !h.is_stale()) {
-        let before = taken + windows.starts[taken..].iter().take_while(|start| **start < t).count();
-        out.extend(windows, taken..before);
-        taken = before;
+    let mut out = HistogramWindows::default();
+    let add = |out: &mut HistogramWindows, t: Timestamp, h: &Arc<FloatHistogram>| {
         out.starts.push(t);
         out.ends.push(t);
         out.counts.push(1);
@@ -54,32 +52,43 @@ pub(crate) fn unified(samples: &Samples) -> Cow<'_, HistogramWindows> {
             out.values.sums.push(h.clone());
             out.values.layouts.push(Layouts::Compatible);
         }
+    };
+    for turn in turns(&windows.starts, times) {
+        match turn {
+            Turn::Windows(range) => out.extend(windows, range),
+            Turn::Samples(range) => {
+                range.filter(|i| !values[*i].is_stale()).for_each(|i| add(&mut out, times[i], &values[i]));
+            }
+        }
     }
-    out.extend(windows, taken..windows.len());
     Cow::Owned(out)
 }
 
 /// What lookups find: the last sample of each window, and a stale marker where one follows it.
 pub(super) fn last_samples(samples: &Samples) -> Histograms {
     let (windows, raw) = (&samples.histogram_windows, &samples.histograms);
-    let (mut out, mut taken) = (Histograms::default(), 0);
-    let count = if windows.has_edges() { windows.len() } else { 0 };
-    for i in 0..count {
-        let before = taken + raw.times[taken..].iter().take_while(|t| **t < windows.starts[i]).count();
-        out.times.extend_from_slice(&raw.times[taken..before]);
-        out.values.extend_from_slice(&raw.values[taken..before]);
-        taken = before;
-        let last = windows.kept(i..i + 1).end.saturating_sub(1);
-        let (time, value) = (windows.edges.times[last], &windows.edges.samples[last]);
-        out.times.push(time);
-        out.values.push(value.clone());
-        if windows.edges.stale[i] != 0 && time < windows.ends[i] {
-            out.times.push(time + 1);
-            out.values.push(Arc::new(FloatHistogram { sum: stale_nan(), ..FloatHistogram::default() }));
+    let mut out = Histograms::default();
+    let starts = if windows.has_edges() { &*windows.starts } else { &[] };
+    for turn in turns(starts, &raw.times) {
+        let ends = match turn {
+            Turn::Windows(range) => range,
+            Turn::Samples(range) => {
+                out.times.extend_from_slice(&raw.times[range.clone()]);
+                out.values.extend_from_slice(&raw.values[range]);
+                continue;
+            }
+        };
+        for i in ends {
+            let last = windows.kept(i..i + 1).end.saturating_sub(1);
+            let (time, value) = (windows.edges.times[last], &windows.edges.samples[last]);
+            out.times.push(time);
+            out.values.push(value.clone());
+            if windows.edges.stale[i] != 0 && time < windows.ends[i] {
+                out.times.push(time + 1);
+                out.values.push(Arc::new(FloatHistogram { sum: stale_nan(), ..FloatHistogram::default() }));
+            }
         }
     }
-    out.times.extend_from_slice(&raw.times[taken..]);
-    out.values.extend_from_slice(&raw.values[taken..]);
     out
 }
 

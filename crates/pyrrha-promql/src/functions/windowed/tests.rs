@@ -248,6 +248,19 @@ proptest! {
 }
 
 #[test]
+fn windows_and_samples_take_turns() {
+    use Turn::{Samples, Windows};
+    let all = |starts: &[i64], times: &[i64]| turns(starts, times).collect::<Vec<_>>();
+    assert_eq!(all(&[], &[]), []);
+    assert_eq!(all(&[0, 10], &[]), [Windows(0..2)]);
+    assert_eq!(all(&[], &[0, 10]), [Samples(0..2)]);
+    assert_eq!(
+        all(&[0, 10, 30], &[-1, 20, 25]),
+        [Samples(0..1), Windows(0..2), Samples(1..3), Windows(2..3)]
+    );
+}
+
+#[test]
 fn a_range_shorter_than_windows_is_one_window() {
     let samples = (0..600).map(|i| (3_600_000 + i * 60_000, i as f64)).collect();
     let store = Store { samples, histograms: Vec::new(), resolution: 3_600_000, cut: i64::MAX };
