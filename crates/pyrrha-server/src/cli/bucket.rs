@@ -26,7 +26,7 @@ use pyrrha_env::{Clock, OsDisk, SystemClock};
 use pyrrha_storage::block::BlockId;
 
 use super::output::{self, CommandError};
-pub(super) use adopt::print as print_adoption;
+pub(super) use adopt::{print as print_adoption, print_left};
 use compact::Task;
 pub(super) use owners::OwnerArgs;
 pub(super) use select::FormArgs;

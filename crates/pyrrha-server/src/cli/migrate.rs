@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use pyrrha_bucket::attach::AttachConfig;
 use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
-use pyrrha_bucket::tools::{BucketTools, ComparedTenant, CopiedTenant, LeftOut, MigrationPlan};
+use pyrrha_bucket::tools::{BucketTools, ComparedTenant, CopiedTenant, MigrationPlan};
 use pyrrha_model::rfc3339;
 use pyrrha_model::time::parse_duration;
 
-use super::bucket::{BucketArgs, FormArgs, OwnerArgs, print_adoption, tools_of};
+use super::bucket::{BucketArgs, FormArgs, OwnerArgs, print_adoption, print_left, tools_of};
 use super::output::{self, CommandError, Out, size};
 use super::progress::Progress;
 
@@ -124,12 +124,8 @@ fn plan(out: &mut Out, args: &PlanArgs) -> Result<bool, CommandError> {
 }
 
 fn print_plan(out: &mut Out, plan: &MigrationPlan) -> io::Result<()> {
-    let line = |out: &mut Out, word: &str, left: &LeftOut| {
-        let tenant = left.tenant.as_deref().unwrap_or("-");
-        writeln!(out, "{word} tenant={tenant} dir={} why={}: {}", left.dir, left.why, left.detail)
-    };
-    plan.hidden.iter().try_for_each(|left| line(out, "hidden", left))?;
-    plan.refused.iter().try_for_each(|left| line(out, "refused", left))?;
+    print_left(out, "hidden", &plan.hidden)?;
+    print_left(out, "refused", &plan.refused)?;
     for tenant in plan.tenants.iter().filter(|tenant| tenant.blocks > 0) {
         let of = |ms: i64| tenant.resolutions.get(&ms).copied().unwrap_or(0);
         writeln!(
@@ -192,13 +188,7 @@ fn print_copied(out: &mut Out, done: &[CopiedTenant], dry_run: bool) -> io::Resu
             .blocks
             .iter()
             .try_for_each(|block| writeln!(out, "copied tenant={} block={block}", tenant.tenant))?;
-        for left in &tenant.left_out {
-            writeln!(
-                out,
-                "left out tenant={} dir={} why={}: {}",
-                tenant.tenant, left.dir, left.why, left.detail
-            )?;
-        }
+        print_left(out, "left out", &tenant.left_out)?;
         writeln!(
             out,
             "tenant={} blocks={} known={} left_out={} bytes={}{}",

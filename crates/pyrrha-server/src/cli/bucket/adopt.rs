@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use pyrrha_bucket::tools::Adoption;
+use pyrrha_bucket::tools::{Adoption, LeftOut};
 use pyrrha_model::TenantId;
 
 use super::owners::OwnerArgs;
@@ -33,12 +33,17 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     Ok(done.is_whole())
 }
 
+/// Prints blocks that were left out, or what else the word says.
+pub(in crate::cli) fn print_left(out: &mut Out, word: &str, blocks: &[LeftOut]) -> io::Result<()> {
+    blocks.iter().try_for_each(|left| {
+        let tenant = left.tenant.as_deref().unwrap_or("-");
+        writeln!(out, "{word} tenant={tenant} dir={} why={}: {}", left.dir, left.why, left.detail)
+    })
+}
+
 /// Prints what was adopted and what was not.
 pub(in crate::cli) fn print(out: &mut Out, done: &Adoption, dry_run: bool) -> io::Result<()> {
-    for left in &done.left_out {
-        let tenant = left.tenant.as_deref().unwrap_or("-");
-        writeln!(out, "left out tenant={tenant} dir={} why={}: {}", left.dir, left.why, left.detail)?;
-    }
+    print_left(out, "left out", &done.left_out)?;
     for tenant in &done.tenants {
         let name = &tenant.tenant;
         for block in &tenant.blocks {

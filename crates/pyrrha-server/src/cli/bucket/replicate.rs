@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use pyrrha_bucket::tools::Replicated;
 
 use super::select::{FormArgs, SelectArgs};
-use super::{BucketArgs, tools_of};
+use super::{BucketArgs, print_left, tools_of};
 use crate::cli::output::{CommandError, Out, size};
 use crate::cli::progress::Progress;
 
@@ -44,13 +44,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
 fn print(out: &mut Out, all: &[Replicated], dry_run: bool) -> io::Result<()> {
     for done in all {
         done.blocks.iter().try_for_each(|block| writeln!(out, "tenant={} block={block}", done.tenant))?;
-        for left in &done.left_out {
-            writeln!(
-                out,
-                "left out tenant={} dir={} why={}: {}",
-                done.tenant, left.dir, left.why, left.detail
-            )?;
-        }
+        print_left(out, "left out", &done.left_out)?;
         writeln!(
             out,
             "tenant={} blocks={} known={} replaced={} left_out={} copied={} present={}{}",
