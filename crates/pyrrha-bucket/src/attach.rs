@@ -38,7 +38,7 @@ use listing::{Found, Listing, Metas};
 pub use ownership::{OwnershipError, TenantRule, TenantRules};
 pub use queryable::WithBuckets;
 pub use rules::Why;
-pub(crate) use rules::{Candidate, SHARD_LABEL, have, shard};
+pub(crate) use rules::{Candidate, have};
 use streams::{ForeignStream, streams_of};
 
 /// How often a query that waits for a look of another looks at its cancel flag.

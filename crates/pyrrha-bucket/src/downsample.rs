@@ -14,7 +14,7 @@ mod build;
 mod origin;
 mod plan;
 
-pub(crate) use build::build;
+pub(crate) use build::{Built, build};
 pub use origin::Origin;
 pub(crate) use plan::{DownsampleTask, plan};
 

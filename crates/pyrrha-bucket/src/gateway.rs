@@ -21,6 +21,7 @@ mod ranges;
 mod rows;
 mod segments;
 mod set;
+mod sharded;
 mod stored_lists;
 mod stream;
 mod streams;
@@ -49,6 +50,7 @@ pub(crate) use windows::{WINDOWS_MAX, chunks_of};
 
 use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;
+use crate::shard::Residues;
 use crate::tenants::BucketTenants;
 use pages::Caches;
 use segments::Candidate;
@@ -91,8 +93,8 @@ pub struct Gateway {
 /// What answers a query.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
-    /// Blocks, each with the times that it answers for.
-    pub(crate) blocks: Vec<(Arc<BucketBlock>, TimeRange)>,
+    /// Blocks, each with what it answers for.
+    pub(crate) blocks: Vec<(Arc<BucketBlock>, Chosen)>,
     /// What there is to say about it.
     pub(crate) warnings: Vec<String>,
     /// Deletes that stand as of the same state.
@@ -171,6 +173,7 @@ impl Gateway {
             leave_out,
             horizon: None,
             without: Arc::default(),
+            only: None,
         };
         Box::new(Paced::new(Box::new(BucketSet::start(self.runtime.handle(), selection)), pace))
     }
@@ -219,7 +222,7 @@ impl Gateway {
         warnings.sort_unstable();
         warnings.dedup();
         let deletes = state.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
-        let blocks = parts.into_iter().map(|(entry, range)| (self.block(tenant, entry), range)).collect();
+        let blocks = parts.into_iter().map(|part| (self.block(tenant, part.entry.clone()), part)).collect();
         Parts { blocks, warnings, deletes }
     }
 
@@ -230,14 +233,24 @@ impl Gateway {
     }
 }
 
-/// The blocks of a state that answer a query, each with the times that it answers for, and what there is
-/// to say about it. `hidden` names blocks whose data somebody else has.
+/// A block that answers a query.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    pub(crate) entry: Arc<BlockEntry>,
+    /// The times that it answers for.
+    pub(crate) range: TimeRange,
+    /// The series that it answers for, if others do for the rest of its series.
+    pub(crate) only: Option<Residues>,
+}
+
+/// The blocks of a state that answer a query, and what there is to say about it. `hidden` names blocks whose
+/// data somebody else has.
 pub(crate) fn choose(
     state: &ManifestState,
     range: TimeRange,
     hints: &SelectHints,
     hidden: impl Fn(&BlockEntry) -> bool,
-) -> (Vec<(Arc<BlockEntry>, TimeRange)>, Vec<String>) {
+) -> (Vec<Chosen>, Vec<String>) {
     let near = state.overlapping(segments::reach(range));
     let candidates: Vec<Candidate> = near
         .into_iter()
@@ -247,10 +260,13 @@ pub(crate) fn choose(
             entry,
         })
         .collect();
-    let chosen = segments::choose(&candidates, range, hints);
+    let chosen = sharded::choose(&candidates, range, hints);
     let coarse = chosen.coarse.into_iter();
-    let warnings = coarse.map(|(range, resolution)| segments::warning(range, resolution, hints)).collect();
-    (chosen.parts.into_iter().map(|part| (part.entry, part.range)).collect(), warnings)
+    let mut warnings: Vec<String> =
+        coarse.map(|(range, resolution)| segments::warning(range, resolution, hints)).collect();
+    warnings.sort_unstable();
+    warnings.dedup();
+    (chosen.blocks, warnings)
 }
 
 #[cfg(test)]

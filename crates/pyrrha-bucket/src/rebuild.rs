@@ -8,13 +8,13 @@ use pyrrha_model::{StoreError, TenantId};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
-use crate::attach::shard;
-use crate::block_files::{self, BlockFile, FILES, META, external_labels};
+use crate::block_files::{self, BlockFile, FILES, META};
 use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::manifest_store::BucketManifestStore;
 use crate::marks::MarkKind;
 use crate::runtime::BucketRuntime;
+use crate::shard::{Shard, cover};
 use crate::sources::{Holders, holders_first};
 
 /// Largest `meta.json` that is read.
@@ -88,12 +88,13 @@ fn sort_out(mut entries: Vec<BlockEntry>, found: &mut FoundBlocks) {
     let mut holders = Holders::default();
     for entry in entries {
         // One shard of a split block has not what another has.
-        let group = (entry.resolution, shard(&external_labels(&entry)));
-        if let Some(&by) = holders.of(&group, &entry).first() {
+        let known = holders.of(&entry.resolution, &entry);
+        let shards = known.iter().map(|&by| Shard::of(&found.live[by]));
+        if let Some(&by) = known.first().filter(|_| cover(shards, Shard::of(&entry))) {
             found.replaced.push((entry.ulid, found.live[by].ulid));
             continue;
         }
-        holders.add(&group, &entry, found.live.len());
+        holders.add(&entry.resolution, &entry, found.live.len());
         found.live.push(entry);
     }
     found.live.sort_by_key(|entry| entry.ulid);

@@ -7,8 +7,7 @@ use std::hash::Hash;
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
-use crate::attach::shard;
-use crate::block_files::external_labels;
+use crate::shard::{Shard, cover};
 
 /// Sorts blocks so that whoever holds another's data comes before it. Of two with the same sources the
 /// one of the higher level stays, then the newer.
@@ -61,8 +60,7 @@ pub(crate) fn has_sources(holder: &BlockEntry, entry: &BlockEntry) -> bool {
 
 /// Whether `holder` has all that `entry` has, in the same resolution. One shard has not what another has.
 pub(crate) fn holds(holder: &BlockEntry, entry: &BlockEntry) -> bool {
-    let of = |entry| shard(&external_labels(entry));
-    has_sources(holder, entry) && of(holder).is_none_or(|own| of(entry) == Some(own))
+    has_sources(holder, entry) && Shard::of(holder).has(Shard::of(entry))
 }
 
 /// Whether all level-1 blocks that a block was made from went for good.
@@ -70,9 +68,10 @@ pub(crate) fn is_gone(state: &ManifestState, entry: &BlockEntry) -> bool {
     !entry.sources.is_empty() && entry.sources.iter().all(|source| state.gone.contains(source))
 }
 
-/// Whether `entry`, or a block that has all that it has, is live.
+/// Whether `entry`, or blocks that together have all that it has, are live.
 pub(crate) fn is_held(state: &ManifestState, entry: &BlockEntry) -> bool {
-    state.blocks.contains_key(&entry.ulid) || state.blocks.values().any(|b| holds(b, entry))
+    let holders = state.blocks.values().filter(|b| has_sources(b, entry)).map(|b| Shard::of(b));
+    state.blocks.contains_key(&entry.ulid) || cover(holders, Shard::of(entry))
 }
 
 /// Other live blocks that have nothing but what `entry` has: they leave when it becomes live.
@@ -101,5 +100,17 @@ mod tests {
         assert!(holds(&whole, &whole) && holds(&whole, &one) && holds(&one, &one));
         assert!(!holds(&one, &two) && !holds(&one, &whole));
         assert!(has_sources(&one, &two));
+        let state = |live: &[&BlockEntry]| {
+            let live = live.iter().enumerate().map(|(i, &entry)| {
+                let ulid = BlockId::from_parts(100 + i as u64, 1);
+                (ulid, std::sync::Arc::new(BlockEntry { ulid, ..entry.clone() }))
+            });
+            let mut state = ManifestState::default();
+            state.blocks = live.collect();
+            state
+        };
+        assert!(!is_held(&state(&[&one]), &whole) && is_held(&state(&[&one]), &one));
+        assert!(is_held(&state(&[&one, &two]), &whole) && is_held(&state(&[&whole]), &two));
+        assert!(is_held(&state(&[&entry("1_of_4"), &entry("3_of_4")]), &one), "a shard that was split");
     }
 }

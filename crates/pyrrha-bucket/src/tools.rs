@@ -147,6 +147,11 @@ pub fn external_labels(entry: &BlockEntry) -> std::collections::BTreeMap<String,
     block_files::external_labels(entry)
 }
 
+/// The shard of all series that a live block has, `i_of_N`; `None` if that is all of them.
+pub fn shard(entry: &BlockEntry) -> Option<String> {
+    crate::shard::Shard::of(entry).text()
+}
+
 /// Why a live block takes no part in compaction, if it was set aside.
 pub fn set_aside(entry: &BlockEntry) -> Option<&str> {
     block_files::set_aside(entry)

@@ -31,7 +31,7 @@ pub use plan::{CompactionRanges, plan};
 pub use replicas::merge_replicas;
 use sidecars::Sidecars;
 use sources::write_merged;
-pub use sources::{Merged, Source, merge_sources};
+pub use sources::{Merged, Source, merge_sources, split_sources};
 
 /// Merges `inputs` into the block `output` under `home`, the directory of a tenant's blocks, in this
 /// layout. Chunks that overlap nothing are copied as they are, or converted bit for bit; where blocks

@@ -290,7 +290,7 @@ fn candidates(
 
 /// External labels of a block of which only the shard is known.
 fn shard_label(shard: String) -> BTreeMap<String, String> {
-    (!shard.is_empty()).then(|| (super::rules::SHARD_LABEL.to_owned(), shard)).into_iter().collect()
+    (!shard.is_empty()).then(|| (crate::shard::SHARD_LABEL.to_owned(), shard)).into_iter().collect()
 }
 
 /// Objects under `dir` by block.

@@ -5,7 +5,7 @@
 //! sources are a subset of another's. Mimir: no delay for young blocks; of a block that was split, all
 //! shards must be there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pyrrha_model::{TenantId, Timestamp, rfc3339};
@@ -14,14 +14,9 @@ use pyrrha_storage::manifest::BlockEntry;
 
 use super::ownership::TenantRules;
 use super::{AttachConfig, BucketLayout, entry_without_meta};
+use crate::shard::{Shard, cover};
 use crate::sources::{Holders, holders_first};
 
-/// The external label with the shard of a block, `i_of_N`.
-pub(crate) const SHARD_LABEL: &str = "__compactor_shard_id__";
-/// Its old name.
-const OLD_SHARD_LABEL: &str = "__shard_id__";
-/// More shards than anybody makes.
-const SHARDS_MAX: u32 = 4096;
 const MINUTE: i64 = 60_000;
 
 /// Why a block is not read.
@@ -175,13 +170,6 @@ impl Rules {
     }
 }
 
-/// The shard of a block by its external labels, `(i, N)`.
-pub(crate) fn shard(labels: &BTreeMap<String, String>) -> Option<(u32, u32)> {
-    let (i, n) = labels.get(SHARD_LABEL).or_else(|| labels.get(OLD_SHARD_LABEL))?.split_once("_of_")?;
-    let (i, n) = (i.parse().ok()?, n.parse().ok()?);
-    (1..=n).contains(&i).then_some((i, n)).filter(|_| n <= SHARDS_MAX)
-}
-
 /// Hides blocks whose data others have.
 fn supersede(blocks: &mut [(Candidate, Option<Why>)]) {
     let mut order: Vec<usize> = (0..blocks.len()).filter(|&i| blocks[i].1.is_none()).collect();
@@ -192,8 +180,7 @@ fn supersede(blocks: &mut [(Candidate, Option<Why>)]) {
         let block = &blocks[i].0;
         let group = (block.tenant.clone(), block.entry.resolution);
         let holders = kept.of(&group, &block.entry).into_iter();
-        let holders: Vec<(usize, Option<(u32, u32)>)> =
-            holders.map(|k| (k, shard(&blocks[k].0.labels))).collect();
+        let holders: Vec<(usize, Shard)> = holders.map(|k| (k, shard(&blocks[k].0.labels))).collect();
         match by(&holders, shard(&block.labels)) {
             Some(holder) => {
                 let by = blocks[holder].0.entry.ulid;
@@ -212,24 +199,23 @@ pub(crate) fn have(holders: &[BTreeMap<String, String>], own: &BTreeMap<String, 
 
 /// Of blocks with all sources of a block, one that tells that its data is there; all shards of a split
 /// together do.
-fn by(holders: &[(usize, Option<(u32, u32)>)], own: Option<(u32, u32)>) -> Option<usize> {
-    if let Some((i, _)) = holders.iter().find(|(_, shard)| shard.is_none() || *shard == own) {
-        return Some(*i);
-    }
-    if own.is_some() {
-        return None;
-    }
-    let mut shards: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-    for (i, n) in holders.iter().filter_map(|(_, shard)| *shard) {
-        shards.entry(n).or_default().insert(i);
-    }
-    let whole = shards.into_iter().find(|(n, found)| found.len() as u32 == *n)?.0;
-    holders.iter().find(|(_, shard)| shard.is_some_and(|(_, n)| n == whole)).map(|(i, _)| *i)
+fn by(holders: &[(usize, Shard)], own: Shard) -> Option<usize> {
+    let one = holders.iter().find(|(_, shard)| shard.has(own));
+    let some = || {
+        let together = cover(holders.iter().map(|(_, shard)| *shard), own);
+        holders.iter().find(|(_, shard)| together && shard.meets(own))
+    };
+    one.or_else(some).map(|(i, _)| *i)
+}
+
+fn shard(labels: &BTreeMap<String, String>) -> Shard {
+    Shard::named(labels).unwrap_or(Shard::WHOLE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::SHARD_LABEL;
 
     fn id(n: u64) -> BlockId {
         BlockId::from_parts(n, 7)

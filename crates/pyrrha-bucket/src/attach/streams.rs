@@ -11,7 +11,7 @@ use pyrrha_storage::manifest::ManifestState;
 
 use super::SeenBlock;
 use crate::external::External;
-use crate::gateway::{ForeignBlock, ForeignReader, choose, merged_since};
+use crate::gateway::{Chosen, ForeignBlock, ForeignReader, choose, merged_since};
 
 /// Blocks of one origin.
 #[derive(Debug)]
@@ -77,8 +77,8 @@ impl ForeignStream {
     ) -> Vec<(ForeignBlock, TimeRange)> {
         let (parts, warnings) = choose(&self.state, range, hints, |_| false);
         warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
-        let block = |(entry, range): (Arc<pyrrha_storage::manifest::BlockEntry>, TimeRange)| {
-            Some((self.blocks.get(&entry.ulid)?.1.clone(), range))
+        let block = |Chosen { entry, range, only }| {
+            Some((self.blocks.get(&entry.ulid)?.1.clone().answering(only), range))
         };
         parts.into_iter().filter_map(block).collect()
     }

@@ -1,4 +1,4 @@
-//! Builds a block of windows from a stream of series, one series at a time.
+//! Builds blocks of windows from a stream of series, one series at a time.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,26 +20,44 @@ use pyrrha_storage::block::{BlockId, BlockMeta, BlockWriter, ThanosDownsample, T
 
 use super::{DownsampleTask, FIVE_MINUTES};
 use crate::gateway::WINDOWS_MAX;
+use crate::shard::{Split, name_shard};
 
 /// Series read at once.
 const BATCH: usize = 16;
 
-/// Builds the block `output` of a task under `home` from `series`: those of the task's inputs, merged,
-/// sorted by labels, with samples or both parts of windows that divide the task's. Gives its meta.
+/// Where blocks of windows are built, and which.
+pub(crate) struct Built<'a> {
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) home: &'a Path,
+    /// Ids of the blocks, one for each part of the split.
+    pub(crate) outputs: &'a [BlockId],
+    pub(crate) split: Split,
+}
+
+impl Built<'_> {
+    fn writers(&self) -> Result<Vec<(BlockWriter, u64)>, StoreError> {
+        let create = |output: &BlockId| {
+            Ok((BlockWriter::create(self.disk.clone(), &self.home.join(output.to_string()))?, 0))
+        };
+        self.outputs.iter().map(create).collect()
+    }
+}
+
+/// Builds the blocks of a task from `series`: those of the task's inputs, merged,
+/// sorted by labels, with samples or both parts of windows that divide the task's. Gives their metas, of those
+/// that have series; of the first if none has.
 /// Series whose windows no reader would take, since resets keep nearly all of their histograms, stay at full
 /// resolution. Memory: the chunks and samples of one series, and the symbols.
 pub(crate) fn build(
-    disk: &Arc<dyn Disk>,
-    home: &Path,
-    output: BlockId,
+    place: &Built<'_>,
     task: &DownsampleTask,
     metas: &[BlockMeta],
     mut series: Box<dyn SeriesSet>,
     ctx: &QueryContext,
-) -> Result<BlockMeta, StoreError> {
+) -> Result<Vec<BlockMeta>, StoreError> {
     let (start, end) = task.range();
     let range = TimeRange::new(start, end.saturating_sub(1));
-    let mut writer = BlockWriter::create(disk.clone(), &home.join(output.to_string()))?;
+    let mut writers = place.writers()?;
     let mut batch = SeriesBatch::default();
     let mut work = Work::default();
     while series.next_batch(BATCH, &mut batch)? {
@@ -52,7 +70,7 @@ pub(crate) fn build(
             work.fold(task.resolution);
             ctx.budget.release(bytes);
             let corrupt = |source: DecodeError| {
-                let message = format!("chunk cannot be downsampled: series={labels} output={output}");
+                let message = format!("chunk cannot be downsampled: series={labels}");
                 StoreError::caused(ErrorKind::Corrupt, message, source)
             };
             done.map_err(corrupt)?;
@@ -66,6 +84,11 @@ pub(crate) fn build(
                 let message = format!("series has too many windows for a block: series={labels}");
                 return Err(StoreError::new(ErrorKind::Limit, message));
             };
+            let Some((writer, written)) = writers.get_mut(place.split.part_of(&labels)) else {
+                let message = format!("a series belongs to no output: series={labels}");
+                return Err(StoreError::new(ErrorKind::Internal, message));
+            };
+            *written += 1;
             if [&edges, &values].iter().any(|c| c.bytes.len() as u64 > WINDOWS_MAX) && work.is_of_samples() {
                 let stored = decode_stored(entry, range).map_err(corrupt)?;
                 writer.add_series(&labels, &encode_series(&stored, false))?;
@@ -75,14 +98,29 @@ pub(crate) fn build(
             writer.add_windows(&labels, &chunks, &edges, &values)?;
         }
     }
+    let is_empty = writers.iter().all(|(_, written)| *written == 0);
+    let mut built = Vec::with_capacity(writers.len());
+    for (part, ((writer, written), output)) in writers.into_iter().zip(place.outputs).enumerate() {
+        if written > 0 || (is_empty && part == 0) {
+            let mut meta = meta_of(*output, task, metas);
+            let shard = if is_empty { place.split.whole() } else { place.split.shard(part) };
+            name_shard(&mut meta, shard);
+            built.push(writer.finish(meta)?);
+        }
+    }
+    Ok(built)
+}
+
+/// What a block of windows is.
+fn meta_of(output: BlockId, task: &DownsampleTask, metas: &[BlockMeta]) -> BlockMeta {
     let mut meta = BlockMeta::of_compaction(output, metas);
     // As in Thanos: of the same level as what it was made from, which stays.
     meta.compaction.level = metas.iter().map(|m| m.compaction.level).max().unwrap_or(1);
     meta.compaction.parents.clear();
     meta.thanos = Some(thanos(task.resolution, metas));
     task.origin.note(&mut meta);
-    (meta.min_time, meta.max_time) = (start, end);
-    Ok(writer.finish(meta)?)
+    (meta.min_time, meta.max_time) = task.range();
+    meta
 }
 
 /// Samples, their columns and windows take about so much per byte of their chunks.

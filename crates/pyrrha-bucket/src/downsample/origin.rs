@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::jobs::identity;
+use crate::shard::Shard;
 
 /// Field of `meta.json` and of manifest entries.
 const FIELD: &str = "downsampled";
@@ -94,7 +95,9 @@ pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {
         from.contains(&identity(raw))
             || (deletes_applied(raw) <= through && !raw.sources.is_empty() && covers(state, entry, raw))
     };
-    let raw = state.blocks.values().filter(|b| b.resolution == 0 && b.range().overlaps(&entry.range()));
+    let (own, range) = (Shard::of(entry), entry.range());
+    let raw = state.blocks.values().filter(|b| b.resolution == 0 && b.range().overlaps(&range));
+    let raw = raw.filter(|b| Shard::of(b).meets(own));
     let deleted = state.deletes.iter().any(|d| d.number > through && d.range().overlaps(&entry.range()));
     !deleted && raw.into_iter().all(|b| known(b))
 }
@@ -106,9 +109,11 @@ fn covers(state: &ManifestState, entry: &BlockEntry, raw: &BlockEntry) -> bool {
     if lacking.peek().is_none() {
         return true;
     }
-    let range = raw.range();
+    let (range, own, theirs) = (raw.range(), Shard::of(entry), Shard::of(raw));
     let is_beside = |b: &&std::sync::Arc<BlockEntry>| {
-        b.resolution == entry.resolution && b.range().overlaps(&range) && !b.range().overlaps(&entry.range())
+        let near = b.range().overlaps(&range) && !b.range().overlaps(&entry.range());
+        let has = |shard: Shard| shard.has(own) || shard.has(theirs);
+        b.resolution == entry.resolution && near && has(Shard::of(b))
     };
     let beside: BTreeSet<BlockId> =
         state.blocks.values().filter(is_beside).flat_map(|b| b.sources.iter().copied()).collect();

@@ -14,6 +14,7 @@ use crate::block_files::set_aside;
 use crate::gateway::streams_of;
 use crate::jobs::{JobKind, JobSpec, identity, pruned_partly};
 use crate::marks::{MarkKind, is_marked};
+use crate::shard::{Shard, Split, cover, linked};
 
 /// One block of windows to be built.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +43,7 @@ impl DownsampleTask {
             kind: if self.resolution == HOUR { JobKind::Hour } else { JobKind::FiveMinutes },
             inputs: self.inputs.iter().map(|b| b.ulid).collect(),
             replaces: self.replaces.clone(),
-            outputs: 1,
+            outputs: Split::least(self.inputs.iter().map(|b| Shard::of(b)).collect::<Vec<_>>()).parts(),
             min_time,
             max_time,
             bytes: self.inputs.iter().map(|b| b.bytes).sum(),
@@ -84,36 +85,73 @@ fn of_resolution(state: &ManifestState, from: i64, to: i64) -> Vec<DownsampleTas
     inputs.sort_by_key(|b| (b.min_time, b.max_time, b.ulid));
     let mut tasks = Vec::new();
     for group in groups(inputs, to) {
-        let sources: BTreeSet<BlockId> = group.iter().flat_map(|b| b.sources.iter().copied()).collect();
-        let mut task = DownsampleTask::of(state, to, group);
-        let (start, end) = task.range();
+        let (start, end) = DownsampleTask::of(state, to, group.clone()).range();
         let range = TimeRange::new(start, end.saturating_sub(1));
         let there: Vec<&Arc<BlockEntry>> = of(to).filter(|b| b.range().overlaps(&range)).collect();
-        // A delete that stands is applied to raw blocks first, which are others then.
-        let newest = newest_delete(state, range);
-        if task.inputs.iter().any(|b| deletes_applied(b) < newest) {
-            continue;
-        }
-        let up_to_date = |b: &&Arc<BlockEntry>| Origin::of(b).is_some_and(|o| o.from == task.origin.from);
-        let foreign_is_enough =
-            |b: &&Arc<BlockEntry>| Origin::of(b).is_none() && sources.iter().all(|s| b.sources.contains(s));
-        if there.iter().any(up_to_date) || there.iter().any(foreign_is_enough) {
-            continue;
-        }
-        // Nor can one that has series which have left what it would be built from.
-        let pruned: BTreeSet<String> = task.inputs.iter().flat_map(|b| pruned_partly(b)).collect();
-        if there.iter().any(|b| !pruned.is_subset(&pruned_partly(b))) {
-            continue;
-        }
-        // A block that has something that is here no more cannot be built again.
-        let replaceable = |b: &&&Arc<BlockEntry>| b.sources.iter().all(|s| sources.contains(s));
-        if there.iter().filter(replaceable).count() == there.len() {
-            task.replaces = there.iter().map(|b| b.ulid).collect();
-            tasks.push(task);
+        for (inputs, there) in by_shard(group, there) {
+            tasks.extend(task(state, to, inputs, &there));
         }
     }
     tasks.reverse();
     tasks
+}
+
+/// Inputs, and what there is of their time already, apart where they have no series in common.
+fn by_shard(
+    inputs: Vec<Arc<BlockEntry>>,
+    there: Vec<&Arc<BlockEntry>>,
+) -> Vec<(Vec<Arc<BlockEntry>>, Vec<&Arc<BlockEntry>>)> {
+    let shards: Vec<Shard> = inputs.iter().chain(there.iter().copied()).map(|b| Shard::of(b)).collect();
+    if shards.iter().all(|shard| *shard == Shard::WHOLE) {
+        return vec![(inputs, there)];
+    }
+    let part = |places: Vec<usize>| {
+        let (own, beside): (Vec<usize>, Vec<usize>) = places.into_iter().partition(|&i| i < inputs.len());
+        let own: Vec<_> = own.into_iter().map(|i| inputs[i].clone()).collect();
+        (own, beside.into_iter().map(|i| there[i - inputs.len()]).collect())
+    };
+    let parts = linked(&shards, |a, b| a.meets(*b)).into_iter().map(part);
+    parts.filter(|(own, _): &(Vec<_>, Vec<_>)| !own.is_empty()).collect()
+}
+
+/// The task that brings windows up to date: of these inputs, where `there` are some already. `None` if they are
+/// up to date, or cannot be built again.
+fn task(
+    state: &ManifestState,
+    to: i64,
+    inputs: Vec<Arc<BlockEntry>>,
+    there: &[&Arc<BlockEntry>],
+) -> Option<DownsampleTask> {
+    let mut task = DownsampleTask::of(state, to, inputs);
+    let (start, end) = task.range();
+    let range = TimeRange::new(start, end.saturating_sub(1));
+    // A delete that stands is applied to raw blocks first, which are others then.
+    let newest = newest_delete(state, range);
+    if task.inputs.iter().any(|b| deletes_applied(b) < newest) {
+        return None;
+    }
+    let has = |b: &BlockEntry, source: &BlockId| {
+        let with = task.inputs.iter().filter(|input| input.sources.contains(source));
+        cover(with.map(|input| Shard::of(input)), Shard::of(b))
+    };
+    let sources: BTreeSet<BlockId> = task.inputs.iter().flat_map(|b| b.sources.iter().copied()).collect();
+    let up_to_date = |b: &&Arc<BlockEntry>| Origin::of(b).is_some_and(|o| o.from == task.origin.from);
+    let foreign_is_enough =
+        |b: &&Arc<BlockEntry>| Origin::of(b).is_none() && sources.iter().all(|s| b.sources.contains(s));
+    if there.iter().copied().any(|b| up_to_date(&b) || foreign_is_enough(&b)) {
+        return None;
+    }
+    // Nor can one that has series which have left what it would be built from.
+    let pruned: BTreeSet<String> = task.inputs.iter().flat_map(|b| pruned_partly(b)).collect();
+    if there.iter().any(|b| !pruned.is_subset(&pruned_partly(b))) {
+        return None;
+    }
+    // A block that has something that is here no more cannot be built again.
+    if !there.iter().all(|b| b.sources.iter().all(|source| has(b, source))) {
+        return None;
+    }
+    task.replaces = there.iter().map(|b| b.ulid).collect();
+    Some(task)
 }
 
 /// The number of the newest delete that touches a range; 0 if none does.

@@ -14,6 +14,7 @@ use pyrrha_storage::manifest::{Change, DeleteEntry};
 
 use super::*;
 use crate::jobs::{Compactor, CompactorConfig, JobKind};
+use crate::shard::{Shard, Split};
 use crate::worlds::{RANGE, World, id, write};
 
 const DAY: i64 = 24 * HOUR;
@@ -217,7 +218,9 @@ fn windows_of_others_answer_too() {
     let ctx = QueryContext::unlimited();
     let series = block.select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("sound");
     let home = std::path::Path::new("/thanos");
-    build(&disk, home, id(9), &task, &[block.meta().clone()], series, &ctx).expect("no fault");
+    let split = Split::new([Shard::WHOLE], 1);
+    let place = Built { disk: &disk, home, outputs: &[id(9)], split };
+    build(&place, &task, &[block.meta().clone()], series, &ctx).expect("no fault");
     // As Thanos would have written it: nothing beside the standard files.
     let dir = home.join(id(9).to_string());
     for name in [pyrrha_storage::block::WINDOWS_FILE, pyrrha_storage::block::WINDOWS_VALUES_FILE] {

@@ -22,6 +22,7 @@ use super::stream::Selection;
 use crate::door::Bucket;
 use crate::external::{External, Way};
 use crate::runtime::BucketRuntime;
+use crate::shard::Residues;
 
 /// Reads blocks of a bucket wherever they are in it.
 #[derive(Debug, Clone)]
@@ -85,7 +86,13 @@ impl ForeignReader {
             kept: self.config.cache_dir.join(format!("{key}.header")),
         };
         let block = Arc::new(BucketBlock::at(place, entry, external));
-        ForeignBlock { runtime: self.runtime.clone(), block, deletes: Arc::default(), horizon: None }
+        ForeignBlock {
+            runtime: self.runtime.clone(),
+            block,
+            deletes: Arc::default(),
+            horizon: None,
+            only: None,
+        }
     }
 }
 
@@ -98,9 +105,16 @@ pub(crate) struct ForeignBlock {
     pub(super) deletes: Arc<[Delete]>,
     /// Samples before this moment are past retention.
     pub(super) horizon: Option<Timestamp>,
+    /// The series that it answers for, if not all.
+    pub(super) only: Option<Residues>,
 }
 
 impl ForeignBlock {
+    /// The same, which answers for these series.
+    pub(crate) fn answering(self, only: Option<Residues>) -> Self {
+        Self { only, ..self }
+    }
+
     pub(crate) fn entry(&self) -> &Arc<BlockEntry> {
         &self.block.entry
     }
@@ -126,6 +140,7 @@ impl ForeignBlock {
             horizon: self.horizon,
             leave_out: Arc::default(),
             without: self.external().dropped(),
+            only: self.only.clone(),
         };
         Box::new(BucketSet::start(self.runtime.handle(), selection))
     }

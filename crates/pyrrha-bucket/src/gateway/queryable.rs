@@ -18,7 +18,7 @@ use super::pace::{Pace, Paced};
 use super::questions::{ask_each, names_of, series_of, union, values_of};
 use super::set::BucketSet;
 use super::stream::Selection;
-use super::{Gateway, Parts};
+use super::{Chosen, Gateway, Parts};
 use crate::external::{ByReplica, Way};
 use crate::jobs::Retention;
 
@@ -120,13 +120,14 @@ impl Queryable for BucketQueryable {
         let pace = Pace::of(ctx, blocks.iter().map(|(block, _)| &*block.entry));
         let way = Way { pace: pace.clone(), from: "".into(), tells_gone: false };
         let (mut outer, shared): (_, Arc<[Matcher]>) = (Vec::new(), matchers.into());
-        for (block, range) in blocks {
+        for (block, Chosen { range, only, .. }) in blocks {
             if !block.external.changes_nothing() {
                 let block = ForeignBlock {
                     runtime: self.gateway.runtime.clone(),
                     horizon: self.horizon(&ctx.tenant, block.entry.resolution),
                     deletes: deletes.clone(),
                     block,
+                    only,
                 };
                 outer.push((block, range));
                 continue;
@@ -141,6 +142,7 @@ impl Queryable for BucketQueryable {
                 hints: hints.clone(),
                 leave_out: Arc::default(),
                 without: Arc::default(),
+                only,
                 pace: pace.clone(),
                 tells_gone: false,
             };

@@ -20,6 +20,7 @@ use super::labels::Translation;
 use super::pace::{BLOCK_BYTES, Pace};
 use super::rows::{self, Rows};
 use super::windows;
+use crate::shard::Residues;
 
 /// Values whose ids a block remembers, for each series of a piece.
 const VALUES_PER_SERIES: usize = 256;
@@ -39,6 +40,8 @@ pub(super) struct Selection {
     pub(super) horizon: Option<Timestamp>,
     /// Labels that the reader will take away: series come in the order of what is left.
     pub(super) without: Arc<[String]>,
+    /// The series that the block answers for, if not all.
+    pub(super) only: Option<Residues>,
     /// What it may hold, and when it may send requests.
     pub(super) pace: Arc<Pace>,
     /// Whether that an object is gone is an error even where the answer may have gaps.
@@ -155,10 +158,16 @@ impl Selection {
         Ok(true)
     }
 
-    /// Whether a series is in the query's shard, by the hash that every source uses.
+    /// Whether the block answers for a series, and it is in the query's shard, by the hash that every source uses.
     fn in_shard(&self, opened: &Opened, row: &SeriesRow) -> Result<bool, StoreError> {
-        let Some((index, count)) = self.hints.shard else { return Ok(true) };
+        if self.hints.shard.is_none() && self.only.is_none() {
+            return Ok(true);
+        }
         let labels = rows::labels(&self.block, opened, row)?;
+        if self.only.as_ref().is_some_and(|only| !only.has(&labels)) {
+            return Ok(false);
+        }
+        let Some((index, count)) = self.hints.shard else { return Ok(true) };
         Ok(labels.prometheus_hash() % u64::from(count.max(1)) == u64::from(index))
     }
 

@@ -1,4 +1,4 @@
-//! Blocks of one origin, which answer together: those with the same external labels. Which of them answer a
+//! Blocks of one origin, which answer together: those with the same external labels, shards aside. Which of them answer a
 //! query, samples or windows, is chosen among themselves: that one cluster is downsampled says nothing of
 //! another.
 
@@ -11,8 +11,8 @@ use pyrrha_model::TenantId;
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
-use crate::block_files::external_labels;
 use crate::downsample::Origin;
+use crate::shard::stream_labels;
 
 /// The streams of tenants, as of the states that were asked for last.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Streams {
 pub(crate) fn streams_of<'s>(state: &'s ManifestState, without: &[String]) -> Vec<Cow<'s, ManifestState>> {
     let mut split: BTreeMap<BTreeMap<String, String>, ManifestState> = BTreeMap::new();
     for (id, entry) in &state.blocks {
-        let mut labels = external_labels(entry);
+        let mut labels = stream_labels(entry);
         labels.retain(|name, _| !without.contains(name));
         let stream = split.entry(labels).or_insert_with(|| {
             let mut stream = ManifestState::default();
@@ -87,7 +87,7 @@ pub(crate) fn merged_since(
 /// The same streams without those windows.
 fn without_merged(split: Vec<Cow<'_, ManifestState>>, replica_labels: &[String]) -> Vec<Arc<ManifestState>> {
     let labels = |stream: &ManifestState| {
-        stream.blocks.values().next().map(|entry| external_labels(entry)).unwrap_or_default()
+        stream.blocks.values().next().map(|entry| stream_labels(entry)).unwrap_or_default()
     };
     let keyed: Vec<_> = split.iter().map(|stream| (labels(stream), &**stream)).collect();
     let gone = merged_since(&keyed, replica_labels);

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
-use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId};
+use pyrrha_model::{ErrorKind, Labels, Matcher, StoreError, TenantId};
 use pyrrha_storage::block::{
     Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile, ThanosMeta,
 };
-use pyrrha_storage::compact::{Source, merge_sources};
+use pyrrha_storage::compact::{Source, split_sources};
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use super::places::output_root;
@@ -21,12 +21,13 @@ use crate::block_files::{
     with_root,
 };
 use crate::door::Bucket;
-use crate::downsample::{DownsampleTask, build, deletes_applied, note_deletes_applied};
+use crate::downsample::{Built, DownsampleTask, build, deletes_applied, note_deletes_applied};
 use crate::error::BucketError;
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::marks::{MarkFiles, carry_over};
 use crate::rebuild::META_MAX;
 use crate::runtime::BucketRuntime;
+use crate::shard::{Shard, Split, name_shard};
 use crate::tenants::BucketTenants;
 use crate::tools::fetch::to_file;
 use crate::upload_block::{Upload, local};
@@ -98,11 +99,13 @@ impl Work<'_> {
         self.tenants.bucket()
     }
 
-    /// Merges the inputs into one block in the scratch directory. `None` if nothing is left.
-    pub(super) fn merge(&self) -> Result<Option<Block>, WorkError> {
-        let Some(&output) = self.outputs.first() else {
-            return Err(StoreError::new(ErrorKind::Internal, "a merge without output").into());
-        };
+    /// How what it makes is split.
+    fn split(&self) -> Split {
+        Split::new(self.inputs.iter().map(|input| Shard::of(input)), self.outputs.len())
+    }
+
+    /// Merges the inputs into blocks in the scratch directory, one for each of its outputs that has series.
+    pub(super) fn merge(&self) -> Result<Vec<Block>, WorkError> {
         let damaged = Arc::new(Mutex::new(None));
         let blame = |error: StoreError| {
             let damaged = if error.kind() == ErrorKind::Corrupt { damaged.lock().take() } else { None };
@@ -124,19 +127,29 @@ impl Work<'_> {
                 metadata: beside.metadata.as_ref(),
             });
         }
-        let made = merge_sources(self.disk, &self.scratch, output, sources, &self.ctx).map_err(blame)?;
-        let Some(meta) = made else { return Ok(None) };
-        let block =
-            Block::open(&**self.disk, &self.scratch.join(meta.ulid.to_string())).map_err(StoreError::from)?;
-        block.verify(&self.ctx)?;
-        Ok(Some(block))
+        let split = self.split();
+        let name = |part: usize, meta: &mut BlockMeta| name_shard(meta, split.shard(part));
+        let (outputs, part_of) = (self.named(split), |labels: &Labels| split.part_of(labels));
+        let made = split_sources(self.disk, &self.scratch, outputs, &part_of, &name, sources, &self.ctx);
+        let made = made.map_err(blame)?;
+        made.into_iter().flatten().map(|meta| Ok(self.verified(meta.ulid)?)).collect()
     }
 
-    /// Makes the block of windows of the inputs in the scratch directory.
-    pub(super) fn downsample(&self, state: &ManifestState, resolution: i64) -> Result<Block, WorkError> {
-        let Some(&output) = self.outputs.first() else {
-            return Err(StoreError::new(ErrorKind::Internal, "downsampling without output").into());
-        };
+    /// The outputs that a split makes.
+    fn named(&self, split: Split) -> &[BlockId] {
+        &self.outputs[..split.parts().min(self.outputs.len())]
+    }
+
+    /// A block that was made, as it reads.
+    fn verified(&self, made: BlockId) -> Result<Block, StoreError> {
+        let block = Block::open(&**self.disk, &self.scratch.join(made.to_string()))?;
+        block.verify(&self.ctx)?;
+        Ok(block)
+    }
+
+    /// Makes blocks of windows of the inputs in the scratch directory, one for each of its outputs that has
+    /// series; one at least.
+    pub(super) fn downsample(&self, state: &ManifestState, resolution: i64) -> Result<Vec<Block>, WorkError> {
         let task = DownsampleTask::of(state, resolution, self.inputs.clone());
         let damaged = Arc::new(Mutex::new(None));
         let reader = self.reader();
@@ -156,11 +169,17 @@ impl Work<'_> {
             sets.push(Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }));
         }
         let series = pyrrha_storage::merge(&self.ctx, sets, 0);
-        build(self.disk, &self.scratch, output, &task, &metas, series, &self.ctx).map_err(|error| {
+        let split = self.split();
+        let place = Built { disk: self.disk, home: &self.scratch, outputs: self.named(split), split };
+        let made = build(&place, &task, &metas, series, &self.ctx).map_err(|error| {
             let damaged = if error.kind() == ErrorKind::Corrupt { damaged.lock().take() } else { None };
             WorkError { error, damaged }
         })?;
-        Ok(Block::open(&**self.disk, &self.scratch.join(output.to_string())).map_err(StoreError::from)?)
+        let open = |meta: BlockMeta| {
+            let dir = self.scratch.join(meta.ulid.to_string());
+            Ok(Block::open(&**self.disk, &dir).map_err(StoreError::from)?)
+        };
+        made.into_iter().map(open).collect()
     }
 
     /// Says which deletes and retention rules are applied in what is made of the inputs.

@@ -1,6 +1,7 @@
 //! A job that is ours, from its inputs to its end: what it makes is uploaded, committed, and told to others.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::block_files::with_set_aside;
 use crate::deletes::commit;
 use crate::downsample::{FIVE_MINUTES, HOUR};
 use crate::marks::change_entries;
+use crate::shard::{Shard, stream_labels};
 
 /// What a job that was taken is to do.
 pub(super) struct Task<'a> {
@@ -212,13 +214,13 @@ impl Compactor {
 impl Work<'_> {
     /// What a job is about.
     fn make(&self, task: &Task<'_>) -> Result<Made, WorkError> {
-        let uploaded = |made: Option<Block>| {
-            let entry = made.map(|block| self.upload(block)).transpose()?;
-            Ok(Made::Blocks(entry.into_iter().collect()))
+        let uploaded = |made: Vec<Block>| {
+            let entries = made.into_iter().map(|block| self.upload(block));
+            Ok(Made::Blocks(entries.collect::<Result<_, StoreError>>()?))
         };
         match task.spec.kind {
-            JobKind::FiveMinutes => uploaded(Some(self.downsample(task.state, FIVE_MINUTES)?)),
-            JobKind::Hour => uploaded(Some(self.downsample(task.state, HOUR)?)),
+            JobKind::FiveMinutes => uploaded(self.downsample(task.state, FIVE_MINUTES)?),
+            JobKind::Hour => uploaded(self.downsample(task.state, HOUR)?),
             JobKind::Compact => uploaded(self.merge()?),
             JobKind::Purge | JobKind::Prune => {
                 if let Some(entry) = self.untouched()? {
@@ -226,7 +228,7 @@ impl Work<'_> {
                 }
                 let resolution = self.inputs.iter().map(|input| input.resolution).max().unwrap_or(0);
                 match task.spec.kind == JobKind::Prune && resolution > 0 {
-                    true => uploaded(Some(self.downsample(task.state, resolution)?)),
+                    true => uploaded(self.downsample(task.state, resolution)?),
                     false => uploaded(self.merge()?),
                 }
             }
@@ -236,7 +238,7 @@ impl Work<'_> {
                     return Err(StoreError::new(ErrorKind::Internal, "a rewrite without rules").into());
                 };
                 match self.rewrite(rewrite)? {
-                    Some(made) => uploaded(made),
+                    Some(made) => uploaded(made.into_iter().collect()),
                     None => Ok(Made::Unchanged),
                 }
             }
@@ -248,13 +250,7 @@ impl Work<'_> {
 fn change_of(task: &Task<'_>, outputs: &[BlockId], added: Vec<BlockEntry>) -> Change {
     let (state, spec) = (task.state, task.spec);
     let entry = |block: &BlockId| state.blocks.get(block).cloned();
-    let gone = match added.is_empty() {
-        true => {
-            let replaced = spec.replaces.iter().filter_map(entry);
-            replaced.flat_map(|b| b.sources.iter().copied().chain([b.ulid]).collect::<Vec<_>>()).collect()
-        }
-        false => Vec::new(),
-    };
+    let gone = if added.is_empty() { gone_with(state, &spec.replaces) } else { Vec::new() };
     Change {
         added,
         removed: spec.replaces.clone(),
@@ -266,4 +262,21 @@ fn change_of(task: &Task<'_>, outputs: &[BlockId], added: Vec<BlockEntry>) -> Ch
         gone,
         ..Change::default()
     }
+}
+
+/// Level-1 blocks whose data goes for good when these blocks go: of a block that was split, with its last shard.
+fn gone_with(state: &ManifestState, replaced: &[BlockId]) -> Vec<BlockId> {
+    let going: Vec<_> = replaced.iter().filter_map(|id| state.blocks.get(id)).collect();
+    let stays = |source: &BlockId, of: &BlockEntry| {
+        let shard = Shard::of(of);
+        let has = |b: &BlockEntry| b.resolution == of.resolution && b.sources.contains(source);
+        let beside = |b: &BlockEntry| !Shard::of(b).meets(shard) && stream_labels(b) == stream_labels(of);
+        let mut others = state.blocks.values().filter(|b| !replaced.contains(&b.ulid));
+        shard != Shard::WHOLE && others.any(|b| has(b) && beside(b))
+    };
+    let gone = |of: &&Arc<BlockEntry>| -> Vec<BlockId> {
+        let named = of.sources.iter().filter(|source| !stays(source, of));
+        named.copied().chain([of.ulid]).collect()
+    };
+    going.iter().flat_map(gone).collect()
 }

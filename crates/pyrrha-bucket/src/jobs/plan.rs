@@ -2,7 +2,9 @@
 //!
 //! Raw blocks of equal external labels, but for those that tell replicas apart,
 //! grow through the ranges of a ladder. Blocks that overlap are merged first. A block that straddles
-//! the edge of a window waits for the next larger range that contains it (decision 21).
+//! the edge of a window waits for the next larger range that contains it (decision 21). What would become too
+//! large is split by the hash of its series, and from then on shards are merged with blocks that may have
+//! series of theirs only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,9 +15,10 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
 use super::{JobKind, JobSpec};
-use crate::block_files::{deletes_through, external_labels, lists_deletes, set_aside};
+use crate::block_files::{deletes_through, lists_deletes, set_aside};
 use crate::deletes::needs;
 use crate::marks::{MarkKind, is_marked};
+use crate::shard::{BlockTargets, Shard, linked, stream_labels};
 
 /// Most blocks of one merge: each is open while it runs.
 const INPUTS_MAX: usize = 64;
@@ -56,6 +59,7 @@ type Group = (usize, bool, BTreeMap<String, String>);
 pub(crate) fn plan(
     state: &ManifestState,
     ladder: &Ladder,
+    targets: &BlockTargets,
     replica_labels: &[String],
     busy: &BTreeSet<BlockId>,
     now: Timestamp,
@@ -68,7 +72,7 @@ pub(crate) fn plan(
     let mut groups: BTreeMap<Group, Vec<Arc<BlockEntry>>> = BTreeMap::new();
     let merges = |b: &BlockEntry| takes_part(b) && !waits(b) && !is_marked(b, MarkKind::NoCompact);
     for block in state.blocks.values().filter(|b| merges(b)) {
-        let mut labels = external_labels(block);
+        let mut labels = stream_labels(block);
         labels.retain(|name, _| !replica_labels.contains(name));
         let known = undoable.iter().filter(|&&id| id <= deletes_through(block)).count();
         groups
@@ -79,7 +83,7 @@ pub(crate) fn plan(
     let mut jobs = Vec::new();
     for mut blocks in groups.into_values() {
         blocks.sort_by_key(|b| (b.min_time, b.ulid));
-        plan_group(&blocks, ladder, busy, now, &mut jobs);
+        plan_group(&blocks, (ladder, targets), busy, now, &mut jobs);
     }
     purges(state, busy, &waits, &mut jobs);
     // Smallest range first, as larger ones are made of them, and of these the oldest.
@@ -104,14 +108,19 @@ fn purges(
     let free = |b: &BlockEntry| !busy.contains(&b.ulid) && !merged.contains(&b.ulid);
     for block in state.blocks.values().filter(|b| takes_part(b) && !waits(b) && free(b)) {
         if finals.iter().any(|&(id, range)| needs(block, id, range)) {
-            jobs.push(JobSpec { kind: JobKind::Purge, ..merge_of(std::slice::from_ref(block)) });
+            let block = std::slice::from_ref(block);
+            jobs.push(JobSpec {
+                kind: JobKind::Purge,
+                outputs: 1,
+                ..merge_of(block, &BlockTargets::default())
+            });
         }
     }
 }
 
 fn plan_group(
     blocks: &[Arc<BlockEntry>],
-    ladder: &Ladder,
+    (ladder, targets): (&Ladder, &BlockTargets),
     busy: &BTreeSet<BlockId>,
     now: Timestamp,
     jobs: &mut Vec<JobSpec>,
@@ -123,7 +132,7 @@ fn plan_group(
             continue;
         }
         taken.extend(run.iter().map(|b| b.ulid));
-        jobs.push(merge_of(&run[..run.len().min(INPUTS_MAX)]));
+        jobs.push(merge_of(&run[..run.len().min(INPUTS_MAX)], targets));
     }
     for &range in ladder.0.iter().skip(1) {
         let end_of = |b: &BlockEntry| window_end(b.min_time, range);
@@ -136,12 +145,17 @@ fn plan_group(
             // Something comes after it, or it has been over for as long as it lasted: what is late
             // overlaps, and is merged then.
             let settled = end <= newest || now >= end.saturating_add(range);
-            if window.len() < 2 || !settled || window.iter().any(|b| taken.contains(&b.ulid)) {
+            if window.len() < 2 || !settled {
                 continue;
             }
-            taken.extend(window.iter().map(|b| b.ulid));
-            let window: Vec<Arc<BlockEntry>> = window.into_iter().take(INPUTS_MAX).cloned().collect();
-            jobs.push(merge_of(&window));
+            let window: Vec<Arc<BlockEntry>> = window.into_iter().cloned().collect();
+            for near in by_shard(window, |_, _| true) {
+                if near.len() < 2 || near.iter().any(|b| taken.contains(&b.ulid)) {
+                    continue;
+                }
+                taken.extend(near.iter().map(|b| b.ulid));
+                jobs.push(merge_of(&near[..near.len().min(INPUTS_MAX)], targets));
+            }
         }
     }
 }
@@ -150,7 +164,7 @@ fn window_end(min_time: Timestamp, range: i64) -> Timestamp {
     min_time.div_euclid(range).saturating_add(1).saturating_mul(range)
 }
 
-/// Runs of blocks of which each begins before an earlier one ends.
+/// Runs of blocks of which each begins before an earlier one ends, and that may have series in common with it.
 fn overlapping(blocks: &[Arc<BlockEntry>]) -> Vec<Vec<Arc<BlockEntry>>> {
     let (mut runs, mut end) = (Vec::<Vec<Arc<BlockEntry>>>::new(), Timestamp::MIN);
     for block in blocks {
@@ -160,17 +174,31 @@ fn overlapping(blocks: &[Arc<BlockEntry>]) -> Vec<Vec<Arc<BlockEntry>>> {
         }
         end = end.max(block.max_time);
     }
-    runs.retain(|run| run.len() > 1);
-    runs
+    let at_once = |a: &BlockEntry, b: &BlockEntry| a.min_time < b.max_time && b.min_time < a.max_time;
+    let runs = runs.into_iter().filter(|run| run.len() > 1).flat_map(|run| by_shard(run, at_once));
+    runs.filter(|run| run.len() > 1).collect()
 }
 
-fn merge_of(blocks: &[Arc<BlockEntry>]) -> JobSpec {
+/// Blocks apart that have no series in common, neither directly nor by way of others that are linked to both.
+fn by_shard(
+    blocks: Vec<Arc<BlockEntry>>,
+    link: impl Fn(&BlockEntry, &BlockEntry) -> bool,
+) -> Vec<Vec<Arc<BlockEntry>>> {
+    let with_shards: Vec<(Shard, &Arc<BlockEntry>)> = blocks.iter().map(|b| (Shard::of(b), b)).collect();
+    if with_shards.iter().all(|(shard, _)| *shard == Shard::WHOLE) {
+        return vec![blocks];
+    }
+    let groups = linked(&with_shards, |a, b| a.0.meets(b.0) && link(a.1, b.1));
+    groups.into_iter().map(|group| group.into_iter().map(|i| blocks[i].clone()).collect()).collect()
+}
+
+fn merge_of(blocks: &[Arc<BlockEntry>], targets: &BlockTargets) -> JobSpec {
     let inputs: Vec<BlockId> = blocks.iter().map(|b| b.ulid).collect();
     JobSpec {
         kind: JobKind::Compact,
         replaces: inputs.clone(),
         inputs,
-        outputs: 1,
+        outputs: targets.split(blocks).parts(),
         min_time: blocks.iter().map(|b| b.min_time).min().unwrap_or(0),
         max_time: blocks.iter().map(|b| b.max_time).max().unwrap_or(0),
         bytes: blocks.iter().map(|b| b.bytes).fold(0, u64::saturating_add),

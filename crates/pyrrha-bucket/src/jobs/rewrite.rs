@@ -24,6 +24,7 @@ use crate::rewrite::{
     CHANGE_LOG, ChangeLog, Changes, RewriteRules, Rewritten, Stage, deleted_exemplars, exemplars, sorted,
     spool,
 };
+use crate::shard::{Shard, cover, name_shard};
 use crate::tools::BlockSelector;
 
 /// The file of exemplars within a block.
@@ -268,14 +269,20 @@ fn raw_of(state: &ManifestState, windows: &BlockEntry) -> Vec<BlockId> {
 
 /// Whether live raw blocks have all that a block of windows was made from.
 fn held_by_raw(state: &ManifestState, windows: &BlockEntry) -> bool {
-    let raw: BTreeSet<BlockId> =
-        state.blocks.values().filter(|b| b.resolution == 0).flat_map(|b| b.sources.iter().copied()).collect();
-    !windows.sources.is_empty() && windows.sources.iter().all(|source| raw.contains(source))
+    let raw = state.blocks.values().filter(|b| b.resolution == 0);
+    let raw: Vec<(Shard, &Arc<BlockEntry>)> = raw.map(|b| (Shard::of(b), b)).collect();
+    let own = Shard::of(windows);
+    let held = |source: &BlockId| {
+        let holders = raw.iter().filter(|(_, b)| b.sources.contains(source));
+        cover(holders.map(|(shard, _)| *shard), own)
+    };
+    !windows.sources.is_empty() && windows.sources.iter().all(held)
 }
 
 fn shares(raw: &BlockEntry, windows: &BlockEntry) -> bool {
-    raw.sources.iter().any(|source| windows.sources.contains(source))
-        || Origin::of(windows).is_some_and(|origin| origin.from.contains(&raw.ulid))
+    let made_of = || Origin::of(windows).is_some_and(|origin| origin.from.contains(&raw.ulid));
+    let shares = raw.sources.iter().any(|source| windows.sources.contains(source)) || made_of();
+    shares && Shard::of(raw).meets(Shard::of(windows))
 }
 
 /// Live blocks of windows with something of a raw block. Refuses those that cannot be made anew.
@@ -348,7 +355,7 @@ impl Work<'_> {
         };
         let source = Source {
             replica: String::new(),
-            meta: noted(self.listed_meta(entry, meta), rules),
+            meta: noted(unsharded(self.listed_meta(entry, meta), rules), rules),
             series,
             deletes_through: beside.deletes.through.max(deletes_through(entry)).max(honoured),
             exemplars: kept.as_ref().and_then(|block| block.exemplar_file().ok().flatten()),
@@ -372,6 +379,14 @@ impl Work<'_> {
         *rewrite.made.lock() = Some((block.meta().ulid, block.bytes()));
         Ok(Some(Some(block)))
     }
+}
+
+/// The meta of a block that is rewritten: series that get other labels belong to other shards.
+fn unsharded(mut meta: BlockMeta, rules: &RewriteRules) -> BlockMeta {
+    if rules.relabels() {
+        name_shard(&mut meta, Shard::WHOLE);
+    }
+    meta
 }
 
 /// The meta of a block that is rewritten, with a note of the rules.

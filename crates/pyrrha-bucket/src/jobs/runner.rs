@@ -30,6 +30,7 @@ use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
 use crate::error::BucketError;
 use crate::gateway::Gateway;
 use crate::runtime::BucketRuntime;
+use crate::shard::BlockTargets;
 use crate::tenants::BucketTenants;
 
 /// The store's clock is asked again so long after.
@@ -43,6 +44,8 @@ pub struct CompactorConfig {
     pub leaves: Vec<JobKind>,
     /// Ranges that blocks grow through.
     pub ladder: Ladder,
+    /// How large merged blocks become before they are split.
+    pub targets: BlockTargets,
     /// External labels that tell replicas apart.
     pub replica_labels: Vec<String>,
     /// A directory for what is being made. It is this worker's alone and is emptied.
@@ -67,6 +70,7 @@ impl CompactorConfig {
         Self {
             leaves: JobKind::DOWNSAMPLING.to_vec(),
             ladder: Ladder::default(),
+            targets: BlockTargets::default(),
             replica_labels: Vec::new(),
             scratch_dir: scratch_dir.into(),
             memory_bytes: 256 << 20,
@@ -346,7 +350,8 @@ impl Compactor {
         retain_at: Option<Timestamp>,
     ) -> Vec<JobSpec> {
         let now = self.clock.now_ms();
-        let mut jobs = plan(state, &self.config.ladder, &self.config.replica_labels, busy, now);
+        let CompactorConfig { ladder, targets, replica_labels, .. } = &self.config;
+        let mut jobs = plan(state, ladder, targets, replica_labels, busy, now);
         jobs.retain(|job| !self.config.leaves.contains(&job.kind));
         // What is about to be merged is downsampled afterwards.
         let mut held = busy.clone();

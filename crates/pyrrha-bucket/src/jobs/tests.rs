@@ -19,6 +19,7 @@ use pyrrha_testkit::{SimClock, SimDisk};
 
 mod marked;
 mod rewritten;
+mod sharded;
 
 use super::directory::BoardJob;
 use super::*;
@@ -465,9 +466,16 @@ fn raw_blocks_wait_for_their_windows() {
 /// Workers that fail, sleep, are taken for dead and, if they are `mortal`, die, on a bucket that fails; then
 /// one that does not. All of them remove at once what ended jobs left.
 fn storm(workers: u64, seed: u64, mortal: bool) {
+    storm_of(workers, seed, mortal, crate::shard::BlockTargets::default());
+}
+
+/// The same, where blocks become only so large.
+fn storm_of(workers: u64, seed: u64, mortal: bool, targets: crate::shard::BlockTargets) {
     let objects = Arc::new(InMemory::new());
+    let shards = if targets.series > 0 { 2 } else { 1 };
     let expected = fill(&objects, |disk| {
-        let mut blocks: Vec<Block> = (0..14).map(|n| block(disk, n, 6)).collect();
+        let count = if shards > 1 { 40 } else { 6 };
+        let mut blocks: Vec<Block> = (0..14).map(|n| block(disk, n, count)).collect();
         // What came late overlaps.
         let late = pyrrha_storage::block::BlockMeta::of_head(crate::worlds::id(200), 3 * RANGE, 4 * RANGE);
         blocks.push(write(disk, late, &crate::worlds::series(3, 9)));
@@ -479,7 +487,8 @@ fn storm(workers: u64, seed: u64, mortal: bool) {
             scope.spawn(move || {
                 for life in 0..3u64 {
                     let number = (seed * 100 + worker) * 10 + life;
-                    let worker = Worker::new(objects, number, Faults::ROUGH);
+                    let mut worker = Worker::new(objects, number, Faults::ROUGH);
+                    worker.reconfigure(|config| config.targets = targets);
                     if mortal && life < 2 {
                         worker.store.dies_after(40 + (number * 37 % 160) as i64);
                     }
@@ -492,7 +501,8 @@ fn storm(workers: u64, seed: u64, mortal: bool) {
             });
         }
     });
-    let last = Worker::new(&objects, 9, Faults::default());
+    let mut last = Worker::new(&objects, 9, Faults::default());
+    last.reconfigure(|config| config.targets = targets);
     for _ in 0..6 {
         last.round();
         last.clock.advance(Duration::from_secs(100));
@@ -510,7 +520,9 @@ fn storm(workers: u64, seed: u64, mortal: bool) {
     assert_eq!((jobs.len(), state.revoked.len()), (0, 0), "seed={seed} {jobs:?}");
     let ranges: Vec<(i64, i64)> =
         state.overlapping(TimeRange::ALL).iter().map(|b| (b.min_time / RANGE, b.max_time / RANGE)).collect();
-    assert_eq!(ranges, [(0, 12), (12, 14)], "seed={seed}");
+    let wanted: Vec<(i64, i64)> =
+        [(0, 12), (12, 14)].into_iter().flat_map(|range| std::iter::repeat_n(range, shards)).collect();
+    assert_eq!(ranges, wanted, "seed={seed}");
 }
 
 /// More with `PYRRHA_SEEDS`.
@@ -522,6 +534,13 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
 fn two_workers_in_a_storm() {
     seeds(3).for_each(|seed| storm(2, seed, true));
     seeds(2).for_each(|seed| storm(2, 500 + seed, false));
+}
+
+#[test]
+fn workers_that_split_in_a_storm() {
+    let targets = crate::shard::BlockTargets { series: 30, index_bytes: 0 };
+    seeds(2).for_each(|seed| storm_of(3, 3000 + seed, true, targets));
+    seeds(1).for_each(|seed| storm_of(3, 3500 + seed, false, targets));
 }
 
 #[test]

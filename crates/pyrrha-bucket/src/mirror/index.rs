@@ -6,9 +6,9 @@ use pyrrha_model::Timestamp;
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
 
-use crate::attach::SHARD_LABEL;
 use crate::block_files::{external_labels, files, root};
 use crate::mimir_index::{IndexedBlock, IndexedMark, MimirIndex};
+use crate::shard::SHARD_LABEL;
 
 /// Names of chunk segments: six digits, counted from 1.
 const SIX_DIGITS: &str = "1b6d";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
 use pyrrha_bucket::{
-    CompactorConfig, JobKind, Ladder, MatcherRetention, MirrorConfig, MirrorKind, Retention,
+    BlockTargets, CompactorConfig, JobKind, Ladder, MatcherRetention, MirrorConfig, MirrorKind, Retention,
 };
 use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
@@ -22,6 +22,8 @@ const DELETE_DELAY: &str = "compactor.delete-delay";
 const INTERVAL: &str = "compactor.interval";
 const LEASE_TIMEOUT: &str = "compactor.lease-timeout";
 const MEMORY_BUDGET: &str = "compactor.memory-budget";
+const BLOCK_INDEX_SIZE: &str = "compactor.block-index-size";
+const BLOCK_SERIES: &str = "compactor.block-series";
 const MIRROR: &str = "objstore.mirror";
 const RETENTION_RAW: &str = "retention.resolution-raw";
 const RETENTION_5M: &str = "retention.resolution-5m";
@@ -52,6 +54,17 @@ pub struct CompactorFlags {
     /// Memory of a job [default: 256MiB].
     #[arg(long = "compactor.memory-budget", env = "PYRRHA_COMPACTOR_MEMORY_BUDGET", value_name = "BYTES")]
     pub compactor_memory_budget: Option<String>,
+    /// Blocks whose indexes together are larger are not merged into one, but into shards by the hash of their
+    /// series [default: 8GiB].
+    #[arg(
+        long = "compactor.block-index-size",
+        env = "PYRRHA_COMPACTOR_BLOCK_INDEX_SIZE",
+        value_name = "BYTES"
+    )]
+    pub compactor_block_index_size: Option<String>,
+    /// The same, of blocks of one time that have more series together; 0 is no matter how many [default: 0].
+    #[arg(long = "compactor.block-series", env = "PYRRHA_COMPACTOR_BLOCK_SERIES", value_name = "COUNT")]
+    pub compactor_block_series: Option<String>,
     /// Keep beside blocks what tools of others look for: `thanos` (marks) or `mimir` (marks and bucket indexes)
     /// [default: none].
     #[arg(long = "objstore.mirror", env = "PYRRHA_OBJSTORE_MIRROR", value_name = "KIND")]
@@ -97,6 +110,8 @@ pub(super) struct CompactorFile {
     interval: Option<String>,
     lease_timeout: Option<String>,
     memory_budget: Option<YamlBytes>,
+    block_index_size: Option<YamlBytes>,
+    block_series: Option<u64>,
     mirror: Option<String>,
     replica_labels: Option<Vec<String>>,
     downsampling: Option<bool>,
@@ -159,6 +174,12 @@ impl CompactorSettings {
             setting(LEASE_TIMEOUT, flags.compactor_lease_timeout, file.lease_timeout, "2m", some_span)?;
         config.memory_bytes =
             setting(MEMORY_BUDGET, flags.compactor_memory_budget, file.memory_budget, "256MiB", parse_bytes)?;
+        let (index, series) = (flags.compactor_block_index_size, flags.compactor_block_series);
+        let in_file = file.block_series.map(|count| count.to_string());
+        config.targets = BlockTargets {
+            index_bytes: setting(BLOCK_INDEX_SIZE, index, file.block_index_size, "8GiB", parse_bytes)? as u64,
+            series: setting(BLOCK_SERIES, series, in_file, "0", count)?,
+        };
         let off = flags.downsampling_disable.or(file.downsampling.map(|on| !on)).unwrap_or(false);
         config.leaves = if off { JobKind::DOWNSAMPLING.to_vec() } else { Vec::new() };
         let keep = file.retention;
@@ -215,6 +236,8 @@ impl CompactorSettings {
             (INTERVAL, long(self.interval)),
             (LEASE_TIMEOUT, long(self.config.lease_timeout)),
             (MEMORY_BUDGET, self.config.memory_bytes.to_string()),
+            (BLOCK_INDEX_SIZE, self.config.targets.index_bytes.to_string()),
+            (BLOCK_SERIES, self.config.targets.series.to_string()),
             (MIRROR, self.mirror.map_or("none", MirrorKind::name).to_owned()),
             ("deduplication.replica-label", self.config.replica_labels.join(",")),
             ("downsampling.disable", (!self.config.leaves.is_empty()).to_string()),
@@ -224,6 +247,10 @@ impl CompactorSettings {
             (RETENTION_MATCHER, keep.matchers.iter().map(text).collect::<Vec<_>>().join(";")),
         ]
     }
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a number of series".to_owned())
 }
 
 fn mirror_kind(text: &str) -> Result<Option<MirrorKind>, String> {

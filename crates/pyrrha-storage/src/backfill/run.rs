@@ -123,7 +123,8 @@ impl Backfill {
         }
         drop(merge);
         if times.0.is_some() {
-            sidecars::merge(&mut writer, &blocks.iter().map(Sidecars::of).collect::<Vec<_>>(), &ctx)?;
+            let beside: Vec<_> = blocks.iter().map(Sidecars::of).collect();
+            sidecars::merge(&mut writer, &beside, &|_| true, &ctx)?;
         }
         let staged = self.finish_block(writer, id, times)?;
         for run in runs {

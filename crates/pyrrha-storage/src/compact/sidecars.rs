@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyrrha_model::contract::{Exemplars, QueryContext};
-use pyrrha_model::{StoreError, TimeRange};
+use pyrrha_model::{Labels, StoreError, TimeRange};
 
 use crate::block::{
     Block, BlockMeta, BlockWriter, ExemplarFile, ExemplarSeries, MetadataFile, tidy_exemplars,
@@ -28,16 +28,18 @@ impl<'a> Sidecars<'a> {
     }
 }
 
-/// Writes the sidecars of `inputs`, which are in the order of their ids, into a block. Of a damaged
-/// file what comes before the damage is kept: exemplars do not hold up samples.
+/// Writes the sidecars of `inputs`, which are in the order of their ids, into a block: of exemplars those of
+/// series that are `wanted`. Of a damaged file what comes before the damage is kept: exemplars do not hold up
+/// samples.
 pub(crate) fn merge(
     writer: &mut BlockWriter,
     inputs: &[Sidecars<'_>],
+    wanted: &dyn Fn(&Labels) -> bool,
     ctx: &QueryContext,
 ) -> Result<(), StoreError> {
     let files = inputs.iter().filter_map(|input| input.exemplars);
     let merge = ExemplarMerge { ctx, inputs: files.map(Input::new).collect() };
-    writer.write_exemplars(merge)?;
+    writer.write_exemplars(merge.filter(|found| found.as_ref().map_or(true, |e| wanted(&e.series))))?;
     let mut newest: Vec<&Sidecars<'_>> = inputs.iter().collect();
     newest.sort_by_key(|b| (b.meta.max_time, b.meta.ulid));
     let mut families = BTreeMap::new();

@@ -1,7 +1,7 @@
-//! The merge of inputs wherever they are: on a disk, or read by ranges from a bucket.
+//! The merge of inputs wherever they are, on a disk or read by ranges from a bucket, into one block or several.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyrrha_env::Disk;
@@ -48,9 +48,30 @@ pub fn merge_sources(
     sources: Vec<Source<'_>>,
     ctx: &QueryContext,
 ) -> Result<Option<BlockMeta>, StoreError> {
-    let dir = home.join(output.to_string());
-    let meta = |parents: &[BlockMeta]| BlockMeta::of_compaction(output, parents);
-    Ok(write_merged(disk, &dir, Layout::Standard, sources, meta, ctx)?.map(|merged| merged.meta))
+    Ok(split_sources(disk, home, &[output], &|_| 0, &|_, _| {}, sources, ctx)?.pop().flatten())
+}
+
+/// As [`merge_sources`], into several blocks: each series goes into the one that `part_of` gives the place of.
+/// Metadata, which is of families and not of series, goes into all. `name` has the last word on the meta of
+/// each. Gives the metas in the order of `outputs`, `None` for one that is not written, as nothing belongs
+/// there.
+pub fn split_sources(
+    disk: &Arc<dyn Disk>,
+    home: &Path,
+    outputs: &[BlockId],
+    part_of: &dyn Fn(&Labels) -> usize,
+    name: &dyn Fn(usize, &mut BlockMeta),
+    sources: Vec<Source<'_>>,
+    ctx: &QueryContext,
+) -> Result<Vec<Option<BlockMeta>>, StoreError> {
+    let dirs: Vec<PathBuf> = outputs.iter().map(|output| home.join(output.to_string())).collect();
+    let meta = |part: usize, parents: &[BlockMeta]| {
+        let mut meta = BlockMeta::of_compaction(outputs[part], parents);
+        name(part, &mut meta);
+        meta
+    };
+    let written = write_split(disk, &dirs, Layout::Standard, part_of, sources, meta, ctx)?;
+    Ok(written.into_iter().map(|merged| merged.map(|merged| merged.meta)).collect())
 }
 
 /// Merges `sources` into the block `dir` of this layout; `meta` says what it is, by what its inputs are.
@@ -58,10 +79,33 @@ pub(super) fn write_merged(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     layout: Layout,
-    mut sources: Vec<Source<'_>>,
-    meta: impl FnOnce(&[BlockMeta]) -> BlockMeta,
+    sources: Vec<Source<'_>>,
+    meta: impl Fn(&[BlockMeta]) -> BlockMeta,
     ctx: &QueryContext,
 ) -> Result<Option<Merged>, StoreError> {
+    let dirs = [dir.to_owned()];
+    let written = write_split(disk, &dirs, layout, &|_| 0, sources, |_, parents| meta(parents), ctx)?;
+    Ok(written.into_iter().next().flatten())
+}
+
+/// A block that is being written, and how many series it has.
+struct Part {
+    writer: BlockWriter,
+    meta: BlockMeta,
+    series: u64,
+    conflicts: u64,
+}
+
+/// Merges `sources` into the blocks `dirs` of this layout.
+fn write_split(
+    disk: &Arc<dyn Disk>,
+    dirs: &[PathBuf],
+    layout: Layout,
+    part_of: &dyn Fn(&Labels) -> usize,
+    mut sources: Vec<Source<'_>>,
+    meta: impl Fn(usize, &[BlockMeta]) -> BlockMeta,
+    ctx: &QueryContext,
+) -> Result<Vec<Option<Merged>>, StoreError> {
     // One order of the inputs, so that one set of them gives one output.
     sources.sort_by_key(|source| source.meta.ulid);
     let through = sources.iter().map(|source| source.deletes_through).min().unwrap_or_default();
@@ -72,27 +116,42 @@ pub(super) fn write_merged(
         sets.entry(source.replica).or_default().push(source.series);
     }
     let mut merge = Replicas::new(sets.into_values(), ctx)?;
-    let mut writer = BlockWriter::create_as(disk.clone(), dir, layout)?;
-    // What these hide is not written; later ones were not known when the inputs were chosen.
-    writer.knows_deletes(through);
-    let meta = meta(&metas);
-    let (mut chunks, mut written) = (Vec::new(), 0u64);
-    while let Some(labels) = merge.next(&mut chunks, meta.ulid)? {
-        ctx.cancel.check()?;
-        writer.add_series(&labels, &chunks)?;
-        written += u64::from(!chunks.is_empty());
+    let mut parts = Vec::with_capacity(dirs.len());
+    for (i, dir) in dirs.iter().enumerate() {
+        let mut writer = BlockWriter::create_as(disk.clone(), dir, layout)?;
+        // What these hide is not written; later ones were not known when the inputs were chosen.
+        writer.knows_deletes(through);
+        parts.push(Part { writer, meta: meta(i, &metas), series: 0, conflicts: 0 });
     }
-    if written == 0 {
-        return Ok(None);
+    let output = parts.first().map_or(BlockId::from_parts(0, 0), |part| part.meta.ulid);
+    let (mut chunks, mut conflicts) = (Vec::new(), 0);
+    while let Some(labels) = merge.next(&mut chunks, output)? {
+        ctx.cancel.check()?;
+        let at = part_of(&labels);
+        let part = parts.get_mut(at).ok_or_else(|| no_part(at))?;
+        part.writer.add_series(&labels, &chunks)?;
+        part.series += u64::from(!chunks.is_empty());
+        part.conflicts += merge.conflicts - std::mem::replace(&mut conflicts, merge.conflicts);
     }
     let beside: Vec<Sidecars<'_>> = metas
         .iter()
         .zip(files)
         .map(|(meta, (exemplars, metadata))| Sidecars { meta, exemplars, metadata })
         .collect();
-    sidecars::merge(&mut writer, &beside, ctx)?;
-    let conflicts = merge.conflicts;
-    Ok(Some(Merged { meta: writer.finish(meta)?, conflicts }))
+    let mut written = Vec::with_capacity(parts.len());
+    for (i, Part { mut writer, meta, series, conflicts }) in parts.into_iter().enumerate() {
+        if series == 0 {
+            written.push(None);
+            continue;
+        }
+        sidecars::merge(&mut writer, &beside, &|labels| part_of(labels) == i, ctx)?;
+        written.push(Some(Merged { meta: writer.finish(meta)?, conflicts }));
+    }
+    Ok(written)
+}
+
+fn no_part(at: usize) -> StoreError {
+    StoreError::new(ErrorKind::Internal, format!("a series belongs to no output: part={at}"))
 }
 
 /// A merge per replica, side by side.

@@ -32,7 +32,7 @@ fn planned_with(
     let mut state = ManifestState::default();
     state.blocks = blocks;
     let replica: Vec<String> = replica.iter().map(|s| (*s).to_owned()).collect();
-    let jobs = plan(&state, &Ladder::default(), &replica, busy, now * HOUR);
+    let jobs = plan(&state, &Ladder::default(), &BlockTargets::default(), &replica, busy, now * HOUR);
     jobs.iter().map(|j| (j.min_time / HOUR, j.max_time / HOUR, j.inputs.len())).collect()
 }
 

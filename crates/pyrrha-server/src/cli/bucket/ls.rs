@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use pyrrha_bucket::tools::{external_labels, set_aside};
+use pyrrha_bucket::tools::{external_labels, set_aside, shard};
 use pyrrha_bucket::{Mark, MarkKind, marks};
 use pyrrha_storage::block::BlockMeta;
 use pyrrha_storage::manifest::BlockEntry;
@@ -62,6 +62,8 @@ struct Row {
     level: u32,
     /// ms; 0 for raw samples.
     resolution: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
@@ -99,6 +101,7 @@ impl Row {
             bytes: entry.bytes,
             level: entry.level,
             resolution: entry.resolution,
+            shard: shard(entry),
             labels: external_labels(entry),
             source: None,
             marks: marks(entry),
@@ -133,6 +136,7 @@ impl Row {
             go_duration(self.range()),
             self.level.to_string(),
             resolution(self.resolution),
+            self.shard.clone().unwrap_or_else(|| "-".to_owned()),
             self.series.to_string(),
             self.samples.to_string(),
         ];
@@ -210,6 +214,7 @@ fn print(out: &mut Out, Listing { blocks: rows, total }: &Listing<'_>, inspect: 
         "RANGE",
         "LEVEL",
         "RESOLUTION",
+        "SHARD",
         "SERIES",
         "SAMPLES",
         "BYTES",
@@ -217,8 +222,8 @@ fn print(out: &mut Out, Listing { blocks: rows, total }: &Listing<'_>, inspect: 
         "NOTE",
     ];
     if inspect {
-        head.insert(9, "CHUNKS");
-        head.insert(11, "SOURCE");
+        head.insert(10, "CHUNKS");
+        head.insert(12, "SOURCE");
     }
     let mut cells = vec![head.into_iter().map(str::to_owned).collect()];
     cells.extend(rows.iter().map(|row| row.cells(inspect)));
