@@ -96,11 +96,11 @@ fn of_resolution(state: &ManifestState, from: i64, to: i64) -> Vec<DownsampleTas
     tasks
 }
 
+/// What windows are made of, and what there is of its time already.
+type InputsAndThere<'a> = (Vec<Arc<BlockEntry>>, Vec<&'a Arc<BlockEntry>>);
+
 /// Inputs, and what there is of their time already, apart where they have no series in common.
-fn by_shard(
-    inputs: Vec<Arc<BlockEntry>>,
-    there: Vec<&Arc<BlockEntry>>,
-) -> Vec<(Vec<Arc<BlockEntry>>, Vec<&Arc<BlockEntry>>)> {
+fn by_shard(inputs: Vec<Arc<BlockEntry>>, there: Vec<&Arc<BlockEntry>>) -> Vec<InputsAndThere<'_>> {
     let shards: Vec<Shard> = inputs.iter().chain(there.iter().copied()).map(|b| Shard::of(b)).collect();
     if shards.iter().all(|shard| *shard == Shard::WHOLE) {
         return vec![(inputs, there)];
@@ -111,7 +111,7 @@ fn by_shard(
         (own, beside.into_iter().map(|i| there[i - inputs.len()]).collect())
     };
     let parts = linked(&shards, |a, b| a.meets(*b)).into_iter().map(part);
-    parts.filter(|(own, _): &(Vec<_>, Vec<_>)| !own.is_empty()).collect()
+    parts.filter(|(own, _): &InputsAndThere<'_>| !own.is_empty()).collect()
 }
 
 /// The task that brings windows up to date: of these inputs, where `there` are some already. `None` if they are

@@ -23,6 +23,9 @@ pub(super) struct Answer {
     pub(super) coarse: Vec<(TimeRange, i64)>,
 }
 
+/// A block of windows, and the residues that chose it.
+type ForSome = (Arc<BlockEntry>, Vec<u64>);
+
 /// Chooses for every series and every time in `range`.
 pub(super) fn choose(candidates: &[Candidate], range: TimeRange, hints: &SelectHints) -> Answer {
     let shards: Vec<Shard> = candidates.iter().map(|c| Shard::of(&c.entry)).collect();
@@ -45,7 +48,7 @@ pub(super) fn choose(candidates: &[Candidate], range: TimeRange, hints: &SelectH
         let own = (0..candidates.len()).filter(|&i| shards[i].has_residue(residue)).collect();
         alike.entry(own).or_default().push(residue);
     }
-    let mut found: BTreeMap<(BlockId, Timestamp, Timestamp), (Arc<BlockEntry>, Vec<u64>)> = BTreeMap::new();
+    let mut found: BTreeMap<(BlockId, Timestamp, Timestamp), ForSome> = BTreeMap::new();
     let mut raw: BTreeMap<BlockId, Part> = BTreeMap::new();
     let mut answer = Answer::default();
     for (own, series) in alike {
