@@ -69,10 +69,23 @@ fn exponential_bound(index: i32, schema: i32) -> f64 {
     fraction * 2f64.powi(half) * 2f64.powi(exponent - half)
 }
 
-/// `2^(i/256)`.
+/// `2^(i/256)`, made of square roots in the one way that gives the bounds which Prometheus prints, bit for bit: from
+/// the largest root to the smallest, where that of two is the float below the nearest one.
 fn fractions() -> &'static [f64; 256] {
     static FRACTIONS: OnceLock<[f64; 256]> = OnceLock::new();
-    FRACTIONS.get_or_init(|| std::array::from_fn(|i| (i as f64 / 256.0).exp2()))
+    FRACTIONS.get_or_init(|| {
+        let mut root = 2f64;
+        let mut roots = [0.0; 8];
+        for each in &mut roots {
+            root = root.sqrt();
+            *each = root;
+        }
+        roots[0] = roots[0].next_down();
+        std::array::from_fn(|i| {
+            let within = |bit: &usize| i & (0x80 >> bit) != 0;
+            (0..8).filter(within).fold(1.0, |product, bit| product * roots[bit])
+        })
+    })
 }
 
 impl FloatHistogram {

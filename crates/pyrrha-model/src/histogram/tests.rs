@@ -70,6 +70,28 @@ fn bounds_follow_the_schema() {
 }
 
 #[test]
+fn bounds_are_those_of_prometheus_to_the_last_bit() {
+    // What Prometheus 2.42 answers for a histogram with all buckets between 0.5 and 1.
+    let lower = |i: i32| buckets::upper_bound(i - 256, 8, &[]);
+    assert_eq!(
+        [lower(64), lower(128), lower(192)],
+        [0.5946035575013605, 0.7071067811865475, 0.8408964152537144]
+    );
+    assert_eq!(
+        [lower(1), lower(100), lower(255)],
+        [0.5013556375251013, 0.6554806057623822, 0.9972960560854698]
+    );
+    let folded = (0..256).fold(0u64, |folded, i| folded.rotate_left(5) ^ lower(i).to_bits());
+    assert_eq!(folded, 0xc606_9eca_7bbb_6a32);
+    for schema in 0..8 {
+        (0..1 << schema).for_each(|i| {
+            let coarse = buckets::upper_bound(i - (1 << schema), schema, &[]);
+            assert_eq!(coarse, lower(i << (8 - schema)), "schema {schema} bucket {i}");
+        });
+    }
+}
+
+#[test]
 fn texts_are_prometheus() {
     let h = FloatHistogram { sum: 5.0, ..exponential(0, 0, &[1.0, 0.0, 2.0], &[1.0], 4.0, 0.001) };
     assert_eq!(h.to_string(), "{count:8, sum:5, [-1,-0.5):1, [-0.001,0.001]:4, (0.5,1]:1, (2,4]:2}");
