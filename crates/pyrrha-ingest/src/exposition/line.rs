@@ -4,7 +4,7 @@ use nom::IResult;
 use nom::Parser;
 use nom::branch::alt;
 use nom::bytes::complete::{take_till1, take_while, take_while1};
-use nom::character::complete::{char, one_of, space0};
+use nom::character::complete::{char, none_of, one_of, space0};
 use nom::combinator::{opt, recognize, value};
 use nom::error::Error;
 use nom::multi::{fold_many0, separated_list0};
@@ -114,7 +114,9 @@ fn quoted(input: &str) -> Parsed<'_, String> {
     let plain = take_while1(|c| c != '"' && c != '\\').map(str::to_owned);
     let escape =
         preceded(char('\\'), alt((value("\n", char('n')), value("\\", char('\\')), value("\"", char('"')))));
-    let piece = alt((plain, escape.map(str::to_owned)));
+    // A backslash before anything else stands for itself, as Prometheus reads it.
+    let backslash = recognize(pair(char('\\'), none_of("\n")));
+    let piece = alt((plain, escape.map(str::to_owned), backslash.map(str::to_owned)));
     let text = fold_many0(piece, String::new, |mut text, piece| {
         text.push_str(&piece);
         text

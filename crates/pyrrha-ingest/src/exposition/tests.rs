@@ -41,6 +41,15 @@ fn openmetrics_times_are_seconds_and_exemplars_are_read() {
 }
 
 #[test]
+fn a_backslash_before_any_other_character_stands_for_itself() {
+    for format in [Format::Prometheus, Format::OpenMetrics] {
+        let sample = one("a{re=\"\\d+\\.\\\\\"} 1\n# EOF\n", format);
+        assert_eq!(sample.labels.get("re"), Some(r"\d+\.\"));
+    }
+    assert!(parse("a{b=\"\\\n\"} 1\n", Format::Prometheus).is_err(), "a line ends there");
+}
+
+#[test]
 fn names_may_be_quoted() {
     let sample = one(r#"{"my.metric", "a.b"="c", d="e"} 1"#, Format::Prometheus);
     assert_eq!(sample.labels.to_string(), r#"{"my.metric", "a.b"="c", d="e"}"#);
