@@ -221,10 +221,10 @@ impl<'a, K: Kind> Cursor<'a, K> {
         while self.next()? {
             if want.histogram_stats_only && self.is_stale() {
                 // Whoever passes the marker over compares what is before it with what comes after.
-                let buckets = self.state.to_float(&self.layout);
                 if let Some(before) = column.values.get_mut(own..).and_then(<[_]>::last_mut)
                     && !before.is_stale()
                 {
+                    let buckets = self.state.to_float(&self.layout);
                     before.positive_spans = buckets.positive_spans;
                     before.negative_spans = buckets.negative_spans;
                     before.positive_buckets = buckets.positive_buckets;
