@@ -48,8 +48,16 @@ fn new_head() -> (Arc<Head>, Arc<TestLog>) {
 }
 
 fn head_with(config: StorageConfig) -> (Arc<Head>, Arc<TestLog>) {
+    with_log(bare_head(config))
+}
+
+fn bare_head(config: StorageConfig) -> Head {
     let clock = Arc::new(SimClock::new(1_700_000_000_000));
-    let head = Arc::new(Head::new(TenantId::anonymous(), Arc::new(config), clock, Arc::default()));
+    Head::new(TenantId::anonymous(), Arc::new(config), clock, Arc::default())
+}
+
+fn with_log(head: Head) -> (Arc<Head>, Arc<TestLog>) {
+    let head = Arc::new(head);
     let log = TestLog { head: Some(head.clone()), ..TestLog::default() };
     (head, Arc::new(log))
 }
@@ -308,6 +316,42 @@ fn a_late_sample_meets_those_that_wait_for_the_log() {
     assert_eq!(append(&head, &log, &[(0, 3600, 2.0), (0, 5000, 6.0)]), [Ok(()), Ok(())]);
     assert_eq!(append(&head, &log, &[(0, 3600, 3.0)]), [duplicate()]);
     assert_eq!(head.metrics.conflicts.get(), 0);
+}
+
+#[test]
+fn a_gap_stays_open_while_a_batch_admitted_during_recovery_is_on_its_way() {
+    const HOUR: i64 = 3_600_000;
+    let (head, log) = with_log(bare_head(StorageConfig::new("unused")).unrecovered());
+    let gap = TimeRange::new(2 * HOUR, 4 * HOUR - 1);
+    log.hold.store(true, Ordering::Relaxed);
+    assert_eq!(append(&head, &log, &[(0, 3 * HOUR, 3.0)]), [Ok(())]);
+    // What the log had is newer, and the head is recovered before the batch is durable.
+    let logged = LogBatch {
+        refs: vec![0],
+        times: vec![10 * HOUR],
+        values: vec![10.0],
+        ..LogBatch::new(TenantId::anonymous())
+    };
+    head.recover(&mut logged.clone(), LogPosition::default(), &[]);
+    while !head.reclassify_next() {}
+    assert_eq!(head.close_gaps(gap), None, "its sample would be below a block that lacks it");
+    log.settle(true);
+    assert_eq!(head.close_gaps(gap), None, "now it is a late one");
+    let found = read(&head, &[], TimeRange::ALL)[&labels(0)].clone();
+    assert_eq!(found, [(3 * HOUR, 3.0f64.to_bits()), (10 * HOUR, 10.0f64.to_bits())]);
+}
+
+#[test]
+fn a_batch_admitted_during_recovery_that_is_abandoned_leaves_no_gap_open() {
+    const HOUR: i64 = 3_600_000;
+    let (head, log) = with_log(bare_head(StorageConfig::new("unused")).unrecovered());
+    let gap = TimeRange::new(2 * HOUR, 4 * HOUR - 1);
+    log.hold.store(true, Ordering::Relaxed);
+    assert_eq!(append(&head, &log, &[(0, 3 * HOUR, 3.0)]), [Ok(())]);
+    while !head.reclassify_next() {}
+    assert_eq!(head.close_gaps(gap), None);
+    log.settle(false);
+    assert_eq!(head.close_gaps(gap), Some(vec![gap]));
 }
 
 proptest! {
