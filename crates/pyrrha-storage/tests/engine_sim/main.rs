@@ -51,6 +51,8 @@ struct Run {
     newest: [[i64; SERIES]; TENANTS],
     newest_exemplar: [[i64; SERIES]; TENANTS],
     faults: bool,
+    /// Whether requests come in while the log is replayed.
+    busy_starts: bool,
     /// Both clocks at each look of this life's housekeeping.
     looks: Vec<(Duration, i64)>,
     reading: Option<read::Reading>,
@@ -102,6 +104,7 @@ impl Run {
             newest: [[START - 10 * MINUTE; SERIES]; TENANTS],
             newest_exemplar: [[START - 10 * MINUTE; SERIES]; TENANTS],
             faults: faults && rng.percent(70),
+            busy_starts: !seed.is_multiple_of(3),
             looks: Vec::new(),
             reading: None,
             snapshots: 0,
@@ -175,7 +178,7 @@ impl Run {
         self.db = Some(Db::open_stepwise(self.config.clone(), disk, clock)?);
         loop {
             match self.db().recover_step() {
-                Ok(true) if self.rng.percent(30) => self.append(),
+                Ok(true) if self.busy_starts && self.rng.percent(30) => self.append(),
                 Ok(true) => {}
                 Ok(false) => return Ok(self.db().log_damage()),
                 Err(error) => {
@@ -346,6 +349,10 @@ impl Run {
                 new(None, Standing::InDoubt)
             }
         };
+        // It hides what a read that goes on has yet to see, even if it is undone before that ends.
+        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.owner == owner) {
+            reading.must.retain(|key| !new.hides.contains(key));
+        }
         self.model.deletes.push(new);
     }
 
@@ -360,7 +367,13 @@ impl Run {
         let result = self.db().undo_delete(&tenant(owner), id);
         self.note(|| format!("undo {owner} {id}: {result:?}"));
         match result {
-            Ok(()) => drop(self.model.deletes.remove(at)),
+            Ok(()) => {
+                drop(self.model.deletes.remove(at));
+                let may = self.may(owner);
+                if let Some(reading) = self.reading.as_mut().filter(|reading| reading.owner == owner) {
+                    reading.may.extend(may);
+                }
+            }
             // It is final, or nothing is left of it.
             Err(e) if matches!(e.kind(), ErrorKind::Invalid | ErrorKind::NotFound) => {
                 let delete = &mut self.model.deletes[at];
