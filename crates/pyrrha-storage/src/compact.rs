@@ -21,7 +21,7 @@ use std::sync::Arc;
 use pyrrha_encoding::decode_stored;
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{QueryContext, Queryable, SelectHints, SeriesBatch};
-use pyrrha_model::{StoreError, TimeRange};
+use pyrrha_model::{ErrorKind, StoreError, TimeRange};
 
 use crate::block::{Block, BlockId, BlockMeta, Layout};
 pub(crate) use merge::SeriesMerge;
@@ -73,6 +73,13 @@ fn sources_of<'a>(
 ) -> Result<Vec<Source<'a>>, StoreError> {
     blocks
         .map(|block| {
+            if block.lacks_files() {
+                let text = format!(
+                    "exemplars or metadata cannot be read now, and would be lost: block={}",
+                    block.meta().ulid
+                );
+                return Err(StoreError::new(ErrorKind::Unavailable, text));
+            }
             let Sidecars { meta, exemplars, metadata } = Sidecars::of(block);
             Ok(Source {
                 meta: meta.clone(),

@@ -50,7 +50,7 @@ pub use recovery::{RecoveryPhase, RecoveryStatus};
 use retention::RetentionState;
 use sink::{HeadSink, Tenants};
 use unread::Unread;
-pub(crate) use unread::listed as unread_segments;
+pub(crate) use unread::{check_read as check_log_read, listed as unread_segments};
 
 /// An open data directory.
 #[derive(Debug)]

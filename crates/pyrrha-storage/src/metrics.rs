@@ -42,8 +42,9 @@ impl Gauge {
 }
 
 /// Reasons for which samples are refused, in the order of [`Metrics::refused`].
-pub const REFUSAL_REASONS: [&str; 9] = [
+pub const REFUSAL_REASONS: [&str; 10] = [
     "out_of_order",
+    "deleted_interval",
     "too_old",
     "too_far_in_future",
     "duplicate",

@@ -50,7 +50,7 @@ pub use inspect::{LogContents, inspect};
 pub use metrics::{Count, SYNC_BOUNDS, WalMetrics};
 pub use packed::PackedBatch;
 pub use replay::{OldLog, Replay, ReplaySink};
-pub(crate) use segment::number_of as segment_number;
+pub(crate) use segment::{number_of as segment_number, path as segment_path};
 use writer::Writer;
 
 /// Settings of the log.

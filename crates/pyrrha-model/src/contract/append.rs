@@ -27,6 +27,9 @@ pub enum Refused {
     /// Not newer than the series' last sample, and outside the out-of-order window.
     #[error("out of order sample")]
     OutOfOrder,
+    /// A late sample where a delete hides what the head still has of the series, and would hide it too.
+    #[error("sample lies in a deleted interval of its series that is not in a block yet")]
+    Deleted,
     /// Older than the tenant accepts.
     #[error("too old sample")]
     TooOld,
@@ -58,6 +61,7 @@ impl Refused {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::OutOfOrder => "out_of_order",
+            Self::Deleted => "deleted_interval",
             Self::TooOld => "too_old",
             Self::TooFarInFuture => "too_far_in_future",
             Self::Duplicate => "duplicate",

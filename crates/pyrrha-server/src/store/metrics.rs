@@ -192,6 +192,13 @@ impl DbCollector {
             counter(out, name, help, value.get() as f64)?;
         }
         gauge(out, "pyrrha_wal_segments", "Segment files", m.segments.get() as f64)?;
+        let unread = self.db.log_damage().unreadable_count as f64;
+        gauge(
+            out,
+            "pyrrha_wal_unreadable_segments",
+            "Segments that the disk did not give at the start",
+            unread,
+        )?;
         gauge(out, "pyrrha_wal_queued_bytes", "Bytes that wait for the disk", m.queued_bytes.get() as f64)?;
         let counts: Vec<_> = m.sync_buckets.iter().map(|c| c.get()).collect();
         let bounds = SYNC_BOUNDS.into_iter().chain([f64::MAX]);

@@ -12,7 +12,7 @@ use super::{BackfillError, Staged};
 use crate::block::{Block, BlockDeletes, BlockId, CHUNKS_DIR, Layout, UNFINISHED};
 use crate::compact::to_standard;
 use crate::config::StorageConfig;
-use crate::db::{DELETES_MARK, Db};
+use crate::db::{DELETES_MARK, Db, check_log_read};
 use crate::durable;
 use crate::error::StorageError;
 use crate::manifest::{BlockEntry, DiskManifestStore, Manifest, ManifestState};
@@ -160,10 +160,7 @@ fn deletes_through(
         let text = "log cannot be replayed, deletes that stand are not known";
         return Err(StoreError::new(ErrorKind::Unavailable, text).into());
     }
-    if db.log_damage().unreadable_count > 0 {
-        let text = "a part of the log cannot be read, deletes that stand are not known";
-        return Err(StoreError::new(ErrorKind::Unavailable, text).into());
-    }
+    check_log_read(&db.log_damage(), data_dir)?;
     let through = db.standing_deletes(tenant)?.iter().map(|delete| delete.id).max();
     db.close().map_err(TsdbError::from)?;
     Ok(through.unwrap_or_default())

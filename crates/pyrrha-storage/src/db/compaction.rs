@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyrrha_model::contract::{CancelReason, CancelToken, MemoryBudget, QueryContext};
-use pyrrha_model::{ErrorKind, StoreError, TimeRange, Timestamp};
+use pyrrha_model::contract::{CancelReason, CancelToken, Delete, MemoryBudget, QueryContext};
+use pyrrha_model::{ErrorKind, Labels, Matcher, StoreError, TimeRange};
 
 use super::tenant::Tenant;
 use super::{Db, Shared};
@@ -24,6 +24,10 @@ use crate::manifest::{BlockEntry, Change, ManifestError};
 
 /// After a compaction failed, its tenant's next one comes so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
+/// What lies between blocks, and is about to leave the head, is waited for so long.
+const GAP_AFTER: Duration = Duration::from_secs(60);
+/// A block that lacks files is opened once more after so long, then after twice that, up to [`RETRY_AFTER`].
+const REOPEN_FIRST: Duration = Duration::from_secs(1);
 /// A commit of which nobody knows whether it happened is tried so often.
 const COMMIT_TRIES: usize = 3;
 /// Blocks grow up to this: 31 days.
@@ -36,6 +40,9 @@ pub(crate) struct CompactionState {
     nothing_at: Option<u64>,
     /// Monotonic time before which nothing is tried.
     not_before: Duration,
+    /// Monotonic time before which blocks that lack files are not opened once more, and how long the wait
+    /// for that was.
+    reopen: (Duration, Duration),
 }
 
 impl CompactionState {
@@ -128,7 +135,11 @@ impl Shared {
             while self.may_compact(&tenant) {
                 // A change after this moment brings a higher number, and so another look.
                 let number = tenant.manifest.current().number;
-                let inputs = self.next_compaction(&tenant);
+                let Some(inputs) = self.next_compaction(&tenant) else {
+                    // The head is about to have something between the blocks, which no commit may tell of.
+                    tenant.compaction.lock().not_before = self.clock.monotonic() + GAP_AFTER;
+                    break;
+                };
                 if inputs.is_empty() {
                     tenant.compaction.lock().nothing_at = Some(number);
                     break;
@@ -151,15 +162,17 @@ impl Shared {
         }
     }
 
-    /// The blocks to merge next. Blocks of other external labels are others' data, downsampled ones
-    /// are made anew rather than merged, and damaged ones stay as they are.
-    fn next_compaction(&self, tenant: &Tenant) -> Vec<Block> {
+    /// The blocks to merge next; `None` if some have to wait for what lies between them. Blocks of other
+    /// external labels are others' data, downsampled ones are made anew rather than merged, and damaged
+    /// ones, and those of which the disk does not give a file, stay as they are.
+    fn next_compaction(&self, tenant: &Tenant) -> Option<Vec<Block>> {
         let view = tenant.view.read().clone();
         let mut groups: BTreeMap<Option<BTreeMap<String, String>>, Vec<Block>> = BTreeMap::new();
-        let sound = || view.blocks.iter().filter(|b| !view.quarantined.contains_key(&b.meta().ulid));
+        let whole = |b: &&Block| !view.quarantined.contains_key(&b.meta().ulid) && !b.lacks_files();
+        let sound = || view.blocks.iter().filter(whole);
         // What is deleted for good goes first. What may come back stays in the blocks where it is.
         if let Some(block) = sound().find_map(Block::to_purge) {
-            return vec![block];
+            return Some(vec![block]);
         }
         for block in sound().filter(|b| !b.is_undoable()) {
             let thanos = block.meta().thanos.as_ref();
@@ -171,17 +184,23 @@ impl Shared {
             i64::try_from(self.config.retention_of(&tenant.head.tenant).as_millis()).unwrap_or(i64::MAX);
         let largest = if retention == 0 { LARGEST_MS } else { LARGEST_MS.min(retention / 10) };
         let ranges = CompactionRanges::up_to(self.config.block_range_ms, largest);
+        let mut waits = false;
         for blocks in groups.values() {
             let metas: Vec<BlockMeta> = blocks.iter().map(|b| b.meta().clone()).collect();
             let chosen = plan(&metas, &ranges);
-            if !chosen.is_empty() && close_gaps(tenant, chosen.iter().filter_map(|&i| metas.get(i))) {
-                return chosen.into_iter().filter_map(|i| blocks.get(i).cloned()).collect();
+            if chosen.is_empty() {
+                continue;
             }
+            if close_gaps(tenant, chosen.iter().filter_map(|&i| metas.get(i))) {
+                return Some(chosen.into_iter().filter_map(|i| blocks.get(i).cloned()).collect());
+            }
+            waits = true;
         }
         // What is of another layout than its tenant wants by now is written anew, the newest first.
         let wanted = self.config.layout_of(&tenant.head.tenant);
         let other = groups.values().flatten().filter(|b| b.layout() != wanted);
-        other.max_by_key(|b| (b.meta().min_time, b.meta().ulid)).cloned().into_iter().collect()
+        let newest = other.max_by_key(|b| (b.meta().min_time, b.meta().ulid)).cloned();
+        if newest.is_none() && waits { None } else { Some(newest.into_iter().collect()) }
     }
 
     /// Makes one block of these. False if they are none of the live blocks as the manifest still stands.
@@ -191,10 +210,6 @@ impl Shared {
         inputs: &[Block],
         cancel: &CancelToken,
     ) -> Result<bool, StorageError> {
-        if inputs.iter().any(Block::lacks_files) {
-            let text = "exemplars or metadata of a block cannot be read now, and would be lost";
-            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
-        }
         let id = &tenant.head.tenant;
         let began = self.clock.monotonic();
         let based_on = tenant.manifest.current().number;
@@ -254,35 +269,59 @@ impl Shared {
         Ok(true)
     }
 
-    /// Opens blocks once more of which the disk did not give all files.
+    /// Opens blocks once more of which the disk did not give all files, less and less often.
     pub(super) fn reopen(&self, tenant: &Tenant) {
-        if !tenant.view.read().blocks.iter().any(Block::lacks_files) {
+        let lacking: Vec<Block> = {
+            let view = tenant.view.read();
+            view.blocks.iter().filter(|block| block.lacks_files()).cloned().collect()
+        };
+        let now = self.clock.monotonic();
+        if lacking.is_empty() || now < tenant.compaction.lock().reopen.0 {
             return;
         }
         let _cuts = tenant.cuts.lock();
-        let view = tenant.view.read().clone();
-        let (mut blocks, mut missing) = (view.blocks.to_vec(), view.missing.to_vec());
-        for block in blocks.iter_mut().filter(|block| block.lacks_files()) {
-            if let Ok(again) = Block::open(&*self.disk, block.dir()) {
-                let meta = block.meta();
-                *block = again.listed_as(meta.ulid, meta.min_time, meta.max_time);
+        let whole = |block: &Block| {
+            let again = Block::open(&*self.disk, block.dir()).ok().filter(|again| !again.lacks_files())?;
+            let meta = block.meta();
+            Some(again.listed_as(meta.ulid, meta.min_time, meta.max_time))
+        };
+        let mut found: Vec<Block> = lacking.iter().filter_map(whole).collect();
+        {
+            let mut state = tenant.compaction.lock();
+            let wait = (state.reopen.1 * 2).clamp(REOPEN_FIRST, RETRY_AFTER);
+            state.reopen = if found.len() == lacking.len() { Default::default() } else { (now + wait, wait) };
+            if !found.is_empty() {
+                state.look_again();
             }
         }
-        self.hide_in(tenant, &mut blocks, &mut missing);
+        let mut unhidden = Vec::new();
+        self.hide_in(tenant, &mut found, &mut unhidden);
         let mut view = tenant.view.write();
+        let mut blocks = view.blocks.to_vec();
+        blocks.retain(|block| unhidden.iter().all(|missing| missing.block != block.meta().ulid));
+        for block in &mut blocks {
+            if let Some(again) = found.iter().find(|again| again.meta().ulid == block.meta().ulid) {
+                *block = again.clone();
+            }
+        }
         view.blocks = blocks.into();
-        view.missing = missing.into();
+        view.missing = view.missing.iter().cloned().chain(unhidden).collect::<Vec<_>>().into();
     }
 
     /// Of blocks that go because all of their samples are deleted: exemplars of which no delete speaks stay,
     /// as do those that came too late for the block of their time. The head takes them back.
     fn keep_exemplars(&self, tenant: &Tenant, inputs: &[Block]) -> Result<(), StorageError> {
         let (standing, _) = tenant.head.standing_deletes();
-        let deleted = |t: Timestamp| standing.iter().any(|d| d.is_final && d.range.contains(t));
+        let names = |d: &Delete, labels: &Labels| {
+            let matches = |m: &Matcher| m.matches(labels.get(&m.name).unwrap_or(""));
+            d.matcher_sets.iter().any(|set| set.iter().all(matches))
+        };
         let mut kept = Vec::new();
         for file in inputs.iter().filter_map(|block| readable(block.exemplar_file()).flatten()) {
             for mut series in file.series(&[], TimeRange::ALL).map_while(readable) {
-                series.exemplars.retain(|exemplar| !deleted(exemplar.timestamp));
+                let of_it: Vec<&Delete> =
+                    standing.iter().filter(|d| d.is_final && names(d, &series.series)).collect();
+                series.exemplars.retain(|e| of_it.iter().all(|d| !d.range.contains(e.timestamp)));
                 kept.extend(Some(series).filter(|series| !series.exemplars.is_empty()));
             }
         }

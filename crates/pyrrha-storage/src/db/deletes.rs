@@ -8,6 +8,7 @@ use pyrrha_model::contract::{CancelToken, Delete, DeleteId, Deletes, QueryContex
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
 
 use super::tenant::{Missing, Tenant};
+use super::unread::check_read;
 use super::{Db, Shared};
 use crate::block::{Block, BlockId};
 use crate::durable;
@@ -142,11 +143,7 @@ impl Db {
     /// Fails if a part of the log cannot be read. A new delete could not hide what is in it, which may be
     /// back after a restart; and it may have the end of a delete, which is then neither undone nor made final.
     fn check_log_read(&self) -> Result<(), StoreError> {
-        if self.shared.keeps_whole_log() {
-            let text = "a part of the log cannot be read, and may have deletes and what they hide; restart when it can, or remove the segment";
-            return Err(StoreError::new(ErrorKind::Unavailable, text));
-        }
-        Ok(())
+        check_read(&self.shared.recovery.damage(), &self.shared.config.dir)
     }
 
     fn check_open(&self) -> Result<(), StoreError> {

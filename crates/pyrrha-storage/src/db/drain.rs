@@ -133,15 +133,18 @@ fn is_unreadable(replay: &Replay) -> bool {
 }
 
 impl Shared {
-    /// Whether heads take more memory than they may.
+    /// Whether heads take more memory than they may. Those that may not be cut in this run do not count: what
+    /// the others give would not make up for them.
     pub(super) fn heads_exceed_budget(&self) -> bool {
         let budget = self.config.head_memory_bytes;
         budget > 0 && self.head_memory() > budget
     }
 
-    /// Bytes of all heads that are not in mapped files, about.
+    /// Bytes of the heads that may be cut which are not in mapped files, about.
     fn head_memory(&self) -> u64 {
-        let heads: usize = self.tenants.all().iter().map(|tenant| tenant.head.bytes().0).sum();
+        let tenants = self.tenants.all();
+        let cuttable = tenants.iter().filter(|tenant| self.knows_deletes(tenant));
+        let heads: usize = cuttable.map(|tenant| tenant.head.bytes().0).sum();
         heads as u64 + self.metrics.side_head_bytes.get()
     }
 

@@ -328,6 +328,9 @@ impl Shared {
         }
         *self.recovery.damage.lock() = damage.clone();
         self.note_unread(damage);
+        for tenant in self.tenants.all().iter().filter(|tenant| !self.knows_deletes(tenant)) {
+            tracing::warn!(tenant = %tenant.head.tenant, "a segment of the log cannot be read, and may have deletes: in this run nothing of the tenant is cut or compacted, and its head grows");
+        }
         // Before any head counts as recovered: no read may see what is deleted.
         self.hide_all_deleted();
         self.tenants.all_after(|| self.recovery.replayed.store(true, Ordering::Release))

@@ -28,6 +28,8 @@ pub(crate) struct RetentionState {
     clocks: Option<Look>,
     /// Monotonic.
     size: Option<Duration>,
+    /// Bytes of log and head chunks at the first look of a run in which the log cannot be truncated.
+    kept_log: Option<u64>,
 }
 
 /// A look at both clocks.
@@ -64,7 +66,7 @@ impl Db {
         }
         if state.size.is_none_or(|before| now.monotonic.saturating_sub(before) >= SIZE_EVERY) {
             state.size = Some(now.monotonic);
-            self.retain_size()?;
+            self.retain_size(&mut state.kept_log)?;
         }
         Ok(())
     }
@@ -80,13 +82,13 @@ impl Db {
 
     /// Removes the oldest blocks of all tenants while blocks, log and head chunks together are more
     /// than they may be. What is not in a block yet is never removed.
-    fn retain_size(&self) -> Result<(), StorageError> {
+    fn retain_size(&self, kept_log: &mut Option<u64>) -> Result<(), StorageError> {
         let limit = self.shared.config.retention_bytes;
         if limit == 0 {
             return Ok(());
         }
         let tenants = self.shared.tenants.all();
-        let mut total = self.wal.bytes() + self.head_stats().file_bytes;
+        let mut total = self.beside_blocks(kept_log);
         let mut blocks: Vec<(usize, Arc<BlockEntry>)> = Vec::new();
         for (i, tenant) in tenants.iter().enumerate() {
             blocks.extend(tenant.manifest.current().blocks.values().map(|b| (i, b.clone())));
@@ -109,6 +111,23 @@ impl Db {
                 .with_reserve(|| self.shared.remove_blocks(&tenants[i], "beyond the size to keep", beyond))?;
         }
         Ok(())
+    }
+
+    /// Bytes of log and head chunks that count. While a segment cannot be read they only grow, and blocks must
+    /// not go for them.
+    fn beside_blocks(&self, kept_log: &mut Option<u64>) -> u64 {
+        let all = self.wal.bytes() + self.head_stats().file_bytes;
+        if !self.shared.keeps_whole_log() {
+            return all;
+        }
+        let counted = all.min(*kept_log.get_or_insert(all));
+        if counted < all {
+            tracing::warn!(
+                bytes = all - counted,
+                "the log grows, as a segment of it cannot be read; retention by size does not count that"
+            );
+        }
+        counted
     }
 }
 

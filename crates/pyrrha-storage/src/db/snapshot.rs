@@ -99,7 +99,8 @@ impl Db {
         Ok((view, live, change))
     }
 
-    /// Links a block that cannot be read now: the copy may be able to, and otherwise says that it lacks it.
+    /// Links a block that cannot be read now: the copy may be able to, and otherwise says that it lacks it. It
+    /// does so, too, where a delete may hide some of the block, as what that is cannot be said to the copy.
     fn link_missing(
         &self,
         tenant: &Tenant,
@@ -108,11 +109,21 @@ impl Db {
         home: &Path,
     ) -> Result<(), StorageError> {
         if tenant.head.standing_deletes().0.iter().any(|delete| delete.range.overlaps(&missing.range)) {
-            let text = format!("what is deleted of a block cannot be said to a snapshot: {}", missing.why);
-            return Err(StoreError::new(ErrorKind::Unavailable, text).into());
+            tracing::warn!(
+                tenant = %tenant.head.tenant, block = %missing.block, why = %missing.why,
+                "a snapshot lacks a block: what is deleted of it cannot be said"
+            );
+            return Ok(());
         }
         let dir = entry.dir(&self.bucket_dir(&tenant.head.tenant));
-        if self.shared.disk.exists(&dir) { self.link(&dir, &entry.dir(home)) } else { Ok(()) }
+        if !self.shared.disk.exists(&dir) {
+            return Ok(());
+        }
+        let target = entry.dir(home);
+        self.link(&dir, &target)?;
+        // Of a dense one the name is in a directory of its own.
+        let parent = target.parent().unwrap_or(home);
+        self.shared.disk.sync_dir(parent).map_err(StorageError::io("sync directory", parent))
     }
 
     /// Writes dense blocks as others can read them.
@@ -316,7 +327,12 @@ mod tests {
         disk.open(&index).and_then(|f| f.write_at(0, &sound[..4])).expect("writes");
         assert_eq!(read(&open(&path), &tenant), before, "it is the same file");
         db.delete(&tenant, &[vec![Matcher::equal("i", "0")]], TimeRange::ALL).expect("deletes");
-        assert_eq!(db.snapshot("t", false).map_err(|e| e.kind()), Err(ErrorKind::Unavailable));
+        let copy = db.snapshot("t", false).expect("a snapshot");
+        let copy = open(&copy);
+        assert_eq!(copy.block_stats().damaged, 1);
+        let ctx = QueryContext { partial_response: true, ..QueryContext::unlimited() };
+        copy.queryable().select(&ctx, &[], TimeRange::ALL, &Default::default()).expect("what there is");
+        assert_eq!(ctx.notices.gaps().len(), 1, "it says what it lacks");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use crate::durable;
 use crate::error::StorageError;
-use crate::wal::{DamageReport, segment_number};
+use crate::wal::{DamageReport, segment_number, segment_path};
 
 const FILE: &str = "unread.json";
 const VERSION: u32 = 1;
@@ -95,6 +95,20 @@ pub(crate) fn listed(disk: &dyn Disk, wal: &Path) -> io::Result<Option<(PathBuf,
     }
     let segments = decode(&disk.read(&path)?).map(|segments| segments.into_keys().collect());
     Ok(Some((path, segments)))
+}
+
+/// Fails if the disk refused to give a part of the log of a data directory: it may have deletes, and samples
+/// that are deleted. Says which file, and what can be done.
+pub(crate) fn check_read(damage: &DamageReport, data_dir: &Path) -> Result<(), StoreError> {
+    let Some(&first) = damage.unreadable.first() else { return Ok(()) };
+    let path = segment_path(&data_dir.join("wal"), first);
+    let text = format!(
+        "log cannot be read whole, deletes that stand are not known: file={} files={}; restart when the disk \
+         gives it, or move the file away and restart: samples that only it has are lost then",
+        path.display(),
+        damage.unreadable_count
+    );
+    Err(StoreError::new(ErrorKind::Unavailable, text))
 }
 
 impl Shared {

@@ -137,7 +137,7 @@ impl HeadAppender {
             let data = self.head.data.read();
             // What is acknowledged must show, and what a delete hides in the head it hides by time.
             if data.deletes.hides(series, t) {
-                return Err(self.refuse(Refused::OutOfOrder));
+                return Err(self.refuse(Refused::Deleted));
             }
             self.admission.admitted_at(series, t, &self.undo).or_else(|| data.stored_at(series, t))
         };

@@ -49,7 +49,7 @@ pub(super) struct SegmentHeader {
 }
 
 /// The path of a segment.
-pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+pub(crate) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.wal"))
 }
 

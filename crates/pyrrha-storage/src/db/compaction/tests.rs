@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pyrrha_encoding::encode_series;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{Ingest, LabelQuery, QueryContext, SelectHints, SeriesBatch, Value};
+use pyrrha_model::contract::{Deletes, Ingest, LabelQuery, QueryContext, SelectHints, SeriesBatch, Value};
 use pyrrha_model::{Exemplar, TenantId, TimeRange};
 use pyrrha_testkit::{DiskOp, Fault, SimClock, SimDisk};
 
@@ -455,11 +455,20 @@ fn exemplars_that_the_disk_did_not_give_for_a_while_are_not_lost() {
         let lacks = db.open_blocks(&tenant).iter().any(Block::lacks_files);
         hit += usize::from(lacks);
         if lacks {
-            let _ = db.maintain();
+            disk.fail_op_in(DiskOp::Map, 0, Fault::Io);
+            db.maintain().expect("maintains");
+            disk.heal();
+            assert!(db.metrics().compactions.get() > 0, "the others are merged");
+            let lacks = |db: &Db| db.open_blocks(&tenant).iter().any(Block::lacks_files);
+            let operations = disk.operations();
+            db.maintain().expect("maintains");
+            assert!(lacks(&db) && disk.operations() == operations, "it is not tried each time");
+            clock.advance(REOPEN_FIRST);
+            db.maintain().expect("maintains");
+            assert!(!lacks(&db));
             assert_eq!(exemplars(&db), 20, "they can be read again");
             clock.advance(RETRY_AFTER);
             db.maintain().expect("maintains");
-            assert!(db.metrics().compactions.get() > 0);
             assert_eq!(exemplars(&db), 20);
             break;
         }
@@ -496,4 +505,31 @@ fn a_late_sample_that_the_log_has_in_order_outlives_compaction_over_its_gap() {
     }
     assert_eq!(read(&db, &tenant), seen);
     assert!(db.metrics().compactions.get() > 0, "it does not wait for ever");
+}
+
+#[test]
+fn compaction_goes_on_when_a_gap_closes_without_a_commit() {
+    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
+    let db = open(&disk, config(false));
+    for hour in (0..20).filter(|hour| !(2..4).contains(hour)) {
+        append(&db, &tenant, &[(0, hour * HOUR, hour as f64)]);
+    }
+    db.maintain().expect("maintains");
+    drop(db);
+    let clock = Arc::new(SimClock::new(1000 * HOUR));
+    let patient = StorageConfig { quiet_before_cut: Duration::from_secs(60), ..config(true) };
+    let db = Db::open_stepwise(patient, Arc::new(disk.clone()), clock.clone()).expect("opens");
+    append(&db, &tenant, &[(0, 3 * HOUR, 3.0)]);
+    while db.recover_step().expect("recovers") {}
+    db.maintain().expect("maintains");
+    assert_eq!(db.metrics().compactions.get(), 0, "a late sample lies in the gap");
+    // All of it is deleted for good, so that no block comes of it.
+    let range = TimeRange::new(2 * HOUR, 4 * HOUR - 1);
+    db.delete(&tenant, &[vec![Matcher::equal("i", "0")]], range).expect("deletes");
+    db.purge_deletes(&tenant).expect("purges");
+    for _ in 0..10 {
+        clock.advance(Duration::from_secs(3600));
+        db.maintain().expect("maintains");
+    }
+    assert!(db.metrics().compactions.get() > 0);
 }

@@ -133,10 +133,10 @@ fn late_samples_are_deleted_too_and_none_comes_where_a_delete_would_hide_it() {
         appender.commit().expect("a commit");
         result
     };
-    assert_eq!(late(&bed, 65), Err(Refused::OutOfOrder), "it would be acknowledged and not seen");
+    assert_eq!(late(&bed, 65), Err(Refused::Deleted), "it would be acknowledged and not seen");
     late(&bed, 80).expect("nothing is deleted there");
     bed.crash();
-    assert_eq!((late(&bed, 65), bed.minutes(0)), (Err(Refused::OutOfOrder), vec![80, 90, 100]));
+    assert_eq!((late(&bed, 65), bed.minutes(0)), (Err(Refused::Deleted), vec![80, 90, 100]));
     bed.undo(id).expect("undone");
     late(&bed, 65).expect("no delete stands");
     assert_eq!(bed.minutes(0), [60, 65, 80, 90, 100]);
@@ -404,10 +404,13 @@ fn exemplars_that_no_delete_speaks_of_outlive_their_block() {
         let exemplar = Exemplar { labels: labels(9), value: 1.0, timestamp };
         appender.append_exemplar(series, exemplar).expect("admitted");
     }
+    let other = appender.resolve(None, &labels(2)).expect("a series");
+    let exemplar = Exemplar { labels: labels(9), value: 2.0, timestamp: 421 * MINUTE };
+    appender.append_exemplar(other, exemplar).expect("admitted");
     appender.commit().expect("commits");
     bed.fill(430..550);
     bed.maintain();
-    assert_eq!(exemplars(&bed), [10, 420, 450]);
+    assert_eq!(exemplars(&bed), [10, 420, 450, 421]);
     // No sample is between the two, and one exemplar is.
     for i in [0, 1] {
         bed.delete(i, 360, 450);
@@ -416,11 +419,11 @@ fn exemplars_that_no_delete_speaks_of_outlive_their_block() {
     bed.db().purge_deletes(&tenant).expect("purges");
     let blocks = bed.db().blocks(&tenant);
     assert!(blocks.iter().all(|b| b.max_time <= 360 * MINUTE || b.min_time >= 480 * MINUTE));
-    assert_eq!(exemplars(&bed), [10, 450], "the other one went with what was deleted");
+    assert_eq!(exemplars(&bed), [10, 450, 421], "one went with what was deleted of its series");
     bed.crash();
-    assert_eq!(exemplars(&bed), [10, 450]);
+    assert_eq!(exemplars(&bed), [10, 450, 421]);
     bed.fill(550..700);
     bed.maintain();
     bed.restart();
-    assert_eq!(exemplars(&bed), [10, 450]);
+    assert_eq!(exemplars(&bed), [10, 450, 421]);
 }

@@ -18,7 +18,11 @@ const NOW: i64 = 1_700_000_040_000;
 const RANGE: i64 = 60_000;
 
 fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Db {
-    let config = StorageConfig {
+    open_with(disk, clock, |_| {})
+}
+
+fn open_with(disk: &SimDisk, clock: &Arc<SimClock>, change: impl FnOnce(&mut StorageConfig)) -> Db {
+    let mut config = StorageConfig {
         wal: WalConfig { segment_bytes: 4 << 10, ..WalConfig::default() },
         block_range_ms: RANGE,
         samples_per_chunk: 8,
@@ -26,6 +30,7 @@ fn open(disk: &SimDisk, clock: &Arc<SimClock>) -> Db {
         disk_reserve_bytes: 0,
         ..StorageConfig::new("data")
     };
+    change(&mut config);
     Db::open_stepwise(config, Arc::new(disk.clone()), clock.clone()).expect("opens")
 }
 
@@ -67,7 +72,10 @@ fn samples_of_a_segment_that_was_hidden_come_back_although_their_range_was_cut()
     disk.heal();
     assert_eq!(db.log_damage().unreadable, [1]);
     let refused = db.delete(&TenantId::anonymous(), &[vec![Matcher::equal("i", "0")]], TimeRange::ALL);
-    assert_eq!(refused.map_err(|e| e.kind()), Err(ErrorKind::Unavailable));
+    let refused = refused.expect_err("it could not hide what is in the segment");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    let told = refused.to_string();
+    assert!(told.contains("file=data/wal/0000000001.wal files=1; restart when"), "{told}");
     let later: Vec<i64> = (200..400).map(|i| NOW + i * 1000).collect();
     for &t in &later {
         append(&db, &TenantId::anonymous(), &[(0, t, t as f64), (1, t, 1.0)]);
@@ -233,4 +241,65 @@ fn any_flipped_byte_of_the_list_is_found() {
         }
         assert!(decode(&bytes[..i]).is_err());
     }
+}
+
+#[test]
+fn blocks_do_not_go_for_a_log_that_cannot_be_truncated() {
+    let (disk, clock, _) = machine();
+    disk.fail_op_in(DiskOp::Map, 1, Fault::Io);
+    let limit = 128 << 10;
+    let db = open_with(&disk, &clock, |config| config.retention_bytes = limit);
+    recover(&db);
+    disk.heal();
+    assert_eq!(db.log_damage().unreadable, [1]);
+    let tenant = TenantId::anonymous();
+    let last = NOW + 400_000;
+    append(&db, &tenant, &[(0, last, 1.0), (1, last, 1.0)]);
+    db.maintain().expect("maintains");
+    let live = db.blocks(&tenant).len();
+    assert!(live > 0 && db.wal().bytes() < limit / 2);
+    let mut written = 1;
+    while db.wal().bytes() < 2 * limit {
+        append(&db, &tenant, &[(0, last + written, 1.0), (1, last + written, 1.0)]);
+        written += 1;
+    }
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(61));
+        db.maintain().expect("maintains");
+    }
+    assert_eq!(db.metrics().blocks_removed.get(), 0);
+    assert!(db.blocks(&tenant).len() >= live);
+}
+
+#[test]
+fn a_head_that_may_not_be_cut_does_not_press_others() {
+    let (disk, clock) = (SimDisk::new(3), Arc::new(SimClock::new(NOW)));
+    let db = open(&disk, &clock);
+    recover(&db);
+    let mut times = Vec::new();
+    fill_segment(&db, &clock, &mut times);
+    let segment = db.wal().position().segment;
+    db.delete(&TenantId::anonymous(), &[vec![Matcher::equal("i", "0")]], TimeRange::ALL).expect("deletes");
+    fill_segment(&db, &clock, &mut times);
+    disk.power_off();
+    drop(db);
+    disk.crash();
+    disk.fail_op_in(DiskOp::Map, segment, Fault::Io);
+    let db = open_with(&disk, &clock, |config| config.head_memory_bytes = 1 << 19);
+    recover(&db);
+    disk.heal();
+    assert_eq!(db.log_damage().unreadable, [segment]);
+    // More series than the budget has room for.
+    let now = times.last().map_or(NOW, |t| t + 1000);
+    let many: Vec<_> = (0..4000).map(|i| (i, now, 1.0)).collect();
+    append(&db, &TenantId::anonymous(), &many);
+    let heads: u64 = db.shared.tenants.all().iter().map(|t| t.head.bytes().0 as u64).sum();
+    assert!(heads > 1 << 19, "{heads}");
+    // One that may be cut: under pressure a range goes as soon as it is over, else half of the next one later.
+    let other = TenantId::new("other").expect("a tenant");
+    let range = now.div_euclid(RANGE) * RANGE;
+    append(&db, &other, &[(0, range, 1.0)]);
+    append(&db, &other, &[(0, range + RANGE + 1000, 1.0)]);
+    db.maintain().expect("maintains");
+    assert_eq!(db.blocks(&other).len(), 0);
 }
