@@ -3,7 +3,8 @@
 # server after another on the same data on the same machine, and a table of them at the end. About ten
 # minutes on two cores that do nothing else.
 #
-#   1. load, restart after kill -9, the queries of tools/yardstick, fifty small queries at once, JSON
+#   1. load, restart after kill -9, the queries of tools/yardstick and of dashboards.toml, fifty small queries at
+#      once, JSON
 #   2. agreement: the same queries to Pyrrha and the peer
 #   3. a metric of 100,000 series: time and memory of a rate over all of them
 #
@@ -164,7 +165,7 @@ for server in $servers; do
     full_ms=$(until_ok "$ready")
     echo "{\"writes_accepted_ms\": $ready_ms, \"answers_complete_ms\": $((ready_ms + full_ms))}" >"$out/$server-restart.json"
     # shellcheck disable=SC2086 # a flag and its value
-    for file in benches/queries.toml tools/yardstick/queries/public.toml; do
+    for file in benches/queries.toml benches/dashboards.toml tools/yardstick/queries/public.toml; do
         "$yardstick" query --url "$url" --queries "$file" --start "$from" --end "$end" --runs "$runs" $param \
             --server-pid "$pid" --json "$out/$server-$(basename "$file" .toml).json" >/dev/null ||
             left_out "$file"
@@ -175,8 +176,11 @@ for server in $servers; do
         peer=$url peer_pid=$pid
         start pyrrha "$out/data-pyrrha"
         until_ok "$ready" >/dev/null
-        "$yardstick" compare --ref "$peer" --test "$url" --queries tools/yardstick/queries/public.toml --start "$from" \
-            --end "$end" --runs 1 --json "$out/$server-agreement.json" >"$out/$server-agreement.txt" || true
+        for file in benches/dashboards.toml tools/yardstick/queries/public.toml; do
+            agreement="$out/$server-agreement-$(basename "$file" .toml)"
+            "$yardstick" compare --ref "$peer" --test "$url" --queries "$file" --start "$from" --end "$end" \
+                --runs 1 --json "$agreement.json" >"$agreement.txt" || true
+        done
         stop "$pid"
         pid=$peer_pid
     fi
