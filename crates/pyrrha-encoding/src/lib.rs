@@ -13,6 +13,7 @@ mod precedence;
 mod rhythms;
 mod samples;
 mod series;
+mod size;
 #[cfg(test)]
 mod testing;
 pub mod varint;
@@ -24,3 +25,4 @@ pub use merge::{SeriesDecoder, decode_series, decode_stored, decode_stored_count
 pub use precedence::{Candidate, precedence, value_precedence};
 pub use samples::{FloatColumn, HistogramColumn, SeriesSamples, Want, WindowSpan};
 pub use series::{SeriesEncoder, encode_series};
+pub use size::decoded_size;

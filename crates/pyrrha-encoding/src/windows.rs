@@ -15,6 +15,7 @@ mod fold;
 mod histograms;
 
 pub use aggregates::{ForeignEdges, aggregate_chunks, from_aggregates};
+pub(crate) use codec::decoded_windows_size;
 pub use codec::{MAX_WINDOWS, WindowPart, decode_windows, encode_windows, with_histograms};
 pub use fold::{coarsen, fold_floats, kahan};
 pub use histograms::{

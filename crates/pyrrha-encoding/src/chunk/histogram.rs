@@ -91,6 +91,18 @@ pub fn counter_reset_header(encoding: ChunkEncoding, bytes: &[u8]) -> Result<Cou
     Header::read(encoding, bytes).map(|(header, _)| header.reset)
 }
 
+/// Bytes that the samples of a histogram chunk take once they are decoded, as its head says.
+pub fn decoded_size(encoding: ChunkEncoding, bytes: &[u8]) -> Result<usize, DecodeError> {
+    let (header, bytes) = Header::read(encoding, bytes)?;
+    if header.count == 0 {
+        return Ok(0);
+    }
+    let layout = Layout::read(&mut BitReader::new(bytes), bytes.len() * 8)?;
+    let spans: usize = layout.spans.iter().map(|spans| size_of_val(&spans[..])).sum();
+    let each = size_of::<FloatHistogram>() + size_of::<f64>() * layout.bucket_count() + spans;
+    Ok(each.saturating_mul(usize::from(header.count)))
+}
+
 /// The same chunk, saying nothing of a counter reset before its first sample: for a chunk of counters
 /// that gets another one before it. Other chunks stay as they are.
 pub fn forget_reset(encoding: ChunkEncoding, chunk: &Bytes) -> Bytes {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pyrrha_model::contract::{ChunkRef, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
 
-use super::histograms::read_histograms;
+use super::histograms::{histograms_size, read_histograms};
 use super::{Edges, HistogramWindows, Totals, Windows};
 use crate::DecodeError;
 use crate::dense::{integers, values};
@@ -147,6 +147,45 @@ pub fn decode_windows(
     if resolution == second { Ok(resolution) } else { Err(MALFORMED) }
 }
 
+/// Bytes of memory that the columns of a window of floats take, about.
+const FLOAT_WINDOW: usize = 128;
+/// The same of a window of histograms, beside those that are kept.
+const HISTOGRAM_WINDOW: usize = 64;
+
+/// Bytes of memory that the windows of a chunk take, about.
+pub(crate) fn decoded_windows_size(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let [VERSION, BOTH, both @ ..] = bytes else { return size_of_kind(bytes) };
+    let input = &mut &both[..];
+    let len = usize::try_from(take_uvarint(input)?).map_err(|_| MALFORMED)?;
+    let first = size_of_kind(take_bytes(input, len)?)?;
+    Ok(first.saturating_add(size_of_kind(input)?))
+}
+
+fn size_of_kind(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let input = &mut &bytes[..];
+    let (part, of_histograms) = take_kind(input)?;
+    let n = take_head(input)?.starts.len();
+    if of_histograms {
+        Ok(histograms_size(input, n, part)?.saturating_add(n * HISTOGRAM_WINDOW))
+    } else {
+        Ok(n * FLOAT_WINDOW)
+    }
+}
+
+/// Which part it is, and whether it is of histograms.
+fn take_kind(input: &mut &[u8]) -> Result<(WindowPart, bool), DecodeError> {
+    if take_u8(input)? != VERSION {
+        return Err(MALFORMED);
+    }
+    match take_u8(input)? {
+        1 => Ok((WindowPart::Edges, false)),
+        2 => Ok((WindowPart::Values, false)),
+        3 => Ok((WindowPart::Edges, true)),
+        4 => Ok((WindowPart::Values, true)),
+        _ => Err(MALFORMED),
+    }
+}
+
 fn decode_kind(
     bytes: &[u8],
     range: TimeRange,
@@ -154,17 +193,7 @@ fn decode_kind(
     histograms: &mut HistogramWindows,
 ) -> Result<i64, DecodeError> {
     let input = &mut &bytes[..];
-    if take_u8(input)? != VERSION {
-        return Err(MALFORMED);
-    }
-    let number = take_u8(input)?;
-    let (part, of_histograms) = match number {
-        1 => (WindowPart::Edges, false),
-        2 => (WindowPart::Values, false),
-        3 => (WindowPart::Edges, true),
-        4 => (WindowPart::Values, true),
-        _ => return Err(MALFORMED),
-    };
+    let (part, of_histograms) = take_kind(input)?;
     let head = take_head(input)?;
     let resolution = head.resolution;
     let from = head.ends.iter().take_while(|end| **end < range.start).count();

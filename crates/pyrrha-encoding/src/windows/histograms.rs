@@ -10,7 +10,7 @@ mod fold;
 
 pub use aggregates::{all_aggregate_chunks, from_histogram_aggregates};
 pub use codec::encode_histogram_windows;
-pub(super) use codec::read_histograms;
+pub(super) use codec::{histograms_size, read_histograms};
 pub use fold::{coarsen_histograms, fold_histograms};
 
 use std::ops::Range;

@@ -11,7 +11,7 @@ use pyrrha_model::{ChunkEncoding, CounterResetHint, FloatHistogram, TimeRange, T
 
 use super::{HistogramEdges, HistogramTotals, HistogramWindows, Layouts, forget, is_gauge, same_bounds};
 use crate::chunk::SAMPLES_PER_CHUNK;
-use crate::chunk::histogram::{decode_histograms, encode_run};
+use crate::chunk::histogram::{decode_histograms, decoded_size, encode_run};
 use crate::chunk::sample_count;
 use crate::varint::{put_uvarint, take_bytes, take_u8, take_uvarint};
 use crate::windows::codec::{Head, MALFORMED, chunk_of, put_histogram_head, put_u32s, take_u32s};
@@ -139,17 +139,40 @@ fn layouts(number: u32) -> Result<Layouts, DecodeError> {
     }
 }
 
+/// Bytes of memory that the histograms of a part of `n` windows take, which follow a head.
+pub(in crate::windows) fn histograms_size(
+    input: &mut &[u8],
+    n: usize,
+    part: WindowPart,
+) -> Result<usize, DecodeError> {
+    let columns = if part == WindowPart::Edges { 4 } else { 1 };
+    for _ in 0..columns {
+        take_u32s(input, n, &mut Vec::new())?;
+    }
+    let mut size = 0usize;
+    while !input.is_empty() {
+        let (encoding, data) = take_run(input)?;
+        size = size.saturating_add(decoded_size(encoding, data)?);
+    }
+    Ok(size)
+}
+
+fn take_run<'a>(input: &mut &'a [u8]) -> Result<(ChunkEncoding, &'a [u8]), DecodeError> {
+    let len = usize::try_from(take_uvarint(input)?).map_err(|_| MALFORMED)?;
+    match ChunkEncoding::from_byte(take_u8(input)?) {
+        Some(encoding @ (ChunkEncoding::Histogram | ChunkEncoding::FloatHistogram)) => {
+            Ok((encoding, take_bytes(input, len)?))
+        }
+        _ => Err(MALFORMED),
+    }
+}
+
 /// Reads all chunks, which have `total` histograms, and decodes those that have some of `wanted`.
 fn take_runs(input: &mut &[u8], total: usize, wanted: Range<usize>) -> Result<HistogramColumn, DecodeError> {
     let (mut out, mut run) = (HistogramColumn::default(), HistogramColumn::default());
     let mut at = 0;
     while !input.is_empty() {
-        let len = usize::try_from(take_uvarint(input)?).map_err(|_| MALFORMED)?;
-        let encoding = match ChunkEncoding::from_byte(take_u8(input)?) {
-            Some(encoding @ (ChunkEncoding::Histogram | ChunkEncoding::FloatHistogram)) => encoding,
-            _ => return Err(MALFORMED),
-        };
-        let data = take_bytes(input, len)?;
+        let (encoding, data) = take_run(input)?;
         let end = at + sample_count(encoding, data)?;
         if at < wanted.end && wanted.start < end {
             run.times.clear();
