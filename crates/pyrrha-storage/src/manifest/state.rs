@@ -21,7 +21,7 @@ const REBASE_AFTER: usize = 64;
 const REBASE_NUMBERS: u64 = 256;
 
 /// How many of the blocks that went for good are remembered, the newest: whoever ships blocks keeps
-/// copies for days at most.
+/// copies for days at most. Whoever has kept them for longer asks whether some were forgotten.
 const GONE_MAX: usize = 4096;
 
 /// A live block.
@@ -211,8 +211,8 @@ pub struct Change {
     /// Revocations that are done with: the files are gone, and a block that the job wanted live is
     /// not, so that its commit fails for good.
     pub revocations_done: Vec<BlockId>,
-    /// Level-1 blocks whose data went for good, by retention or deletes: whoever still has a copy
-    /// must not bring it back.
+    /// Level-1 blocks, and blocks of windows, whose data went for good, by retention or deletes: whoever
+    /// still has a copy must not bring it back.
     pub gone: Vec<BlockId>,
 }
 
@@ -229,7 +229,7 @@ pub struct ManifestState {
     pub deletes: Vec<DeleteEntry>,
     /// Blocks that may not be committed any more.
     pub revoked: BTreeSet<BlockId>,
-    /// Level-1 blocks whose data went for good.
+    /// Level-1 blocks, and blocks of windows, whose data went for good.
     pub gone: BTreeSet<BlockId>,
     /// Who committed it, and when by its wall clock.
     written: Option<(BlockId, Timestamp)>,
@@ -244,6 +244,11 @@ impl ManifestState {
         self.blocks.contains_key(&source)
             || self.gone.contains(&source)
             || self.blocks.values().any(|b| b.sources.contains(&source))
+    }
+
+    /// Whether it may be that the data of `source` went for good and this was forgotten since.
+    pub fn may_have_forgotten(&self, source: BlockId) -> bool {
+        self.gone.len() >= GONE_MAX && self.gone.first().is_some_and(|oldest| source < *oldest)
     }
 
     /// Live blocks that overlap `range`, by time.
