@@ -276,6 +276,10 @@ impl AttachedBucket {
     fn look_now(&self, _one: &MutexGuard<'_, ()>, cancel: &CancelToken) -> Result<Looked, StoreError> {
         let looked = self.try_look(cancel);
         let mut looks = self.looks.lock();
+        if looked.is_err() && cancel.reason().is_some() {
+            // The query was stopped, which says nothing of the bucket.
+            return looked;
+        }
         looks.done += 1;
         looks.failed += u64::from(looked.is_err());
         looks.last_error = looked.as_ref().err().map(ToString::to_string);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyrrha_env::Clock;
 use pyrrha_model::contract::{Delete, DeleteId, Deletes};
-use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange};
+use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{Change, DeleteEntry, Manifest, ManifestError};
 
@@ -60,6 +60,9 @@ impl Deletes for BucketDeletes {
             let text = format!("deletes that stand: limit={MOST_STANDING}, purge them first");
             return Err(StoreError::new(ErrorKind::Limit, text));
         }
+        // A clock that is ahead would hold up this delete, and all that come after it. One that is behind costs
+        // what can be taken back.
+        let at = self.clock.now_ms().min(self.tenants.store_now_ms(tenant)?);
         let local = self.local.delete(tenant, matcher_sets, range)?;
         let made = || {
             let newest = live.deletes.iter().filter_map(|d| d.id.parse::<DeleteId>().ok()).max();
@@ -72,7 +75,6 @@ impl Deletes for BucketDeletes {
             None if live.blocks.is_empty() => return Ok(None),
             None => made(),
         };
-        let at = self.clock.now_ms();
         let delete = Delete { id, matcher_sets: matcher_sets.to_vec(), range, at, is_final: false };
         let change = Change { deletes: vec![DeleteEntry::of(&delete)], ..Change::default() };
         if let Err(error) = commit(&manifest, &change) {
@@ -136,14 +138,8 @@ pub(crate) fn due(
 ) -> Option<Change> {
     let undo = i64::try_from(undo.as_millis()).unwrap_or(i64::MAX);
     let (mut change, mut waits) = (Change::default(), false);
-    let mut deletes: Vec<_> = state
-        .deletes
-        .iter()
-        .filter_map(|delete| Some((delete.id.parse::<DeleteId>().ok()?, delete)))
-        .collect();
-    deletes.sort_by_key(|(id, _)| *id);
-    for (id, delete) in deletes {
-        let age = now.saturating_sub(delete.at);
+    for (id, delete, at) in with_times(state, now) {
+        let age = now.saturating_sub(at);
         if !delete.is_final {
             // One after another: a block that is written anew without what a final delete hides says that it
             // knows all before it.
@@ -160,6 +156,26 @@ pub(crate) fn due(
         }
     }
     (!change.deletes_final.is_empty() || !change.deletes_done.is_empty()).then_some(change)
+}
+
+/// The deletes that stand, in the order in which they were made, each with when, ms. A time that is yet to come is
+/// of a clock that was ahead: such a delete was made before the next one, at the latest.
+fn with_times(
+    state: &pyrrha_storage::manifest::ManifestState,
+    now: i64,
+) -> Vec<(DeleteId, &DeleteEntry, Timestamp)> {
+    let known = state.deletes.iter();
+    let known = known.filter_map(|delete| Some((delete.id.parse::<DeleteId>().ok()?, delete)));
+    let mut deletes: Vec<(DeleteId, &DeleteEntry)> = known.collect();
+    deletes.sort_by_key(|(id, _)| *id);
+    let mut next = Timestamp::MAX;
+    let mut timed = Vec::with_capacity(deletes.len());
+    for (id, delete) in deletes.into_iter().rev() {
+        next = if delete.at > now { delete.at.min(next) } else { delete.at };
+        timed.push((id, delete, next));
+    }
+    timed.reverse();
+    timed
 }
 
 /// Whether a delete may hide something that a block has.
@@ -184,11 +200,20 @@ mod tests {
                 is_final: false,
             })
         };
-        // The clock of whoever made the first was ahead.
-        let mut state = pyrrha_storage::manifest::ManifestState::default();
-        state.deletes = vec![delete(7, 1, 5_000), delete(8, 2, 1_000)];
-        let finals = |now| due(&state, now, Duration::from_secs(1)).map(|change| change.deletes_final);
-        assert_eq!(finals(2_000), None, "what knows of the second would be taken to know of the first");
-        assert_eq!(finals(6_000), Some(vec![1, 2]));
+        let finals = |deletes: [DeleteEntry; 2], now| {
+            let mut state = pyrrha_storage::manifest::ManifestState::default();
+            state.deletes = deletes.into();
+            due(&state, now, Duration::from_secs(1)).map(|change| change.deletes_final)
+        };
+        // The clock of whoever made the first was ahead: it was made before the second.
+        let first_ahead = || [delete(7, 1, 5_000), delete(8, 2, 1_000)];
+        assert_eq!(finals(first_ahead(), 1_900), None);
+        assert_eq!(finals(first_ahead(), 2_000), Some(vec![1, 2]));
+        // Nobody knows when the second was, but by its clock.
+        let second_ahead = || [delete(7, 1, 1_000), delete(8, 2, 5_000)];
+        assert_eq!(finals(second_ahead(), 2_000), Some(vec![1]));
+        assert_eq!(finals(second_ahead(), 6_000), Some(vec![1, 2]));
+        // Both are of the past: what knows of the second would be taken to know of the first.
+        assert_eq!(finals([delete(7, 1, 1_900), delete(8, 2, 1_000)], 2_000), None);
     }
 }

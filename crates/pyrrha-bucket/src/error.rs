@@ -67,6 +67,14 @@ pub enum BucketError {
         /// What is wrong.
         what: String,
     },
+    /// What is stored is of a later version than is understood here: it is left as it is.
+    #[error("object is of an unknown version: version={version} key={key}")]
+    UnknownVersion {
+        /// Key of the object.
+        key: String,
+        /// Its version.
+        version: u64,
+    },
     /// A local file could not be read or written.
     #[error("file i/o failed: file={file}: {source}")]
     Local {
@@ -102,7 +110,9 @@ impl BucketError {
             Self::Failed { .. } | Self::TimedOut { .. } | Self::Local { .. } | Self::Closed => {
                 ErrorKind::Unavailable
             }
-            Self::Denied { .. } | Self::NoConditions { .. } => ErrorKind::Invalid,
+            Self::Denied { .. } | Self::NoConditions { .. } | Self::UnknownVersion { .. } => {
+                ErrorKind::Invalid
+            }
             Self::TooLarge { .. } | Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Stopped(error) => error.kind(),
         }

@@ -33,11 +33,22 @@ pub(crate) struct Faults {
     pub(crate) conflict: u64,
     /// Conditions are ignored, as some servers do.
     pub(crate) ignores_conditions: bool,
+    /// Conditions on what is there are never met, as some servers say.
+    pub(crate) refuses_updates: bool,
 }
 
 impl Faults {
     pub(crate) const ROUGH: Self =
-        Self { unavailable: 8, lost_reply: 6, hangs: 1, slow: 20, conflict: 6, ignores_conditions: false };
+        Self { unavailable: 8, lost_reply: 6, hangs: 1, slow: 20, conflict: 6, ..Self::NONE };
+    const NONE: Self = Self {
+        unavailable: 0,
+        lost_reply: 0,
+        hangs: 0,
+        slow: 0,
+        conflict: 0,
+        ignores_conditions: false,
+        refuses_updates: false,
+    };
 }
 
 /// The store. Clones share the objects, each request draws from the seed.
@@ -48,6 +59,8 @@ pub(crate) struct FaultyStore {
     random: Arc<Mutex<u64>>,
     /// Requests that are still answered before the client is as good as dead.
     left: Arc<AtomicI64>,
+    /// Reads after which one panics, and all that follow.
+    panics_after: Arc<AtomicI64>,
     silent: Arc<AtomicBool>,
     under_way: Arc<AtomicUsize>,
     most_at_once: Arc<AtomicUsize>,
@@ -80,8 +93,8 @@ impl FaultyStore {
     pub(crate) fn over(objects: Arc<InMemory>, seed: u64, faults: Faults) -> Self {
         let random = Arc::new(Mutex::new(seed.wrapping_mul(2).wrapping_add(1)));
         let (silent, under_way, most_at_once) = Default::default();
-        let left = Arc::new(AtomicI64::new(i64::MAX));
-        Self { objects, faults, random, left, silent, under_way, most_at_once }
+        let [left, panics_after] = [(); 2].map(|()| Arc::new(AtomicI64::new(i64::MAX)));
+        Self { objects, faults, random, left, panics_after, silent, under_way, most_at_once }
     }
 
     /// From now on it answers nothing, or again.
@@ -97,6 +110,11 @@ impl FaultyStore {
     /// The client dies after so many requests more: nothing it sends arrives any more.
     pub(crate) fn dies_after(&self, requests: i64) {
         self.left.store(requests, Ordering::Relaxed);
+    }
+
+    /// Whoever reads an object panics after so many reads more.
+    pub(crate) fn panics_after(&self, reads: i64) {
+        self.panics_after.store(reads, Ordering::Relaxed);
     }
 
     /// Of SplitMix64.
@@ -182,6 +200,9 @@ impl fmt::Display for FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, at: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
         let create = matches!(options.mode, PutMode::Create);
+        if self.faults.refuses_updates && matches!(options.mode, PutMode::Update(_)) {
+            return Err(Error::Precondition { path: at.to_string(), source: "412".into() });
+        }
         if self.faults.ignores_conditions {
             options.mode = PutMode::Overwrite;
         }
@@ -197,6 +218,8 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        let left = self.panics_after.fetch_sub(1, Ordering::Relaxed);
+        assert!(left > 0, "it was told to panic");
         self.run(false, || self.objects.get_opts(at, options)).await
     }
 

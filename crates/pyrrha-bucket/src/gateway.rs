@@ -46,7 +46,7 @@ pub use pages::{CacheStats, GatewayStats};
 pub use queryable::{BucketQueryable, LocalSources};
 pub(crate) use questions::{Answered, ask_each, names_of, series_of, union, values_of};
 pub(crate) use streams::{merged_since, streams_of};
-pub(crate) use windows::{WINDOWS_MAX, chunks_of};
+pub(crate) use windows::{WINDOWS_MAX, chunks_of, decoded_bytes};
 
 use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;

@@ -24,6 +24,7 @@ mod error;
 mod external;
 #[cfg(test)]
 mod faulty;
+mod fetch;
 mod gateway;
 mod jobs;
 mod manifest_store;
@@ -33,6 +34,7 @@ mod mirror;
 mod rebuild;
 pub mod rewrite;
 mod runtime;
+mod selector;
 mod shard;
 mod shipper;
 mod sources;

@@ -11,6 +11,8 @@ use crate::door::{Bucket, Created};
 use crate::error::BucketError;
 use crate::runtime::BucketRuntime;
 
+/// Where they lie below a tenant's directory.
+const MANIFESTS: &str = "manifest";
 const SUFFIX: &str = ".json";
 /// Digits of a number in its key, so that keys sort as numbers.
 const DIGITS: usize = 20;
@@ -32,7 +34,7 @@ impl BucketManifestStore {
     /// The manifests of a tenant. Waits for requests on `runtime`, so its methods must not be
     /// called on a thread of one.
     pub fn new(bucket: Bucket, runtime: Arc<BucketRuntime>, tenant: &TenantId) -> Self {
-        Self { bucket, runtime, dir: format!("{tenant}/manifest") }
+        Self { bucket, runtime, dir: format!("{tenant}/{MANIFESTS}") }
     }
 
     fn key(&self, number: u64) -> String {
@@ -93,6 +95,12 @@ impl ManifestStore for BucketManifestStore {
     fn reads_are_durable(&self) -> bool {
         true
     }
+}
+
+/// Whether a tenant has a manifest.
+pub(crate) async fn has_manifests(bucket: &Bucket, tenant: &TenantId) -> Result<bool, BucketError> {
+    let dir = format!("{tenant}/{MANIFESTS}");
+    Ok(bucket.list(&dir).await?.iter().any(|object| number_of(&dir, &object.key).is_some()))
 }
 
 fn number_of(dir: &str, key: &str) -> Option<u64> {

@@ -25,7 +25,7 @@ use crate::mimir_index;
 /// Key of the marks in an entry.
 const MARKS: &str = "marks";
 /// Largest mark that is read.
-const MARK_MAX: u64 = 1 << 20;
+pub(crate) const MARK_MAX: u64 = 1 << 20;
 /// Requests for small objects under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
 /// Others may change an entry at the same time so often before a change of it gives up.
@@ -61,8 +61,12 @@ impl MarkKind {
     }
 
     /// The name of its file in a block's directory, as Thanos and Mimir have it.
-    pub(crate) fn file(self) -> String {
-        format!("{}{SUFFIX}", self.name())
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Deletion => "deletion-mark.json",
+            Self::NoCompact => "no-compact-mark.json",
+            Self::NoDownsample => "no-downsample-mark.json",
+        }
     }
 
     /// The field of the file with the time, s.

@@ -13,7 +13,7 @@ mod index;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::stream::{StreamExt, TryStreamExt};
@@ -24,12 +24,12 @@ use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
-use crate::block_files::{dir, dir_under};
+use crate::block_files::{META, dir, dir_under};
 use crate::door::{Bucket, Replaced, Seen};
 use crate::error::BucketError;
 use crate::jobs::{Ends, JobDirectory, LeavingBlock, leaving};
 use crate::marks::{Mark, MarkKind, global_key, mark_of};
-use crate::mimir_index::{self, IndexedBlock, MimirIndex};
+use crate::mimir_index::{self, IndexError, IndexedBlock, MimirIndex};
 use crate::runtime::BucketRuntime;
 use crate::tenants::BucketTenants;
 use index::{indexed, is_for_mimir, marks, seconds};
@@ -82,6 +82,8 @@ pub struct MirrorMetrics {
     pub marked_blocks: AtomicU64,
     /// Bucket indexes that were written.
     pub indexes_written: AtomicU64,
+    /// Bucket indexes that were not written, as somebody else wrote them meanwhile, or the store said so.
+    pub late_indexes: AtomicU64,
     /// Tenants that could not be looked after, at each attempt.
     pub failures: AtomicU64,
 }
@@ -96,6 +98,8 @@ pub struct Mirror {
     metrics: MirrorMetrics,
     ends: Arc<Ends>,
     done: Mutex<HashMap<TenantId, Done>>,
+    /// The store is known to refuse conditions that hold.
+    unconditional: Arc<AtomicBool>,
 }
 
 /// What was done for a tenant.
@@ -107,9 +111,15 @@ struct Done {
     at: Timestamp,
     /// Blocks that leave, and have their marks or need none.
     settled: HashSet<BlockId>,
+    /// The index that the store refused to replace, as if it were another by now.
+    refused: Option<Seen>,
 }
 
 impl Mirror {
+    /// Rounds are to be no further apart, however seldom there is other work: an index that is not written for
+    /// an hour is refused.
+    pub const EVERY: Duration = Duration::from_secs(5 * 60);
+
     /// A mirror of the tenants that `tenants` knows.
     pub fn new(
         tenants: Arc<BucketTenants>,
@@ -117,8 +127,8 @@ impl Mirror {
         clock: Arc<dyn Clock>,
         config: MirrorConfig,
     ) -> Self {
-        let (metrics, ends, done) = Default::default();
-        Self { tenants, runtime, clock, config, metrics, ends, done }
+        let (metrics, ends, done, unconditional) = Default::default();
+        Self { tenants, runtime, clock, config, metrics, ends, done, unconditional }
     }
 
     /// What it did.
@@ -162,11 +172,11 @@ impl Mirror {
         let leaving = leaving(&directory.knowing(self.ends.clone()), tenant)?;
         let state = manifest.refresh()?;
         let number = state.number;
-        let mut settled = done.unwrap_or_default().settled;
+        let Done { mut settled, refused, .. } = done.unwrap_or_default();
         settled.retain(|block| leaving.contains_key(block));
         if number == 0 {
             // Nothing of it is ours.
-            self.done.lock().insert(tenant.clone(), Done { number, at: now, settled });
+            self.done.lock().insert(tenant.clone(), Done { number, at: now, settled, refused: None });
             return Ok(());
         }
         let work = Work {
@@ -178,6 +188,8 @@ impl Mirror {
             now,
             delay: millis(self.config.delete_delay),
             settled: settled.clone(),
+            refused,
+            unconditional: self.unconditional.clone(),
         };
         let written = self.runtime.wait_while(cancel, work.run(before))?;
         settled.extend(written.settled);
@@ -186,9 +198,11 @@ impl Mirror {
         if written.marked > 0 || written.index {
             tracing::debug!(%tenant, manifest = number, marked = written.marked, index = written.index, "mirror written");
         }
+        self.metrics.late_indexes.fetch_add(u64::from(written.refused.is_some()), Ordering::Relaxed);
         // What another wrote meanwhile is looked at in the next round.
-        let number = if written.late { 0 } else { number };
-        self.done.lock().insert(tenant.clone(), Done { number, at: written.at, settled });
+        let number = if written.refused.is_some() { 0 } else { number };
+        let done = Done { number, at: written.at, settled, refused: written.refused };
+        self.done.lock().insert(tenant.clone(), done);
         Ok(())
     }
 }
@@ -205,13 +219,19 @@ fn millis(span: Duration) -> i64 {
 /// An index as it is in the bucket: what it says, if it reads, and what there is to replace.
 type Before = (Option<MimirIndex>, Seen);
 
+/// Reads the index that is to be replaced. One that is damaged is none; one that others than we understand is
+/// left to them, which is an error.
 async fn read_index(bucket: &Bucket, key: &str) -> Result<Before, BucketError> {
     let (packed, seen) = bucket.get_to_replace(key, mimir_index::PACKED_MAX).await?;
-    let index = packed.and_then(|packed| {
-        let read = MimirIndex::unpack(&packed);
-        read.inspect_err(|error| tracing::warn!(key, error, "bucket index is damaged and is written anew"))
-            .ok()
-    });
+    let Some(packed) = packed else { return Ok((None, seen)) };
+    let index = match mimir_index::unpack(packed).await {
+        Ok(index) => Some(index),
+        Err(IndexError::Damaged(error)) => {
+            tracing::warn!(key, error, "bucket index is damaged and is written anew");
+            None
+        }
+        Err(error) => return Err(error.of(key)),
+    };
     Ok((index, seen))
 }
 
@@ -226,6 +246,8 @@ struct Work {
     /// ms
     delay: i64,
     settled: HashSet<BlockId>,
+    refused: Option<Seen>,
+    unconditional: Arc<AtomicBool>,
 }
 
 /// What was done for a tenant.
@@ -234,8 +256,8 @@ struct Written {
     settled: Vec<BlockId>,
     marked: u64,
     index: bool,
-    /// Somebody else wrote the index meanwhile.
-    late: bool,
+    /// The index that was not replaced, as somebody else wrote it meanwhile.
+    refused: Option<Seen>,
     /// As of when, ms.
     at: Timestamp,
 }
@@ -260,8 +282,23 @@ impl Work {
         }
         let key = mimir_index::key(&self.tenant);
         let packed = index.pack().map_err(|source| BucketError::Local { file: key.clone(), source })?;
-        written.index = self.bucket.replace(&key, packed, &seen).await? == Replaced::Written;
-        written.late = !written.index;
+        // Nobody has written it since the store said that somebody had.
+        if self.refused.as_ref() == Some(&seen) && !self.unconditional.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                key,
+                "store refuses to replace an object that is as it was read: conditions on ETags do not work there, \
+                 and bucket indexes are written without one"
+            );
+        }
+        if self.unconditional.load(Ordering::Relaxed) {
+            self.bucket.put(&key, packed).await?;
+            written.index = true;
+            return Ok(written);
+        }
+        match self.bucket.replace(&key, packed, &seen).await? {
+            Replaced::Written => written.index = true,
+            Replaced::Changed => written.refused = Some(seen),
+        }
         Ok(written)
     }
 
@@ -278,7 +315,8 @@ impl Work {
 
     /// Marks a block that leaves, if there is one still: true if it had no mark.
     async fn mark(&self, block: BlockId, leaving: &LeavingBlock) -> Result<bool, BucketError> {
-        if self.bucket.head(&format!("{}/meta.json", leaving.dir)).await?.is_none() {
+        let meta = format!("{}/{META}", leaving.dir);
+        if self.bucket.head(&meta).await?.is_none() {
             return Ok(false);
         }
         let kind = MarkKind::Deletion;
@@ -288,11 +326,18 @@ impl Work {
             keys.push(global_key(&self.tenant, block, kind));
         }
         let mut marked = false;
-        for key in keys {
-            if self.bucket.head(&key).await?.is_none() {
-                self.bucket.put(&key, mark.encode(block, kind)).await?;
+        for key in &keys {
+            if self.bucket.head(key).await?.is_none() {
+                self.bucket.put(key, mark.encode(block, kind)).await?;
                 marked = true;
             }
+        }
+        if marked && self.bucket.head(&meta).await?.is_none() {
+            // Its files went meanwhile: a mark that stays would let go what is restored there.
+            for key in &keys {
+                self.bucket.delete(key).await?;
+            }
+            return Ok(false);
         }
         Ok(marked)
     }
@@ -315,8 +360,8 @@ impl Work {
         let leave: Vec<_> = futures::stream::iter(leave).buffered(REQUESTS_AT_ONCE).try_collect().await?;
         let blocks = live.into_iter().chain(leave).flatten().collect();
         // It does not get older by another clock, unless that was wrong.
-        let ahead = before.updated_at <= seconds(self.now.saturating_add(millis(AHEAD)));
-        let updated_at = if ahead { before.updated_at } else { i64::MIN };
+        let is_sound = before.updated_at <= seconds(self.now.saturating_add(millis(AHEAD)));
+        let updated_at = if is_sound { before.updated_at } else { i64::MIN };
         Ok(index::index(blocks, seconds(self.now).max(updated_at)))
     }
 
@@ -330,7 +375,7 @@ impl Work {
         let dir = dir(&self.tenant, entry);
         let uploaded_at = match before {
             Some(before) => before.uploaded_at,
-            None => match self.bucket.head(&format!("{dir}/meta.json")).await? {
+            None => match self.bucket.head(&format!("{dir}/{META}")).await? {
                 Some(meta) => seconds(meta.modified_ms),
                 None => return Ok(None),
             },
@@ -355,7 +400,7 @@ impl Work {
     ) -> Result<Option<(IndexedBlock, Option<i64>)>, BucketError> {
         let leaving = self.leaving.get(&before.block_id);
         if leaving.is_none_or(|leaving| self.is_due(leaving)) {
-            let meta = format!("{}/meta.json", dir_under(&self.tenant, None, before.block_id));
+            let meta = format!("{}/{META}", dir_under(&self.tenant, None, before.block_id));
             if self.bucket.head(&meta).await?.is_none() {
                 return Ok(None);
             }

@@ -49,7 +49,7 @@ pub async fn find_blocks(bucket: &Bucket, tenant: &TenantId) -> Result<FoundBloc
     let mut entries = Vec::new();
     for (block, files) in directories {
         let has = |name: &str| files.iter().any(|f| f.name == name);
-        if has(&MarkKind::Deletion.file()) {
+        if has(MarkKind::Deletion.file()) {
             found.marked.push(block);
         } else if !has(META) {
             found.partial.push(block);

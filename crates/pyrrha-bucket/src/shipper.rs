@@ -13,9 +13,10 @@ use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::{Block, BlockId, Layout, UNFINISHED};
 use pyrrha_storage::compact::to_standard;
-use pyrrha_storage::manifest::ManifestState;
+use pyrrha_storage::manifest::{Change, ManifestState};
 
 use crate::block_files;
+use crate::deletes::commit;
 use crate::jobs::{JobDirectory, note_replaced};
 use crate::runtime::BucketRuntime;
 use crate::sources::held_by;
@@ -142,7 +143,8 @@ impl Shipper {
         // What it was made from leaves with the same commit.
         let before = manifest.current();
         let replaced = held_by(&before, &entry);
-        manifest.commit(std::slice::from_ref(&entry), &replaced)?;
+        let change = Change { added: vec![entry.clone()], removed: replaced.clone(), ..Change::default() };
+        commit(&manifest, &change)?;
         let directory = JobDirectory::new(self.tenants.bucket().clone(), self.runtime.clone(), tenant);
         note_replaced(&directory, tenant, &before, &replaced, &entry);
         tracing::info!(%tenant, block = %block.meta().ulid, bytes = block.bytes(), "block shipped");

@@ -63,9 +63,48 @@ pub(crate) fn holds(holder: &BlockEntry, entry: &BlockEntry) -> bool {
     has_sources(holder, entry) && Shard::of(holder).has(Shard::of(entry))
 }
 
-/// Whether all level-1 blocks that a block was made from went for good.
-pub(crate) fn is_gone(state: &ManifestState, entry: &BlockEntry) -> bool {
-    !entry.sources.is_empty() && entry.sources.iter().all(|source| state.gone.contains(source))
+/// What is known of the data of a block that is not live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Went {
+    /// It did not go.
+    Not,
+    /// All of it went for good.
+    Wholly,
+    /// Some of it did.
+    Partly,
+    /// It is so old that this was forgotten, if it was so.
+    Forgotten,
+}
+
+/// Whether the data of a block that is not live went for good. Windows go by themselves, and stay for longer than
+/// what they were made from; of samples each level-1 block counts.
+pub(crate) fn went(state: &ManifestState, entry: &BlockEntry) -> Went {
+    let own = [entry.ulid];
+    let of: &[BlockId] = if entry.resolution > 0 || entry.sources.is_empty() { &own } else { &entry.sources };
+    let gone = of.iter().filter(|id| state.gone.contains(id)).count();
+    let forgotten = || of.iter().any(|id| state.may_have_forgotten(*id) && !state.covers(*id));
+    match gone {
+        // Of a block that was split others may be there.
+        _ if state.gone.contains(&entry.ulid) => Went::Wholly,
+        0 if forgotten() => Went::Forgotten,
+        0 => Went::Not,
+        gone if gone == of.len() => Went::Wholly,
+        _ => Went::Partly,
+    }
+}
+
+/// What of live blocks that leave goes for good: windows, and level-1 blocks of which no other live block has
+/// something.
+pub(crate) fn gone_with(state: &ManifestState, leaving: &[BlockId]) -> Vec<BlockId> {
+    let stays = |b: &&std::sync::Arc<BlockEntry>| b.resolution == 0 && !leaving.contains(&b.ulid);
+    let held: BTreeSet<BlockId> =
+        state.blocks.values().filter(stays).flat_map(|b| b.sources.iter().copied()).collect();
+    let mut gone = BTreeSet::new();
+    for entry in leaving.iter().filter_map(|block| state.blocks.get(block)) {
+        let of: &[BlockId] = if entry.resolution > 0 { &[] } else { &entry.sources };
+        gone.extend(of.iter().chain([&entry.ulid]).filter(|block| !held.contains(block)));
+    }
+    gone.into_iter().collect()
 }
 
 /// Whether `entry`, or blocks that together have all that it has, are live.
@@ -88,6 +127,50 @@ mod tests {
 
     use super::*;
     use crate::block_files::with_labels;
+    use crate::worlds::id;
+
+    fn made_of(ulid: u64, sources: &[u64], resolution: i64) -> BlockEntry {
+        let entry = BlockEntry::of(&BlockMeta::of_head(id(ulid), 0, 1), 1);
+        BlockEntry { sources: sources.iter().map(|n| id(*n)).collect(), resolution, ..entry }
+    }
+
+    fn state(live: &[BlockEntry], gone: impl IntoIterator<Item = u64>) -> ManifestState {
+        let mut state = ManifestState::default();
+        state.blocks = live.iter().map(|b| (b.ulid, std::sync::Arc::new(b.clone()))).collect();
+        state.gone = gone.into_iter().map(id).collect();
+        state
+    }
+
+    #[test]
+    fn windows_go_by_themselves_and_samples_by_what_they_were_made_from() {
+        let there = state(&[], [1, 2, 50]);
+        let of = |sources: &[u64], resolution| went(&there, &made_of(50, sources, resolution));
+        let merged = |sources: &[u64]| went(&there, &made_of(60, sources, 0));
+        assert_eq!((merged(&[1, 2]), merged(&[1, 3]), merged(&[3])), (Went::Wholly, Went::Partly, Went::Not));
+        assert_eq!((of(&[3], 300_000), of(&[3], 0)), (Went::Wholly, Went::Wholly), "it did itself");
+        assert_eq!(went(&there, &made_of(51, &[1, 2], 300_000)), Went::Not, "raw ones alone went");
+    }
+
+    #[test]
+    fn what_may_have_been_forgotten_is_not_said_to_be_there() {
+        let old = made_of(9, &[5, 6], 0);
+        assert_eq!(went(&state(&[], 1_000..5_095), &old), Went::Not, "all are remembered");
+        let full = 1_000..5_096;
+        assert_eq!(went(&state(&[], full.clone()), &old), Went::Forgotten);
+        assert_eq!(went(&state(&[], full.clone()), &made_of(9, &[6_000], 0)), Went::Not);
+        let live = made_of(7, &[5, 6, 7], 0);
+        assert_eq!(went(&state(&[live], full), &old), Went::Not, "they are live");
+    }
+
+    #[test]
+    fn what_others_have_stays_when_a_block_goes() {
+        let live = [made_of(1, &[1, 2], 0), made_of(2, &[2, 3], 0), made_of(13, &[1, 2, 3], 300_000)];
+        let there = state(&live, []);
+        assert_eq!(gone_with(&there, &[id(1)]), [id(1)]);
+        assert_eq!(gone_with(&there, &[id(13)]), [id(13)]);
+        assert_eq!(gone_with(&there, &[id(1), id(2)]), [id(1), id(2), id(3)]);
+        assert_eq!(gone_with(&state(&live[1..2], []), &[id(2)]), [id(2), id(3)]);
+    }
 
     #[test]
     fn a_shard_has_not_what_another_has() {

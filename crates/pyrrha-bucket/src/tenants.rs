@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use pyrrha_env::Clock;
-use pyrrha_model::{StoreError, TenantId};
+use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{Manifest, ManifestState};
 use std::collections::HashMap;
 
 use crate::door::{Bucket, PROBES};
 use crate::error::BucketError;
-use crate::manifest_store::BucketManifestStore;
+use crate::jobs::JobDirectory;
+use crate::manifest_store::{BucketManifestStore, has_manifests};
 use crate::runtime::BucketRuntime;
 
 /// A directory of Thanos' beside blocks.
@@ -62,6 +63,11 @@ impl BucketTenants {
         self.manifests.read().get(tenant).map(|m| m.current())
     }
 
+    /// The clock of the store, ms: a machine's own may be wrong.
+    pub(crate) fn store_now_ms(&self, tenant: &TenantId) -> Result<Timestamp, StoreError> {
+        JobDirectory::new(self.bucket.clone(), self.runtime.clone(), tenant).store_now_ms()
+    }
+
     /// All tenants that were opened before.
     pub fn all(&self) -> Vec<TenantId> {
         let mut all: Vec<TenantId> = self.manifests.read().keys().cloned().collect();
@@ -95,25 +101,30 @@ impl BucketTenants {
     }
 }
 
-/// The tenant whose directory this is, by its name. A directory with the name of a block is none's: so it is
-/// in a bucket without tenants. Names in double underscores, and some others, are for what Mimir, Thanos
-/// and we keep beside tenants.
+/// The tenant whose directory this is, by its name, in a bucket of somebody else. A directory with the name of a
+/// block is none's: so it is in a bucket without tenants. Nor are those that are for service.
 pub(crate) fn tenant_of(name: &str) -> Option<TenantId> {
-    let is_service = name.starts_with("__") || name == PROBES || name == DEBUG;
-    if is_service || name.parse::<BlockId>().is_ok() { None } else { TenantId::new(name).ok() }
+    let is_block = name.parse::<BlockId>().is_ok();
+    if is_block || is_for_service(name) { None } else { TenantId::new(name).ok() }
 }
 
-/// The tenants that have a directory in a bucket of ours.
+/// Whether Mimir, Thanos or we keep something beside tenants in directories of such names.
+fn is_for_service(name: &str) -> bool {
+    name.starts_with("__") || name == PROBES || name == DEBUG
+}
+
+/// The tenants that have a directory in a bucket of ours. Whoever writes may have any name: what has manifests is
+/// a tenant's, whatever it is called.
 pub(crate) async fn tenants_in(bucket: &Bucket) -> Result<Vec<TenantId>, BucketError> {
     let names = bucket.list_dirs("").await?;
     let mut found: Vec<TenantId> = names.iter().filter_map(|name| tenant_of(name)).collect();
-    // Thanos keeps notes under this name; one that has manifests is a tenant nonetheless.
-    if names.iter().any(|name| name == DEBUG)
-        && bucket.list_dirs(DEBUG).await?.iter().any(|name| name == "manifest")
+    for tenant in names.iter().filter(|name| is_for_service(name)).filter_map(|name| TenantId::new(name).ok())
     {
-        found.extend(TenantId::new(DEBUG).ok());
-        found.sort_unstable();
+        if has_manifests(bucket, &tenant).await? {
+            found.push(tenant);
+        }
     }
+    found.sort_unstable();
     Ok(found)
 }
 
@@ -138,8 +149,17 @@ mod tests {
         assert_eq!(failed.iter().map(|(tenant, _)| tenant.as_str()).collect::<Vec<_>>(), ["broken"]);
         let open: Vec<String> = tenants.all().iter().map(ToString::to_string).collect();
         assert_eq!(open, ["anonymous", "zoo"]);
-        put(&world, "debug/manifest/x", Vec::new());
+        // Theirs are directories of tenants, whatever those are called.
+        put(&world, "__other/manifest/tenant-deletion-mark.json", Vec::new());
         tenants.discover().expect("the bucket answers");
-        assert!(tenants.all().iter().any(|tenant| tenant.as_str() == "debug"), "it has manifests");
+        assert_eq!(tenants.all().len(), 2);
+        let shipped = block(&world.disk, 7, 3);
+        for name in ["debug", "__ops", "pyrrha-probe"] {
+            let tenant = pyrrha_model::TenantId::new(name).expect("a tenant's");
+            world.shipper.ship(&[(tenant, vec![shipped.clone()])], &|| false).expect("no fault");
+        }
+        tenants.discover().expect("the bucket answers");
+        let open: Vec<String> = tenants.all().iter().map(ToString::to_string).collect();
+        assert_eq!(open, ["__ops", "anonymous", "debug", "pyrrha-probe", "zoo"]);
     }
 }

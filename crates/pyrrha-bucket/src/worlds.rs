@@ -161,3 +161,15 @@ pub(crate) fn select(
     }
     Ok(all)
 }
+
+/// Waits for a condition that others bring about.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let (_open, never) = std::sync::mpsc::channel::<()>();
+    for _ in 0..60_000 {
+        if is_so() {
+            return;
+        }
+        let _ = never.recv_timeout(Duration::from_millis(1));
+    }
+    panic!("it was waited for in vain: {what}");
+}

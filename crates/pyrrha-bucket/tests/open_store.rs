@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use pyrrha_bucket::{
@@ -133,7 +132,6 @@ fn ten_thousand_blocks_open_with_one_manifest() {
     assert!(counters.requests() <= 6, "{}", counters.requests());
     assert_eq!((counters.attempts(Operation::List), counters.attempts(Operation::Head)), (0, 3));
     assert!(grown < 200 << 20, "{grown}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
 
     let all = process.queryable(dir.path());
     let matchers = [Matcher::equal("__name__", "up")];

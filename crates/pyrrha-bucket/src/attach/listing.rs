@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use pyrrha_model::{TenantId, Timestamp};
 use pyrrha_storage::block::{BlockId, BlockMeta};
 use pyrrha_storage::manifest::BlockEntry;
-use serde_json::Value;
 
 use super::rules::Candidate;
 use super::{AttachConfig, BucketLayout, entry_without_meta};
-use crate::block_files::{self, BlockFile};
+use crate::block_files::{self, BlockFile, META};
 use crate::door::{Bucket, ObjectInfo};
 use crate::error::BucketError;
-use crate::mimir_index::{self, IndexedBlock, MimirIndex};
+use crate::marks::{MARK_MAX, Mark, MarkKind};
+use crate::mimir_index::{self, ListedBlock, MimirIndex};
 use crate::rebuild::META_MAX;
 use crate::tenants::tenant_of;
 
@@ -27,11 +27,6 @@ const REQUESTS_AT_ONCE: usize = 32;
 const ROOTS_AT_ONCE: usize = 16;
 /// Age up to which a bucket index is believed unless something else is said. Mimir writes it every 15 minutes.
 const INDEX_MAX_AGE: Duration = Duration::from_secs(3600);
-/// Largest mark that is read.
-const MARK_MAX: u64 = 1 << 20;
-/// Objects of a mark, in a block's directory; in `markers/` they follow its id and a hyphen.
-const DELETION: &str = "deletion-mark.json";
-const NO_COMPACT: &str = "no-compact-mark.json";
 const TENANT_DELETION: &str = "tenant-deletion-mark.json";
 /// Where marks of tenants lie beside their directories.
 const GLOBAL_MARKS: &str = "__markers__";
@@ -176,11 +171,20 @@ impl Listing {
             return Ok(None);
         }
         let key = format!("{dir}/{}", mimir_index::NAME);
-        let Some(packed) = self.bucket.get(&key, mimir_index::PACKED_MAX).await? else { return Ok(None) };
-        let index = match MimirIndex::unpack(&packed) {
+        let packed = match self.bucket.get(&key, mimir_index::PACKED_MAX).await {
+            Ok(Some(packed)) => packed,
+            Ok(None) => return Ok(None),
+            Err(error @ BucketError::TooLarge { .. }) => {
+                tracing::warn!(%error, "bucket index is not used, the tenant's directory is listed");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let index: MimirIndex<ListedBlock> = match mimir_index::unpack(packed).await {
             Ok(index) => index,
             Err(error) => {
-                tracing::warn!(key, error, "bucket index is not used, the tenant's directory is listed");
+                let error = error.of(&key);
+                tracing::warn!(%error, "bucket index is not used, the tenant's directory is listed");
                 return Ok(None);
             }
         };
@@ -196,7 +200,7 @@ impl Listing {
         }
         let marks: HashMap<BlockId, i64> =
             index.block_deletion_marks.iter().map(|m| (m.block_id, m.deletion_time)).collect();
-        let block = |indexed: IndexedBlock| {
+        let block = |indexed: ListedBlock| {
             let mut meta = BlockMeta::of_head(indexed.block_id, indexed.min_time, indexed.max_time);
             meta.compaction.level = u32::try_from(indexed.compaction_level.max(1)).unwrap_or(u32::MAX);
             // Not said: nobody else has its data as far as this tells.
@@ -225,7 +229,7 @@ impl Listing {
         let reads = new.into_iter().map(|object| {
             let bucket = self.bucket.clone();
             async move {
-                let limit = if object.key.ends_with("/meta.json") { META_MAX } else { MARK_MAX };
+                let limit = if object.key.ends_with(META) { META_MAX } else { MARK_MAX };
                 (bucket.get(&object.key, limit).await, object)
             }
         });
@@ -307,22 +311,24 @@ fn sort_objects(dir: &str, objects: Vec<ObjectInfo>) -> BTreeMap<BlockId, Direct
             // A copy of a mark, under the block's id.
             let Some((id, name)) = name.split_once('-') else { continue };
             let Ok(id) = id.parse::<BlockId>() else { continue };
-            match name {
-                DELETION => directories.entry(id).or_default().deletion = Some(object),
-                NO_COMPACT => directories.entry(id).or_default().no_compact = Some(object),
-                _ => {}
+            // There they follow its id and a hyphen.
+            match mark_kind(name) {
+                Some(MarkKind::Deletion) => directories.entry(id).or_default().deletion = Some(object),
+                Some(MarkKind::NoCompact) => directories.entry(id).or_default().no_compact = Some(object),
+                Some(MarkKind::NoDownsample) | None => {}
             }
             continue;
         }
         let Ok(id) = first.parse::<BlockId>() else { continue };
         let (name, bytes) = (name.to_owned(), object.bytes);
         let directory = directories.entry(id).or_default();
-        match name.as_str() {
-            "meta.json" => directory.meta = Some(object),
+        match mark_kind(&name) {
             // The mark beside the block comes before its copy.
-            DELETION => directory.deletion = Some(object),
-            NO_COMPACT => directory.no_compact = Some(object),
-            _ => {}
+            Some(MarkKind::Deletion) => directory.deletion = Some(object),
+            Some(MarkKind::NoCompact) => directory.no_compact = Some(object),
+            Some(MarkKind::NoDownsample) => {}
+            None if name == META => directory.meta = Some(object),
+            None => {}
         }
         directory.files.push(BlockFile { name, bytes, crc32c: None });
     }
@@ -331,10 +337,15 @@ fn sort_objects(dir: &str, objects: Vec<ObjectInfo>) -> BTreeMap<BlockId, Direct
     directories
 }
 
+/// Which mark a file of this name is.
+fn mark_kind(name: &str) -> Option<MarkKind> {
+    MarkKind::ALL.into_iter().find(|kind| kind.file() == name)
+}
+
 /// What a small object says, by its name.
 fn parse(key: &str, bytes: &Bytes) -> Result<Small, String> {
     let (dir, name) = key.rsplit_once('/').unwrap_or(("", key));
-    if name == "meta.json" {
+    if name == META {
         let id = dir.rsplit('/').next().unwrap_or(dir);
         let meta = BlockMeta::parse(id, bytes).map_err(|e| e.to_string())?;
         if meta.ulid.to_string() != id {
@@ -342,11 +353,9 @@ fn parse(key: &str, bytes: &Bytes) -> Result<Small, String> {
         }
         return Ok(Small::Meta(Arc::new(meta)));
     }
-    let json: Value = serde_json::from_slice(bytes).map_err(|e| format!("mark does not read: {e}"))?;
-    if name.ends_with(DELETION) {
-        let at = json.get("deletion_time").and_then(Value::as_i64).ok_or("mark has no deletion_time")?;
-        return Ok(Small::Deletion(at.saturating_mul(1000)));
+    if name.ends_with(MarkKind::Deletion.file()) {
+        return Ok(Small::Deletion(Mark::decode(MarkKind::Deletion, bytes)?.at));
     }
-    let reason = json.get("reason").and_then(Value::as_str).unwrap_or("no reason given");
-    Ok(Small::NoCompact(reason.to_owned()))
+    let reason = Mark::decode(MarkKind::NoCompact, bytes)?.reason;
+    Ok(Small::NoCompact(if reason.is_empty() { "no reason given".to_owned() } else { reason }))
 }

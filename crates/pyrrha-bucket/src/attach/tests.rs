@@ -20,7 +20,7 @@ use super::*;
 use crate::RetryPolicy;
 use crate::door::Operation;
 use crate::faulty::{Faults, FaultyStore};
-use crate::worlds::policy;
+use crate::worlds::{policy, wait_until};
 
 /// When tests happen.
 const NOW: i64 = 1_000_000_000_000;
@@ -569,9 +569,7 @@ fn a_look_ends_with_the_query_that_waits_for_it() {
     let (looking, waiting) = (CancelToken::default(), CancelToken::default());
     std::thread::scope(|scope| {
         let one = scope.spawn(|| attached.look_for("a", &view, &looking));
-        while attached.gone.lock().is_empty() {
-            std::thread::yield_now();
-        }
+        wait_until("one looks", || !attached.gone.lock().is_empty());
         let other = scope.spawn(|| attached.look_for("b", &view, &waiting));
         waiting.cancel(CancelReason::TimedOut);
         other.join().expect("no panic").expect_err("stopped while another looks");
@@ -580,6 +578,11 @@ fn a_look_ends_with_the_query_that_waits_for_it() {
         one.join().expect("no panic").expect_err("stopped while it looks");
     });
     assert!(attached.gone.lock().is_empty(), "it was not looked for");
+    assert_eq!(
+        (attached.looks().failed, attached.looks().last_error),
+        (0, None),
+        "that is not the bucket's fault"
+    );
     assert_eq!(attached.metas.lock().len(), known, "what was read before is known");
     store.is_silent(false);
     let gets = world.bucket.counters().attempts(Operation::Get);

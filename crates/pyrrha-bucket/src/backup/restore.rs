@@ -90,6 +90,8 @@ impl Backups {
         if dry_run {
             return Ok(done);
         }
+        // Hours may have passed, in which whoever removes what a job had named could have come late.
+        copy.must_be_there(&entries)?;
         // Deletes first, while nothing is live: blocks are then said to know them by their new number.
         let change =
             Change { deletes: record.deletes.clone(), gone: record.gone.clone(), ..Change::default() };

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::{BackupChoice, Backups};
 use crate::block_files::BlockFile;
+use crate::fetch::checksum;
 use crate::tools::Progress;
 use crate::tools::copy::named_files;
-use crate::tools::fetch::checksum;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

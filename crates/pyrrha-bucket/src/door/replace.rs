@@ -22,8 +22,7 @@ pub(crate) enum Replaced {
 }
 
 impl Bucket {
-    /// The content of an object of at most `limit` bytes that is to be replaced; `None` if there is none, or it
-    /// is larger.
+    /// The content of an object of at most `limit` bytes that is to be replaced; `None` if there is none.
     pub(crate) async fn get_to_replace(
         &self,
         key: &str,
@@ -33,14 +32,16 @@ impl Bucket {
         let read = || async {
             let result = self.0.store.get_opts(&path, GetOptions::default()).await?;
             let (e_tag, version) = (result.meta.e_tag.clone(), result.meta.version.clone());
-            let bytes = if result.meta.size > limit { None } else { Some(result.bytes().await?) };
-            Ok((bytes, Seen(Some(UpdateVersion { e_tag, version }))))
+            let seen = Seen(Some(UpdateVersion { e_tag, version }));
+            let bytes = result.meta.size;
+            if bytes > limit { Ok(Err(bytes)) } else { Ok(Ok((result.bytes().await?, seen))) }
         };
         match self.run(Operation::Get, key, read).await {
-            Ok((bytes, seen)) => {
-                self.0.counters.received(bytes.as_ref().map_or(0, Bytes::len));
-                Ok((bytes, seen))
+            Ok(Ok((bytes, seen))) => {
+                self.0.counters.received(bytes.len());
+                Ok((Some(bytes), seen))
             }
+            Ok(Err(bytes)) => Err(BucketError::TooLarge { key: key.to_owned(), bytes, limit }),
             Err(BucketError::NotFound { .. }) => Ok((None, Seen(None))),
             Err(error) => Err(error),
         }

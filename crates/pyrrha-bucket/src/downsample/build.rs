@@ -15,11 +15,11 @@ use pyrrha_encoding::{
 };
 use pyrrha_env::Disk;
 use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesSet};
-use pyrrha_model::{ErrorKind, StoreError, TimeRange, Timestamp, is_stale_nan};
+use pyrrha_model::{ErrorKind, FloatHistogram, StoreError, TimeRange, Timestamp, is_stale_nan};
 use pyrrha_storage::block::{BlockId, BlockMeta, BlockWriter, ThanosDownsample, ThanosMeta};
 
 use super::{DownsampleTask, FIVE_MINUTES};
-use crate::gateway::WINDOWS_MAX;
+use crate::gateway::{WINDOWS_MAX, decoded_bytes};
 use crate::shard::{Split, name_shard};
 
 /// Series read at once.
@@ -46,8 +46,8 @@ impl Built<'_> {
 /// Builds the blocks of a task from `series`: those of the task's inputs, merged,
 /// sorted by labels, with samples or both parts of windows that divide the task's. Gives their metas, of those
 /// that have series; of the first if none has.
-/// Series whose windows no reader would take, since resets keep nearly all of their histograms, stay at full
-/// resolution. Memory: the chunks and samples of one series, and the symbols.
+/// Series whose windows no reader would take, since resets keep nearly all of their histograms, and those that
+/// are to be kept stay at full resolution. Memory: the chunks and samples of one series, and the symbols.
 pub(crate) fn build(
     place: &Built<'_>,
     task: &DownsampleTask,
@@ -64,15 +64,15 @@ pub(crate) fn build(
         for entry in &batch.series {
             ctx.cancel.check()?;
             let labels = batch.resolve(&ctx.symbols, entry);
-            let bytes = entry.chunks.iter().map(|c| c.bytes.len()).sum::<usize>() * WORK_PER_BYTE;
-            ctx.budget.reserve(bytes)?;
-            let done = work.decoder.decode(entry, range, Want::default(), &mut work.samples);
-            work.fold(task.resolution);
-            ctx.budget.release(bytes);
             let corrupt = |source: DecodeError| {
                 let message = format!("chunk cannot be downsampled: series={labels}");
                 StoreError::caused(ErrorKind::Corrupt, message, source)
             };
+            let bytes = work_bytes(&entry.chunks).map_err(corrupt)?;
+            ctx.budget.reserve(bytes)?;
+            let done = work.decoder.decode(entry, range, Want::default(), &mut work.samples);
+            work.fold(task.resolution);
+            ctx.budget.release(bytes);
             done.map_err(corrupt)?;
             if work.windows.is_empty() && work.histogram_windows.is_empty() {
                 continue;
@@ -89,7 +89,9 @@ pub(crate) fn build(
                 return Err(StoreError::new(ErrorKind::Internal, message));
             };
             *written += 1;
-            if [&edges, &values].iter().any(|c| c.bytes.len() as u64 > WINDOWS_MAX) && work.is_of_samples() {
+            let is_large = || [&edges, &values].iter().any(|c| c.bytes.len() as u64 > WINDOWS_MAX);
+            if work.is_of_samples() && (is_large() || task.keeps_custom_buckets && work.has_custom_buckets())
+            {
                 let stored = decode_stored(entry, range).map_err(corrupt)?;
                 writer.add_series(&labels, &encode_series(&stored, false))?;
                 continue;
@@ -123,8 +125,12 @@ fn meta_of(output: BlockId, task: &DownsampleTask, metas: &[BlockMeta]) -> Block
     meta
 }
 
-/// Samples, their columns and windows take about so much per byte of their chunks.
-const WORK_PER_BYTE: usize = 24;
+/// Memory that chunks take as samples, and as the windows that are made of them: of twenty histograms of a window
+/// five are kept, or become one, at most.
+fn work_bytes(chunks: &[ChunkRef]) -> Result<usize, DecodeError> {
+    let decoded = decoded_bytes(chunks)?;
+    Ok(decoded.saturating_add(decoded / 4))
+}
 
 fn thanos(resolution: i64, metas: &[BlockMeta]) -> ThanosMeta {
     let before = metas.iter().find_map(|m| m.thanos.as_ref());
@@ -152,6 +158,10 @@ impl Work {
     /// Whether nothing that was decoded are windows.
     fn is_of_samples(&self) -> bool {
         self.samples.windows.is_empty() && self.samples.histogram_windows.is_empty()
+    }
+
+    fn has_custom_buckets(&self) -> bool {
+        self.samples.histograms.values.iter().any(FloatHistogram::uses_custom_buckets)
     }
 
     /// Makes windows of what was decoded.

@@ -27,13 +27,16 @@ pub(crate) struct DownsampleTask {
     pub(crate) replaces: Vec<BlockId>,
     /// What it will remember.
     pub(crate) origin: Origin,
+    /// Whether series that come as samples, some of which are histograms with custom buckets, stay at full
+    /// resolution.
+    pub(crate) keeps_custom_buckets: bool,
 }
 
 impl DownsampleTask {
     /// A task for these inputs.
     pub(crate) fn of(state: &ManifestState, resolution: i64, inputs: Vec<Arc<BlockEntry>>) -> Self {
         let origin = origin(state, &inputs);
-        Self { resolution, inputs, replaces: Vec::new(), origin }
+        Self { resolution, inputs, replaces: Vec::new(), origin, keeps_custom_buckets: false }
     }
 
     /// The job that does it.

@@ -43,11 +43,17 @@ fn raw(world: &World, block: u64, from: i64, to: i64, series: std::ops::Range<i6
 
 /// Does all that there is to do; gives the number of jobs.
 fn run_all(world: &World) -> u64 {
-    let config = CompactorConfig {
+    run_with(world, |_| {})
+}
+
+/// The same, by another configuration.
+fn run_with(world: &World, change: impl FnOnce(&mut CompactorConfig)) -> u64 {
+    let mut config = CompactorConfig {
         leaves: JobKind::OTHERS.to_vec(),
         memory_bytes: 64 << 20,
         ..CompactorConfig::new("/work")
     };
+    change(&mut config);
     let (tenants, runtime) = (world.tenants.clone(), world.runtime.clone());
     let worker = Compactor::new(tenants, runtime, Arc::new(world.disk.clone()), world.clock.clone(), config);
     worker.expect("a free directory").round(&CancelToken::default()).expect("no fault").jobs
@@ -213,6 +219,7 @@ fn windows_of_others_answer_too() {
         inputs: vec![Arc::new(pyrrha_storage::manifest::BlockEntry::of(block.meta(), 1))],
         replaces: Vec::new(),
         origin: Origin::default(),
+        keeps_custom_buckets: false,
     };
     let disk: Arc<dyn pyrrha_env::Disk> = Arc::new(world.disk.clone());
     let ctx = QueryContext::unlimited();

@@ -8,7 +8,7 @@ use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesEntry, S
 use pyrrha_model::{ChunkEncoding, ErrorKind, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::compact::merge_replicas;
 
-use crate::gateway::chunks_of;
+use crate::gateway::{chunks_of, decoded_bytes};
 
 /// Series that are taken of a replica at once.
 const AT_ONCE: usize = 64;
@@ -99,7 +99,13 @@ fn merge(ctx: &QueryContext, metric: &str, mut entries: Vec<SeriesEntry>) -> Res
     let windows: Vec<Vec<ChunkRef>> =
         entries.iter().map(|e| e.chunks.iter().filter(|c| is_windows(c)).cloned().collect()).collect();
     if windows.iter().any(|w| !w.is_empty()) {
-        merged.chunks.extend(merge_windows(&windows).map_err(damaged)?);
+        // Twice: as they are, and those that are taken.
+        let bytes = windows.iter().try_fold(0usize, |sum, w| Ok(sum.saturating_add(decoded_bytes(w)?)));
+        let bytes = bytes.map_err(damaged)?.saturating_mul(2);
+        ctx.budget.reserve(bytes)?;
+        let one = merge_windows(&windows);
+        ctx.budget.release(bytes);
+        merged.chunks.extend(one.map_err(damaged)?);
         entries.iter_mut().for_each(|e| e.chunks.retain(|c| !is_windows(c)));
     }
     entries.retain(|e| !e.chunks.is_empty());

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_model::contract::{QueryContext, SeriesBatch, SeriesSet};
-use pyrrha_model::{StoreError, TimeRange};
+use pyrrha_model::{ErrorKind, StoreError, TimeRange};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::AbortHandle;
 
 use super::pace::Pace;
-use super::stream::{Piece, Selection};
+use super::stream::{Piece, Selection, Sent};
 use crate::error::BucketError;
 
 /// How often a waiting query looks at its cancel flag.
@@ -19,13 +19,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The series of one block of the bucket.
 pub(super) struct BucketSet {
     ctx: QueryContext,
+    /// Where it lies, for messages.
+    block: String,
     /// What is missing if the block cannot be read.
     range: TimeRange,
     pace: Arc<Pace>,
     /// Whether a block that is gone is an error, so that somebody looks for what took its place.
     tells_gone: bool,
     handle: Handle,
-    receive: Receiver<Result<Piece, StoreError>>,
+    receive: Receiver<Sent>,
     task: AbortHandle,
     piece: Option<Piece>,
     next: usize,
@@ -37,10 +39,10 @@ impl BucketSet {
     pub(super) fn start(handle: &Handle, selection: Selection) -> Self {
         let (ctx, range, pace) = (selection.ctx.clone(), selection.block.range(), selection.pace.clone());
         let (send, receive) = channel(pace.ahead);
-        let tells_gone = selection.tells_gone;
+        let (tells_gone, block) = (selection.tells_gone, selection.block.id().to_string());
         let task = handle.spawn(selection.run(send)).abort_handle();
         let handle = handle.clone();
-        Self { ctx, range, pace, tells_gone, handle, receive, task, piece: None, next: 0, done: false }
+        Self { ctx, block, range, pace, tells_gone, handle, receive, task, piece: None, next: 0, done: false }
     }
 
     /// The next piece; false at the end.
@@ -53,19 +55,26 @@ impl BucketSet {
             // This thread is none of a runtime's: queries are evaluated on threads of their own.
             let received =
                 self.handle.block_on(async { tokio::time::timeout(LOOK_EVERY, self.receive.recv()).await });
-            match received {
-                Err(_) => {}
-                Ok(Some(Ok(piece))) => {
+            let error = match received {
+                Err(_) => continue,
+                Ok(Some(Ok(Some(piece)))) => {
                     self.piece = Some(piece);
                     return Ok(true);
                 }
-                Ok(Some(Err(error))) if self.may_lack(&error) => {
-                    self.ctx.notices.gap(self.range, error.to_string());
-                    return Ok(false);
+                Ok(Some(Ok(None))) => return Ok(false),
+                Ok(Some(Err(error))) => error,
+                // It panicked, or the bucket's threads were stopped.
+                Ok(None) => {
+                    let text =
+                        format!("reader of a block ended before it had read all: block={}", self.block);
+                    StoreError::new(ErrorKind::Internal, text)
                 }
-                Ok(Some(Err(error))) => return Err(error),
-                Ok(None) => return Ok(false),
+            };
+            if !self.may_lack(&error) {
+                return Err(error);
             }
+            self.ctx.notices.gap(self.range, error.to_string());
+            return Ok(false);
         }
     }
 }

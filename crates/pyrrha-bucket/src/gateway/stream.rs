@@ -54,6 +54,9 @@ pub(super) struct Piece {
     pub(super) memory: Reserved,
 }
 
+/// What is sent of a block: its pieces, and `None` after the last. Who says nothing more has died.
+pub(super) type Sent = Result<Option<Piece>, StoreError>;
+
 impl Piece {
     fn of(batch: SeriesBatch, mut memory: Reserved) -> Result<Self, StoreError> {
         let chunks: usize = batch.series.iter().map(|entry| entry.chunks.len()).sum();
@@ -71,16 +74,15 @@ struct Found {
 }
 
 impl Selection {
-    /// Sends the block's series, sorted by labels, and ends with an error if there is one. Waits
-    /// while the query is behind.
-    pub(super) async fn run(self, send: Sender<Result<Piece, StoreError>>) {
-        if let Err(error) = self.stream(&send).await {
-            // Nobody listens any more to a query that ended.
-            let _ = send.send(Err(error)).await;
-        }
+    /// Sends the block's series, sorted by labels, and then that this was all, or an error. Waits while the
+    /// query is behind.
+    pub(super) async fn run(self, send: Sender<Sent>) {
+        let end = self.stream(&send).await.map(|()| None);
+        // Nobody listens any more to a query that ended.
+        let _ = send.send(end).await;
     }
 
-    async fn stream(&self, send: &Sender<Result<Piece, StoreError>>) -> Result<(), StoreError> {
+    async fn stream(&self, send: &Sender<Sent>) -> Result<(), StoreError> {
         let _own = Reserved::new(&self.ctx, BLOCK_BYTES)?;
         let work = self.pace.work().await;
         let opened = &*self.block.open(&self.ctx).await?;
@@ -103,7 +105,7 @@ impl Selection {
         opened: &Opened,
         hidden: &[Hidden],
         mut rows: Rows<'_>,
-        send: &Sender<Result<Piece, StoreError>>,
+        send: &Sender<Sent>,
     ) -> Result<(), StoreError> {
         let values = self.pace.series * VALUES_PER_SERIES;
         let mut translation = Translation::new(self.hints.projection.clone(), values);
@@ -149,12 +151,12 @@ impl Selection {
         hidden: &[Hidden],
         found: Vec<Found>,
         translation: &mut Translation,
-        send: &Sender<Result<Piece, StoreError>>,
+        send: &Sender<Sent>,
     ) -> Result<bool, StoreError> {
         let Ok(place) = send.reserve().await else { return Ok(false) };
         let _work = self.pace.work().await;
         let piece = self.fetch(opened, hidden, found, translation).await?;
-        place.send(Ok(piece));
+        place.send(Ok(Some(piece)));
         Ok(true)
     }
 
@@ -247,8 +249,11 @@ impl Selection {
                 let chunks = chunks::fetch(&self.block, &found.chunks, &mut reserved).await?;
                 let hints = WindowHints { edges, ..hints };
                 let resolution = self.block.entry.resolution;
+                let blame = |e| windows::damaged(&self.block, "chunks", &e);
+                let decoded = windows::decoded_bytes(&chunks).map_err(blame)?;
+                let _decoded = Reserved::new(&self.ctx, decoded as u64)?;
                 let windows = windows::of_aggregates(&chunks, resolution, hints, self.range);
-                entry.chunks.extend(windows.map_err(|e| windows::damaged(&self.block, "chunks", &e))?);
+                entry.chunks.extend(windows.map_err(blame)?);
             }
             return Piece::of(batch, reserved);
         };

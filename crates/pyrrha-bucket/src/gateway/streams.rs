@@ -69,11 +69,15 @@ pub(crate) fn merged_since(
     streams: &[(BTreeMap<String, String>, &ManifestState)],
     replica_labels: &[String],
 ) -> Vec<Vec<BlockId>> {
+    let homes: HashMap<&BTreeMap<String, String>, &ManifestState> =
+        streams.iter().map(|(key, stream)| (key, *stream)).collect();
     let gone = |(own, stream): &(BTreeMap<String, String>, &ManifestState)| {
+        if !replica_labels.iter().any(|name| own.contains_key(name)) {
+            return Vec::new();
+        }
         let mut merged = own.clone();
         merged.retain(|name, _| !replica_labels.contains(name));
-        let home = streams.iter().find(|(key, _)| *key == merged && key != own);
-        let Some((_, home)) = home else { return Vec::new() };
+        let Some(home) = homes.get(&merged) else { return Vec::new() };
         let raw: Vec<_> = home.blocks.values().filter(|b| b.resolution == 0).collect();
         let is_gone = |b: &&Arc<BlockEntry>| {
             let theirs = b.resolution > 0 && Origin::of(b).is_none() && !b.sources.is_empty();

@@ -72,6 +72,33 @@ fn answers_as(world: &World, local: &dyn Queryable, ctx: &QueryContext) {
 }
 
 #[test]
+fn who_dies_while_it_reads_does_not_make_an_answer_shorter() {
+    let disk = SimDisk::new(1);
+    let store = FaultyStore::new(1, Faults::default());
+    let shipper = World::on(disk.clone(), Arc::new(store.clone()), 1 << 20);
+    shipper.ship(&[block(&disk, 0, 300)]).expect("no fault");
+    let (ctx, hints) = (QueryContext::unlimited(), SelectHints::default());
+    let all = |world: &World| select(&world.queryable([]), &ctx, &[], TimeRange::ALL, &hints);
+    let expected = all(&shipper).expect("no fault");
+    let mut died = 0;
+    for reads in 0..200 {
+        let world = World::on(SimDisk::new(reads), Arc::new(store.clone()), 0);
+        world.tenants.discover().expect("reads");
+        store.panics_after(reads as i64);
+        let found = all(&world);
+        store.panics_after(i64::MAX);
+        match found {
+            Err(_) => died += 1,
+            Ok(found) => {
+                assert!(found == expected, "after {reads} reads: {} of {}", found.len(), expected.len());
+                break;
+            }
+        }
+    }
+    assert!((1..200).contains(&died), "{died}");
+}
+
+#[test]
 fn the_bucket_answers_as_the_block_does() {
     for cache in [64 << 20, 100_000, 0] {
         let world = World::on(SimDisk::new(1), Arc::new(InMemory::new()), cache);

@@ -8,7 +8,7 @@ use pyrrha_encoding::windows::{
     ForeignEdges, HistogramWindows, MAX_WINDOWS, WindowPart, Windows, encode_histogram_windows,
     encode_windows, from_aggregates, from_histogram_aggregates,
 };
-use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, crc};
+use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, crc, decoded_size};
 use pyrrha_model::contract::{ChunkRef, QueryContext, Timestamps, WindowHints};
 use pyrrha_model::{ChunkEncoding, StoreError, TimeRange};
 use pyrrha_storage::block::{WINDOWS_FILE, WINDOWS_VALUES_FILE, WindowsEntry, WindowsTable};
@@ -100,6 +100,11 @@ impl WindowFiles {
         };
         object.read(&ranges, reserved).await?.into_iter().map(chunk).collect()
     }
+}
+
+/// Bytes that chunks take once they are decoded, about.
+pub(crate) fn decoded_bytes(chunks: &[ChunkRef]) -> Result<usize, DecodeError> {
+    chunks.iter().try_fold(0usize, |sum, chunk| Ok(sum.saturating_add(decoded_size(chunk)?)))
 }
 
 fn empty(stands_for: TimeRange) -> ChunkRef {

@@ -68,6 +68,9 @@ impl Compactor {
     /// Neither the lease that ended nor those that it took over commit any more: it said so itself, and
     /// they were revoked. So what it names and the newest manifest does not list is garbage for good.
     /// Only then its own files go, and those of the leases that it took over, as they were listed.
+    ///
+    /// The listing may be hours old. That the end is gone says that another worker has cleaned up: what it named
+    /// may be somebody's since, who brings it back.
     fn clean_up_lease(
         &self,
         tenant: &TenantId,
@@ -75,6 +78,10 @@ impl Compactor {
         job: &BoardJob,
         ended: &HeldLease,
     ) -> Result<(), StoreError> {
+        let Some(end) = &ended.end else { return Ok(()) };
+        if !directory.has(end)? {
+            return Ok(());
+        }
         let manifest = self.tenants().manifest(tenant)?;
         let live = manifest.refresh()?;
         let record = &ended.record;
@@ -107,7 +114,7 @@ impl Compactor {
         };
         let under_way = job.leases.iter().filter(mine).flat_map(|lease| lease.under_way.iter().cloned());
         // Its end last: as long as it is there, the rest is known to be over.
-        directory.remove(under_way.chain(ended.end.clone()).collect())
+        directory.remove(under_way.chain([end.clone()]).collect())
     }
 
     /// Removes what this worker uploaded for a job that came to nothing.

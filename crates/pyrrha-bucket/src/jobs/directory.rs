@@ -266,6 +266,12 @@ impl JobDirectory {
         Ok(self.runtime.wait(async move { bucket.put(&key, bytes).await })?)
     }
 
+    /// Whether a file is still there.
+    pub(crate) fn has(&self, key: &str) -> Result<bool, StoreError> {
+        let (bucket, key) = (self.bucket.clone(), key.to_owned());
+        Ok(self.runtime.wait(async move { bucket.head(&key).await })?.is_some())
+    }
+
     /// Removes files, in this order.
     pub(crate) fn remove(&self, keys: Vec<String>) -> Result<(), StoreError> {
         let bucket = self.bucket.clone();

@@ -1,12 +1,12 @@
 //! The work of a merge: inputs are read by ranges, so that the disk holds only the output.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
+use pyrrha_model::contract::{CancelToken, Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
 use pyrrha_model::{ErrorKind, Labels, Matcher, StoreError, TenantId};
 use pyrrha_storage::block::{
     Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile, ThanosMeta,
@@ -23,13 +23,13 @@ use crate::block_files::{
 use crate::door::Bucket;
 use crate::downsample::{Built, DownsampleTask, build, deletes_applied, note_deletes_applied};
 use crate::error::BucketError;
+use crate::fetch::to_file;
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::marks::{MarkFiles, carry_over};
 use crate::rebuild::META_MAX;
 use crate::runtime::BucketRuntime;
 use crate::shard::{Shard, Split, name_shard};
 use crate::tenants::BucketTenants;
-use crate::tools::fetch::to_file;
 use crate::upload_block::{Upload, local};
 
 /// Pages of the inputs that are kept: what a request brought beyond what was asked for.
@@ -58,6 +58,8 @@ pub(super) struct Work<'a> {
     pub(super) leave_out: Arc<[Vec<Matcher>]>,
     /// The names of those rules.
     pub(super) prunes: Vec<String>,
+    /// Histograms with custom buckets stay at full resolution.
+    pub(super) keeps_custom_buckets: bool,
     /// Asked before anything is uploaded: whether the job is still this worker's.
     pub(super) before_upload: Box<dyn Fn() -> Result<(), StoreError> + 'a>,
 }
@@ -150,7 +152,9 @@ impl Work<'_> {
     /// Makes blocks of windows of the inputs in the scratch directory, one for each of its outputs that has
     /// series; one at least.
     pub(super) fn downsample(&self, state: &ManifestState, resolution: i64) -> Result<Vec<Block>, WorkError> {
+        let keeps_custom_buckets = self.keeps_custom_buckets;
         let task = DownsampleTask::of(state, resolution, self.inputs.clone());
+        let task = DownsampleTask { keeps_custom_buckets, ..task };
         let damaged = Arc::new(Mutex::new(None));
         let reader = self.reader();
         let both = WindowHints { edges: true, values: true, counter: false, max_resolution_ms: i64::MAX };
@@ -274,6 +278,14 @@ impl Work<'_> {
             let json = self.fetch(entry, META, META_MAX)?.ok_or_else(|| damaged("no meta.json"))?;
             let name = entry.ulid.to_string();
             let meta = BlockMeta::parse(&name, &json).map_err(|e| damaged(&e.to_string()))?;
+            let place = SidecarPlace {
+                bucket: self.bucket(),
+                runtime: self.runtime,
+                disk: self.disk,
+                tenant: self.tenant,
+                dir: &self.scratch.join("inputs").join(&name),
+                cancel: &self.ctx.cancel,
+            };
             let mut beside = Beside::default();
             for file in files(entry) {
                 match file.name.as_str() {
@@ -283,8 +295,8 @@ impl Work<'_> {
                         beside.deletes =
                             BlockDeletes::parse(&name, bytes).map_err(|e| damaged(&e.to_string()))?;
                     }
-                    "exemplars" => beside.exemplars = self.sidecar(entry, &file, ExemplarFile::parse)?,
-                    "metadata" => beside.metadata = self.sidecar(entry, &file, MetadataFile::parse)?,
+                    "exemplars" => beside.exemplars = place.sidecar(entry, &file, ExemplarFile::parse)?,
+                    "metadata" => beside.metadata = place.sidecar(entry, &file, MetadataFile::parse)?,
                     _ => {}
                 }
             }
@@ -299,26 +311,41 @@ impl Work<'_> {
         let bucket = self.bucket().clone();
         Ok(self.runtime.wait_while(&self.ctx.cancel, async move { bucket.get(&key, limit).await })?)
     }
+}
 
-    /// A sidecar of an input, mapped from the scratch directory; `None` if it does not read.
-    fn sidecar<T, E: std::fmt::Display>(
+/// Where sidecars of a block are brought.
+pub(super) struct SidecarPlace<'a> {
+    pub(super) bucket: &'a Bucket,
+    pub(super) runtime: &'a BucketRuntime,
+    pub(super) disk: &'a Arc<dyn Disk>,
+    pub(super) tenant: &'a TenantId,
+    /// A directory of their own.
+    pub(super) dir: &'a Path,
+    pub(super) cancel: &'a CancelToken,
+}
+
+impl SidecarPlace<'_> {
+    /// A sidecar of a block, mapped from the directory; `None` if it does not read.
+    pub(super) fn sidecar<T, E: std::fmt::Display>(
         &self,
         entry: &BlockEntry,
         file: &BlockFile,
         parse: impl FnOnce(&str, Bytes) -> Result<T, E>,
     ) -> Result<Option<T>, StoreError> {
-        let block = entry.ulid.to_string();
-        let path = self.scratch.join("inputs").join(&block).join(&file.name);
+        let path = self.dir.join(&file.name);
         let key = format!("{}/{}", block_files::dir(self.tenant, entry), file.name);
-        let (bucket, disk, to, bytes) = (self.bucket().clone(), self.disk.clone(), path.clone(), file.bytes);
+        let (bucket, disk, to, bytes) = (self.bucket.clone(), self.disk.clone(), path.clone(), file.bytes);
         let fetched = self
             .runtime
-            .wait_while(&self.ctx.cancel, async move { to_file(&bucket, &key, bytes, &*disk, &to).await });
+            .wait_while(self.cancel, async move { to_file(&bucket, &key, bytes, &*disk, &to).await });
         match fetched {
             // Shorter than it should be.
             Err(error @ BucketError::Corrupt { .. }) => Ok(readable(Err(error))),
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(readable(parse(&block, self.disk.map(&path).map_err(local(&path))?))),
+            Ok(_) => {
+                let bytes = self.disk.map(&path).map_err(local(&path))?;
+                Ok(readable(parse(&entry.ulid.to_string(), bytes)))
+            }
         }
     }
 }

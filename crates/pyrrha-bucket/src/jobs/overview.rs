@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
 use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::ManifestState;
@@ -97,6 +98,17 @@ fn as_texts<S: serde::Serializer>(blocks: &[BlockId], out: S) -> Result<S::Ok, S
     out.collect_seq(blocks.iter().map(ToString::to_string))
 }
 
+/// What was found to do for a tenant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Backlog {
+    planned: u64,
+    bytes: u64,
+    eta_ms: u64,
+}
+
+/// The same by tenant, as of the last look at each.
+pub(super) type Backlogs = Mutex<BTreeMap<TenantId, Backlog>>;
+
 impl JobOverview {
     fn held(id: &str, record: &JobRecord, phase: JobPhase) -> Self {
         Self {
@@ -135,7 +147,7 @@ impl Compactor {
     pub fn overview(&self) -> Result<Vec<TenantOverview>, StoreError> {
         let all = self.tenants().all();
         let found = all.iter().map(|tenant| self.overview_of(tenant)).collect::<Result<Vec<_>, _>>()?;
-        self.note(&found);
+        self.note(&found, &all);
         Ok(found)
     }
 
@@ -145,16 +157,26 @@ impl Compactor {
             let state = self.tenants().manifest(tenant)?.current();
             Ok(self.overview_by(tenant, &state, board))
         };
-        self.note(&boards.iter().map(of).collect::<Result<Vec<_>, StoreError>>()?);
+        let found = boards.iter().map(of).collect::<Result<Vec<_>, StoreError>>()?;
+        self.note(&found, &self.tenants().all());
         Ok(())
     }
 
-    fn note(&self, found: &[TenantOverview]) {
-        let planned = found.iter().flat_map(|t| &t.jobs).filter(|job| job.phase == JobPhase::Planned);
+    /// Of tenants that could not be looked at, of all that there are, what was found last still counts.
+    fn note(&self, found: &[TenantOverview], all: &[TenantId]) {
+        let mut backlogs = self.backlogs().lock();
+        for tenant in found {
+            let planned = tenant.jobs.iter().filter(|job| job.phase == JobPhase::Planned).count() as u64;
+            let backlog =
+                Backlog { planned, bytes: tenant.backlog_bytes, eta_ms: tenant.eta_ms.unwrap_or(0) };
+            backlogs.insert(tenant.tenant.clone(), backlog);
+        }
+        backlogs.retain(|tenant, _| all.contains(tenant));
         let metrics = self.metrics();
-        metrics.planned_jobs.store(planned.count() as u64, Ordering::Relaxed);
-        metrics.backlog_bytes.store(found.iter().map(|t| t.backlog_bytes).sum(), Ordering::Relaxed);
-        metrics.eta_ms.store(found.iter().filter_map(|t| t.eta_ms).max().unwrap_or(0), Ordering::Relaxed);
+        metrics.planned_jobs.store(backlogs.values().map(|b| b.planned).sum(), Ordering::Relaxed);
+        let bytes = backlogs.values().map(|b| b.bytes).fold(0, u64::saturating_add);
+        metrics.backlog_bytes.store(bytes, Ordering::Relaxed);
+        metrics.eta_ms.store(backlogs.values().map(|b| b.eta_ms).max().unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The jobs of a tenant; see [`overview`](Self::overview).

@@ -1,7 +1,6 @@
 //! A job that is ours, from its inputs to its end: what it makes is uploaded, committed, and told to others.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::block_files::with_set_aside;
 use crate::deletes::commit;
 use crate::downsample::{FIVE_MINUTES, HOUR};
 use crate::marks::change_entries;
-use crate::shard::{Shard, stream_labels};
+use crate::sources::gone_with;
 
 /// What a job that was taken is to do.
 pub(super) struct Task<'a> {
@@ -106,6 +105,7 @@ impl Compactor {
             prunes: orders.rules.1.clone(),
             deletes: deletes.into(),
             deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
+            keeps_custom_buckets: self.config().keeps_custom_buckets,
             before_upload: Box::new(|| lease.hold()),
         }
     }
@@ -262,21 +262,4 @@ fn change_of(task: &Task<'_>, outputs: &[BlockId], added: Vec<BlockEntry>) -> Ch
         gone,
         ..Change::default()
     }
-}
-
-/// Level-1 blocks whose data goes for good when these blocks go: of a block that was split, with its last shard.
-fn gone_with(state: &ManifestState, replaced: &[BlockId]) -> Vec<BlockId> {
-    let going: Vec<_> = replaced.iter().filter_map(|id| state.blocks.get(id)).collect();
-    let stays = |source: &BlockId, of: &BlockEntry| {
-        let shard = Shard::of(of);
-        let has = |b: &BlockEntry| b.resolution == of.resolution && b.sources.contains(source);
-        let beside = |b: &BlockEntry| !Shard::of(b).meets(shard) && stream_labels(b) == stream_labels(of);
-        let mut others = state.blocks.values().filter(|b| !replaced.contains(&b.ulid));
-        shard != Shard::WHOLE && others.any(|b| has(b) && beside(b))
-    };
-    let gone = |of: &&Arc<BlockEntry>| -> Vec<BlockId> {
-        let named = of.sources.iter().filter(|source| !stays(source, of));
-        named.copied().chain([of.ulid]).collect()
-    };
-    going.iter().flat_map(gone).collect()
 }

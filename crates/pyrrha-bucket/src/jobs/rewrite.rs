@@ -14,7 +14,7 @@ use pyrrha_storage::compact::{Source, merge_sources};
 use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use serde::Serialize;
 
-use super::merge::{Blamed, Work, WorkError};
+use super::merge::{Blamed, SidecarPlace, Work, WorkError};
 use super::perform::{Ended, Orders};
 use super::runner::Compactor;
 use super::{JobKind, JobSpec};
@@ -24,13 +24,12 @@ use crate::rewrite::{
     CHANGE_LOG, ChangeLog, Changes, RewriteRules, Rewritten, Stage, deleted_exemplars, exemplars, sorted,
     spool,
 };
+use crate::selector::BlockSelector;
 use crate::shard::{Shard, cover, name_shard};
-use crate::tools::BlockSelector;
+use crate::upload_block::local;
 
 /// The file of exemplars within a block.
 const EXEMPLARS: &str = "exemplars";
-/// Largest one that is looked at without being rewritten.
-const EXEMPLARS_MAX: u64 = 1 << 30;
 
 /// What became of a block that was to be rewritten, or would.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -181,7 +180,7 @@ impl Compactor {
         let mut batch = SeriesBatch::default();
         while series.next_batch(64, &mut batch)? {}
         let mut changes = log.lock().changes;
-        changes.deleted_exemplars = self.would_delete_exemplars(tenant, entry, rules)?;
+        changes.deleted_exemplars = self.would_delete_exemplars(tenant, entry, rules, cancel)?;
         Ok(report_of(tenant, entry, changes, if changes.is_any() { &windows } else { &[] }))
     }
 
@@ -190,16 +189,25 @@ impl Compactor {
         tenant: &TenantId,
         entry: &BlockEntry,
         rules: &RewriteRules,
+        cancel: &CancelToken,
     ) -> Result<u64, StoreError> {
-        if !block_files::files(entry).iter().any(|file| file.name == EXEMPLARS) {
+        let Some(file) = block_files::files(entry).into_iter().find(|file| file.name == EXEMPLARS) else {
             return Ok(0);
-        }
-        let key = format!("{}/{EXEMPLARS}", block_files::dir(tenant, entry));
-        let bucket = self.tenants().bucket().clone();
-        let bytes = self.runtime().wait(async move { bucket.get(&key, EXEMPLARS_MAX).await })?;
+        };
+        let scratch = self.config().scratch_dir.join("looking").join(entry.ulid.to_string());
+        let place = SidecarPlace {
+            bucket: self.tenants().bucket(),
+            runtime: self.runtime(),
+            disk: self.disk(),
+            tenant,
+            dir: &scratch,
+            cancel,
+        };
         // One that does not read is left out, as by any merge.
-        let file = bytes.and_then(|bytes| ExemplarFile::parse(&entry.ulid.to_string(), bytes).ok());
-        Ok(file.map_or(0, |file| deleted_exemplars(&file, rules)))
+        let found = place.sidecar(entry, &file, ExemplarFile::parse);
+        let deleted = found.map(|file| file.map_or(0, |file| deleted_exemplars(&file, rules)));
+        self.disk().remove_dir_all(&scratch).map_err(local(&scratch))?;
+        deleted
     }
 }
 

@@ -18,6 +18,7 @@ use super::directory::{Board, BoardJob, Ends, JobDirectory};
 use super::lease::{Lease, Watch};
 use super::marked::MarkLooks;
 use super::merge::reader;
+use super::overview::Backlogs;
 use super::perform::{Ended, Orders, Task};
 use super::places::roots_of;
 use super::plan::plan;
@@ -48,6 +49,9 @@ pub struct CompactorConfig {
     pub targets: BlockTargets,
     /// External labels that tell replicas apart.
     pub replica_labels: Vec<String>,
+    /// Series with histograms of custom buckets stay at full resolution in blocks of windows: Thanos does not
+    /// read windows of those.
+    pub keeps_custom_buckets: bool,
     /// A directory for what is being made. It is this worker's alone and is emptied.
     pub scratch_dir: PathBuf,
     /// Memory that one job may use, bytes.
@@ -72,6 +76,7 @@ impl CompactorConfig {
             ladder: Ladder::default(),
             targets: BlockTargets::default(),
             replica_labels: Vec::new(),
+            keeps_custom_buckets: false,
             scratch_dir: scratch_dir.into(),
             memory_bytes: 256 << 20,
             lease_timeout: Duration::from_secs(120),
@@ -146,6 +151,7 @@ pub struct Compactor {
     looks: Looks,
     mark_looks: MarkLooks,
     ends: Arc<Ends>,
+    backlogs: Backlogs,
     /// What the store's clock said, and when by the monotonic one.
     store_clock: Mutex<Option<(Duration, Timestamp)>>,
     /// Of the scratch directory. Who only looks has none.
@@ -193,6 +199,7 @@ impl Compactor {
             looks: Looks::default(),
             mark_looks: MarkLooks::default(),
             ends: Arc::default(),
+            backlogs: Backlogs::default(),
             store_clock: Mutex::default(),
             lock: None,
         }
@@ -221,6 +228,10 @@ impl Compactor {
 
     pub(super) fn looks(&self) -> &Looks {
         &self.looks
+    }
+
+    pub(super) fn backlogs(&self) -> &Backlogs {
+        &self.backlogs
     }
 
     pub(super) fn mark_looks(&self) -> &MarkLooks {

@@ -217,6 +217,27 @@ fn blocks_stay_for_the_delay_from_when_they_were_replaced_not_from_when_they_wer
 }
 
 #[test]
+fn what_another_has_cleaned_up_since_the_listing_is_left_alone() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..6).map(|n| block(disk, n, 6)).collect());
+    let mut worker = Worker::new(&objects, 1, Faults::default());
+    worker.reconfigure(|config| config.delete_delay = Duration::from_secs(3600));
+    worker.round();
+    let tenant = TenantId::anonymous();
+    let board = worker.compactor.board(&tenant, &worker.compactor.directory(&tenant)).expect("reads");
+    assert!(named(&worker).contains_key(&crate::worlds::id(1)), "a job has replaced it");
+    worker.reconfigure(|config| config.delete_delay = Duration::ZERO);
+    worker.compactor.tenants().discover().expect("reads");
+    Worker::new(&objects, 2, Faults::default()).round();
+    assert_eq!(worker.left().1.len(), 0, "it was cleaned up");
+    // Somebody brings it back.
+    let key = format!("anonymous/{}/meta.json", crate::worlds::id(1));
+    marked::put(&worker, &key, bytes::Bytes::from_static(b"{}"));
+    worker.compactor.clean_up(&tenant, &board).expect("no fault");
+    assert!(worker.keys().iter().any(|there| there.ends_with(&key)), "{:?}", worker.keys());
+}
+
+#[test]
 fn what_a_dead_worker_had_committed_is_named_by_nobody_while_it_is_live() {
     let objects = Arc::new(InMemory::new());
     fill(&objects, |disk| (0..6).map(|n| block(disk, n, 6)).collect());

@@ -1,7 +1,6 @@
 //! A mirrored bucket is read as one of Thanos or Mimir, with the answers of the gateway.
 
 use std::io::Read;
-use std::sync::atomic::AtomicBool;
 
 use flate2::read::GzDecoder;
 use object_store::memory::InMemory;
@@ -18,7 +17,7 @@ use crate::config::open_directory;
 use crate::door::Operation;
 use crate::faulty::{Faults, FaultyStore};
 use crate::tools::tests::put;
-use crate::worlds::{RANGE, World, block, id, policy};
+use crate::worlds::{RANGE, World, block, id, policy, wait_until};
 use crate::{Compactor, CompactorConfig, GatewayConfig};
 
 const INDEX: &str = "anonymous/bucket-index.json.gz";
@@ -188,6 +187,45 @@ fn an_index_is_kept_fresh_and_costs_nothing_in_between() {
 }
 
 #[test]
+fn where_conditions_on_what_is_there_never_hold_the_index_is_written_without() {
+    let ours = world(2);
+    let faults = Faults { refuses_updates: true, ..Faults::default() };
+    let store = FaultyStore::over(ours.objects.clone(), 1, faults);
+    let world = World::on(ours.disk.clone(), Arc::new(store), 64 << 20);
+    world.clock.set_wall(ours.clock.now_ms());
+    world.tenants.discover().expect("reads");
+    let mirror = self::mirror(&world, MirrorKind::Mimir);
+    round(&mirror);
+    for more in 2..5 {
+        world.ship(&[block(&world.disk, more, 5)]).expect("no fault");
+        round(&mirror);
+        let late = mirror.metrics().late_indexes.load(Ordering::Relaxed);
+        assert_eq!(late, 1, "once it may be another who wrote it");
+        // It is still as it was: nobody has.
+        round(&mirror);
+        assert_eq!(listed(&world).0.len() as u64, more + 1);
+    }
+}
+
+#[test]
+fn an_index_of_a_later_version_stays_as_it_is() {
+    let world = world(2);
+    let mirror = self::mirror(&world, MirrorKind::Mimir);
+    let later = packed(br#"{"version":3,"blocks":[],"updated_at":7}"#);
+    put(&world, INDEX, later.clone());
+    let error = mirror.round(&CancelToken::default()).expect_err("it is not understood");
+    assert!(error.to_string().contains("version=3"), "{error}");
+    assert_eq!(mirror.metrics().failures.load(Ordering::Relaxed), 1);
+    assert_eq!(get(&world, INDEX).as_deref(), Some(&later[..]));
+}
+
+fn packed(json: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, json).expect("memory");
+    packed.finish().expect("memory")
+}
+
+#[test]
 fn readers_of_mimir_and_thanos_find_what_the_gateway_does() {
     let world = world(8);
     let mirror = self::mirror(&world, MirrorKind::Mimir);
@@ -306,22 +344,18 @@ fn writers_in_a_storm_never_go_back() {
         }
         let _stops = StopsOthers(&over);
         let manifest = world.tenants.manifest(&World::tenant()).expect("reads");
-        while get(&world, INDEX).is_none() {
-            std::thread::yield_now();
-        }
+        wait_until("an index is written", || get(&world, INDEX).is_some());
         let mut seen: HashSet<String> = HashSet::new();
         for more in 8..14 {
             world.ship(&[block(&world.disk, more, 5)]).expect("no fault");
             compact(&world, TWO_DAYS);
-            loop {
+            wait_until("what is live is listed", || {
                 let blocks: HashSet<String> = listed(&world).0.into_iter().collect();
                 let gone: Vec<_> = seen.difference(&blocks).collect();
                 assert!(gone.is_empty(), "nothing is removed, so what was listed is: {gone:?}");
                 seen = blocks;
-                if manifest.current().blocks.keys().all(|live| seen.contains(&live.to_string())) {
-                    break;
-                }
-            }
+                manifest.current().blocks.keys().all(|live| seen.contains(&live.to_string()))
+            });
         }
     });
     round(&mirror(&world, MirrorKind::Mimir));
@@ -353,7 +387,8 @@ fn who_did_not_see_the_newest_does_not_write() {
             for text in ["three", "four"] {
                 replaced.push(bucket.replace("a/b", text.into(), &seen).await?);
             }
-            assert_eq!(bucket.get_to_replace("a/b", 2).await?.0, None, "too large");
+            let large = bucket.get_to_replace("a/b", 2).await.expect_err("three bytes");
+            assert!(matches!(large, crate::BucketError::TooLarge { bytes: 3.., .. }), "{large}");
             Ok(replaced)
         });
         let last = if conditional { Replaced::Changed } else { Replaced::Written };

@@ -16,7 +16,7 @@ use super::named::Named;
 use super::theirs::entry_of;
 use crate::attach::{self, AttachConfig, Candidate, Why};
 use crate::block_files::{self, external_labels, is_adopted};
-use crate::sources::{has_sources, holders_first, is_gone};
+use crate::sources::{Went, has_sources, holders_first, went};
 
 /// Commits that others were before are tried again so often.
 const TRIES: usize = 4;
@@ -53,8 +53,8 @@ pub struct LeftOut {
     pub tenant: Option<String>,
     /// Its directory in the bucket.
     pub dir: String,
-    /// Why, in a word: `partial`, `damaged`, `young`, `deleted`, `superseded`, `no-tenant`, `job` or
-    /// `gone`.
+    /// Why, in a word: `partial`, `damaged`, `young`, `deleted`, `superseded`, `no-tenant`, `job`, `gone`,
+    /// `gone-partly` or `forgotten`.
     pub why: String,
     /// Why, as a sentence.
     pub detail: String,
@@ -191,7 +191,7 @@ fn plan(
     let mut adopted = AdoptedTenant { tenant: tenant.to_string(), ..AdoptedTenant::default() };
     let (mut change, mut left) = (Change::default(), Vec::new());
     for block in &own.blocks {
-        if is_gone(state, &block.entry) || holds_all(state, block) {
+        if went(state, &block.entry) == Went::Wholly || holds_all(state, block) {
             adopted.known_blocks += 1;
         } else if let Some(barred) = named.bars(tenant, state, &block.entry, &block.dir) {
             left.push(barred);

@@ -1,13 +1,28 @@
 //! Copying a block's objects to another bucket, each verified by its checksum.
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::BlockEntry;
 
-use super::fetch::{checksum, is_plain};
 use super::{BucketTools, Progress};
 use crate::block_files::{BlockFile, META, dir_under, files};
-use crate::door::Bucket;
+use crate::door::{Bucket, ObjectInfo};
 use crate::error::BucketError;
+use crate::fetch::{checksum, is_plain};
+use crate::marks::{MarkFiles, SUFFIX};
+
+/// Requests for small objects under way at once.
+const REQUESTS_AT_ONCE: usize = 16;
+
+/// How blocks are copied to another bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// Blocks are copied, too, of which data was there and went for good by retention or deletes, or may have.
+    pub brings_back: bool,
+}
 
 /// What a copy of blocks has come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +62,27 @@ pub(crate) fn named_files(entry: &BlockEntry) -> Result<Vec<BlockFile>, StoreErr
 }
 
 impl BlockCopy<'_> {
+    /// Fails if copied blocks are not there any more. Of a block that is removed `meta.json` goes first.
+    pub(crate) fn must_be_there(&self, entries: &[BlockEntry]) -> Result<(), StoreError> {
+        let (bucket, tenant) = (self.to.tenants.bucket().clone(), self.tenant.clone());
+        let blocks: Vec<BlockId> = entries.iter().map(|entry| entry.ulid).collect();
+        let gone = self.to.runtime.wait(async move {
+            let looks = blocks.into_iter().map(|block| {
+                let (bucket, key) = (&bucket, format!("{}/{META}", dir_under(&tenant, None, block)));
+                async move { Ok::<_, BucketError>(bucket.head(&key).await?.is_none().then_some(block)) }
+            });
+            let looks = looks.collect::<Vec<_>>();
+            let found: Vec<_> = stream::iter(looks).buffered(REQUESTS_AT_ONCE).try_collect().await?;
+            Ok(found.into_iter().flatten().next())
+        })?;
+        let Some(block) = gone else { return Ok(()) };
+        let text = format!(
+            "a block was removed while others were copied, run it again: tenant={} block={block}",
+            self.tenant
+        );
+        Err(StoreError::new(ErrorKind::Unavailable, text))
+    }
+
     /// Copies what is missing of a block's objects, which lie in `from_dir`, and gives them with checksums.
     pub(crate) fn block(
         &self,
@@ -80,15 +116,24 @@ impl BlockCopy<'_> {
         }
         if !self.dry_run {
             let (bucket, files) = (self.to.tenants.bucket().clone(), named.clone());
-            self.to.runtime.wait(async move { verify(&bucket, &dir, &files).await })?;
+            let marks = MarkFiles::new(bucket.clone(), self.tenant);
+            let block = entry.ulid;
+            self.to.runtime.wait(async move {
+                let there = bucket.list(&dir).await?;
+                verify(&there, &dir, &files)?;
+                // Those of an earlier life would let it go again. What its entry has is written with the commit.
+                for mark in there.iter().filter(|object| object.key.ends_with(SUFFIX)) {
+                    bucket.delete(&mark.key).await?;
+                }
+                marks.forget(block).await
+            })?;
         }
         Ok(named)
     }
 }
 
 /// Whether each file is there in its full length.
-async fn verify(bucket: &Bucket, dir: &str, files: &[BlockFile]) -> Result<(), BucketError> {
-    let there = bucket.list(dir).await?;
+fn verify(there: &[ObjectInfo], dir: &str, files: &[BlockFile]) -> Result<(), BucketError> {
     for file in files {
         let key = format!("{dir}/{}", file.name);
         let found = there.iter().find(|object| object.key == key).map(|object| object.bytes);

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::adopt::{LeftOut, holds_all, left_out};
 use super::compare::{ComparedRange, compare, nothing};
-use super::copy::{BlockCopy, Copied};
+use super::copy::{BlockCopy, Copied, CopyOptions};
+use super::named::went_away;
 use super::theirs::entry_of;
 use super::{BucketTools, Progress};
 use crate::attach::{AttachConfig, AttachedBucket, Candidate, Why, WithBuckets};
@@ -162,13 +163,13 @@ impl BucketTools {
 
     /// Copies the blocks that count to the tenants of another bucket, the oldest first: data, `meta.json`,
     /// one commit per block. Each object is read back and compared by checksum before the commit. What is
-    /// live there is passed over, so it may be interrupted and done again. What jobs there name, or went for
-    /// good there, is left out.
+    /// live there is passed over, so it may be interrupted and done again. What jobs there name is left out, and
+    /// what went for good there, unless the options say otherwise.
     pub fn copy_from_others(
         &self,
         config: &AttachConfig,
         target: &Self,
-        dry_run: bool,
+        CopyOptions { dry_run, brings_back }: CopyOptions,
         progress: Progress<'_>,
     ) -> Result<Vec<CopiedTenant>, StoreError> {
         let found = self.theirs(config)?;
@@ -187,11 +188,15 @@ impl BucketTools {
             for block in blocks {
                 progress("copy", passed, total);
                 passed = passed.saturating_add(block.entry.bytes);
-                if holds_all(&manifest.current(), &block) {
+                let wrote = !dry_run && !done.blocks.is_empty();
+                let live = if wrote { manifest.refresh()? } else { manifest.current() };
+                if holds_all(&live, &block) {
                     done.known_blocks += 1;
                     continue;
                 }
-                if let Some(barred) = named.bars(tenant, &there, &block.entry, &block.dir) {
+                let went = || went_away(tenant, &there, &block.entry, &block.dir).filter(|_| !brings_back);
+                let job = || named.bars(tenant, &there, &block.entry, &block.dir);
+                if let Some(barred) = went().or_else(job) {
                     done.left_out.push(barred);
                     continue;
                 }

@@ -10,7 +10,7 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use super::BucketTools;
 use super::adopt::LeftOut;
 use crate::jobs::JobDirectory;
-use crate::sources::is_gone;
+use crate::sources::{Went, went};
 
 /// Blocks that the jobs of a tenant name.
 #[derive(Debug, Default)]
@@ -47,7 +47,6 @@ impl Named {
     }
 
     /// Why a block from elsewhere, which lies in `dir` there, cannot become live as of a state; `None` if it can.
-    /// Windows may be there for longer than what they were made from.
     pub(super) fn bars(
         &self,
         tenant: &TenantId,
@@ -55,18 +54,37 @@ impl Named {
         entry: &BlockEntry,
         dir: &str,
     ) -> Option<LeftOut> {
-        let (why, detail) = if entry.resolution == 0 && is_gone(state, entry) {
-            ("gone", "its data was there, and went for good by retention or deletes")
-        } else if self.has(state, entry.ulid) {
-            ("job", "a job there makes it, or has replaced it: it may come when cleanup has removed that")
-        } else {
-            return None;
-        };
-        Some(LeftOut {
-            tenant: Some(tenant.to_string()),
-            dir: dir.to_owned(),
-            why: why.to_owned(),
-            detail: detail.to_owned(),
-        })
+        let detail = "a job there makes it, or has replaced it: it may come when cleanup has removed that";
+        self.has(state, entry.ulid).then(|| left_out(tenant, dir, "job", detail))
+    }
+}
+
+/// Why a copy of a block would bring back data that went for good, as far as it is known; `None` if it would not.
+pub(super) fn went_away(
+    tenant: &TenantId,
+    state: &ManifestState,
+    entry: &BlockEntry,
+    dir: &str,
+) -> Option<LeftOut> {
+    let (why, detail) = match went(state, entry) {
+        Went::Not => return None,
+        Went::Wholly => ("gone", "its data was there, and went for good by retention or deletes"),
+        Went::Partly => {
+            ("gone-partly", "some of its data was there, and went for good by retention or deletes")
+        }
+        Went::Forgotten => (
+            "forgotten",
+            "it is older than what is remembered there of data that went for good: it may be such",
+        ),
+    };
+    Some(left_out(tenant, dir, why, detail))
+}
+
+fn left_out(tenant: &TenantId, dir: &str, why: &str, detail: &str) -> LeftOut {
+    LeftOut {
+        tenant: Some(tenant.to_string()),
+        dir: dir.to_owned(),
+        why: why.to_owned(),
+        detail: detail.to_owned(),
     }
 }

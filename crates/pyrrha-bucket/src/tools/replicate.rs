@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
-use pyrrha_storage::manifest::BlockEntry;
+use pyrrha_storage::manifest::{BlockEntry, Change};
 use serde::Serialize;
 
 use super::adopt::LeftOut;
-use super::copy::{BlockCopy, Copied};
+use super::copy::{BlockCopy, Copied, CopyOptions};
+use super::named::went_away;
 use super::{BlockSelector, BucketTools, Progress};
 use crate::block_files::{dir, with_files, with_root};
+use crate::deletes::commit;
 use crate::downsample::forget_numbers;
 use crate::jobs::{JobDirectory, note_replaced};
 use crate::marks::MarkFiles;
@@ -42,14 +44,14 @@ pub struct Replicated {
 
 impl BucketTools {
     /// Copies the chosen live blocks of a tenant, the oldest first, and verifies each object by its
-    /// checksum. Deletes that stand are not copied: a tenant that has some is refused. What jobs there name,
-    /// or went for good there, is left out. With `dry_run` nothing is written.
+    /// checksum. Deletes that stand are not copied: a tenant that has some is refused. What jobs there name
+    /// is left out, and what went for good there, unless the options say otherwise.
     pub fn replicate(
         &self,
         target: &Self,
         tenant: &TenantId,
         selector: &BlockSelector,
-        dry_run: bool,
+        CopyOptions { dry_run, brings_back }: CopyOptions,
         progress: Progress<'_>,
     ) -> Result<Replicated, StoreError> {
         let state = self.state(tenant)?;
@@ -72,7 +74,9 @@ impl BucketTools {
         done.known_blocks = chosen.iter().filter(|b| is_known(b)).count() as u64;
         chosen.retain(|b| !is_known(b));
         chosen.retain(|b| {
-            let barred = named.bars(tenant, &there, b, &dir(tenant, b));
+            let dir = dir(tenant, b);
+            let went = || went_away(tenant, &there, b, &dir).filter(|_| !brings_back);
+            let barred = went().or_else(|| named.bars(tenant, &there, b, &dir));
             done.left_out.extend(barred.clone());
             barred.is_none()
         });
@@ -88,6 +92,12 @@ impl BucketTools {
         };
         let mut copied = Copied::default();
         for entry in chosen {
+            // Hours may have passed: another may have brought it, which a job has merged since.
+            let live = if done.committed { manifest.refresh()? } else { manifest.current() };
+            if is_held(&live, &entry) {
+                done.known_blocks += 1;
+                continue;
+            }
             let named = copy.block(&dir(tenant, &entry), &entry, &mut copied, &mut *progress)?;
             Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;
             // There it lies where ours do.
@@ -96,7 +106,9 @@ impl BucketTools {
             let before = manifest.current();
             let replaced = held_by(&before, &entry);
             if !dry_run {
-                manifest.commit(std::slice::from_ref(&entry), &replaced)?;
+                let change =
+                    Change { added: vec![entry.clone()], removed: replaced.clone(), ..Change::default() };
+                commit(&manifest, &change)?;
                 done.committed = true;
                 let (bucket, runtime) = (target.tenants.bucket().clone(), target.runtime.clone());
                 let directory = JobDirectory::new(bucket, runtime, tenant);
@@ -122,7 +134,8 @@ mod tests {
 
     fn copy_all(from: &World, to: &World, dry_run: bool) -> Result<Replicated, StoreError> {
         let all = BlockSelector::default();
-        tools(from).replicate(&tools(to), &World::tenant(), &all, dry_run, &mut |_, _, _| {})
+        let options = CopyOptions { dry_run, ..CopyOptions::default() };
+        tools(from).replicate(&tools(to), &World::tenant(), &all, options, &mut |_, _, _| {})
     }
 
     fn live(world: &World) -> Vec<BlockId> {
@@ -187,12 +200,21 @@ mod tests {
         assert_eq!(why(&copy_all(&from, &to, true).expect("no fault")), ["gone", "gone"]);
         clean_up(&to, std::time::Duration::ZERO);
         assert_eq!(why(&copy_all(&from, &to, false).expect("no fault")), ["gone", "gone"]);
+        // So much went since that it is forgotten, unless somebody says that it may come back.
+        let manifest = to.tenants.manifest(&World::tenant()).expect("opens");
+        let gone = (1_000..6_000).map(id).collect();
+        manifest.commit_change(&Change { gone, ..Change::default() }).expect("no fault");
+        assert_eq!(why(&copy_all(&from, &to, false).expect("no fault")), ["forgotten", "forgotten"]);
+        let all = BlockSelector::default();
+        let options = CopyOptions { brings_back: true, ..CopyOptions::default() };
+        let quiet = &mut |_: &str, _: u64, _: u64| {};
+        let done = tools(&from).replicate(&tools(&to), &World::tenant(), &all, options, quiet);
+        assert_eq!((done.expect("no fault").blocks.len(), live(&to)), (2, live(&from)));
         // Neither what a job has replaced by something that does not have all of it, nor what it gave up.
         let to = World::new();
         let manifest = to.tenants.manifest(&World::tenant()).expect("opens");
         let revoked = vec![id(1), id(2)];
-        let change = pyrrha_storage::manifest::Change { revoked, ..Default::default() };
-        manifest.commit_change(&change).expect("no fault");
+        manifest.commit_change(&Change { revoked, ..Change::default() }).expect("no fault");
         assert_eq!(why(&copy_all(&from, &to, false).expect("no fault")), ["job", "job"]);
         assert!(live(&to).is_empty());
     }

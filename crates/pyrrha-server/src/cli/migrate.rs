@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use pyrrha_bucket::attach::AttachConfig;
 use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
-use pyrrha_bucket::tools::{BucketTools, ComparedTenant, CopiedTenant, MigrationPlan};
+use pyrrha_bucket::tools::{BucketTools, ComparedTenant, CopiedTenant, CopyOptions, MigrationPlan};
 use pyrrha_model::rfc3339;
 use pyrrha_model::time::parse_duration;
 
@@ -56,6 +56,10 @@ pub(super) struct RunArgs {
     target: Target,
     #[command(flatten)]
     owners: OwnerArgs,
+    /// Copy blocks, too, of which data was there and went for good by retention or deletes, or may have: of
+    /// what is old that is forgotten.
+    #[arg(long, conflicts_with = "in_place")]
+    bring_back: bool,
     /// Show what would be done, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -174,9 +178,10 @@ fn migrate(out: &mut Out, args: &RunArgs) -> Result<bool, CommandError> {
         return Ok(done.is_whole());
     }
     let from = tools_of(args.bucket.open()?);
+    let options = CopyOptions { dry_run: args.dry_run, brings_back: args.bring_back };
     let mut progress = Progress::new();
     let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
-    let done = from.copy_from_others(&config, &to, args.dry_run, &mut show)?;
+    let done = from.copy_from_others(&config, &to, options, &mut show)?;
     progress.clear();
     args.form.print(out, &done, |out| print_copied(out, &done, args.dry_run))?;
     Ok(true)

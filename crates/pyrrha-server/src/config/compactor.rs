@@ -219,7 +219,8 @@ impl CompactorSettings {
 
     /// What a worker needs.
     pub(crate) fn config(&self, scratch_dir: PathBuf) -> CompactorConfig {
-        CompactorConfig { scratch_dir, ..self.config.clone() }
+        let keeps_custom_buckets = self.mirror == Some(MirrorKind::Thanos);
+        CompactorConfig { scratch_dir, keeps_custom_buckets, ..self.config.clone() }
     }
 
     /// The settings as flags.

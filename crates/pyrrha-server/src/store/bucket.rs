@@ -73,7 +73,13 @@ impl LongTerm {
             true => Compactor::new(t, r, d, c, work).map_err(|e| e.to_string())?,
             false => Compactor::observer(t, r, d, c, work),
         };
-        let mirror = settings.compactor.mirror().filter(|_| settings.compactor.enabled);
+        let mirror = settings.compactor.mirror();
+        if mirror.is_some() && !settings.compactor.enabled {
+            tracing::warn!(
+                "blocks are mirrored by whoever compacts, which this server does not: mirror is off here"
+            );
+        }
+        let mirror = mirror.filter(|_| settings.compactor.enabled);
         let (t, r, c) = (tenants.clone(), runtime.clone(), clock.clone());
         let long_term = Self {
             compactor,
@@ -224,7 +230,7 @@ impl Compacting {
         // Jobs may take hours, and Mimir does not wait that long.
         if long_term.mirror.is_some() {
             let mirror = long_term.clone();
-            all.every(interval, "mirror", long_term, move |cancel| {
+            all.every(interval.min(Mirror::EVERY), "mirror", long_term, move |cancel| {
                 // What could not be done is in the log.
                 let _ = mirror.mirror.as_ref().map(|mirror| mirror.round(cancel));
             })?;

@@ -84,6 +84,8 @@ impl BucketCollector {
         counter(out, "pyrrha_mirror_marked_blocks", help, get(&m.marked_blocks) as f64)?;
         let help = "Bucket indexes written for other tools";
         counter(out, "pyrrha_mirror_indexes_written", help, get(&m.indexes_written) as f64)?;
+        let help = "Bucket indexes not written, as somebody else wrote them meanwhile";
+        counter(out, "pyrrha_mirror_late_indexes", help, get(&m.late_indexes) as f64)?;
         let help = "Attempts to look after the mirror of a tenant that failed";
         counter(out, "pyrrha_mirror_failures", help, get(&m.failures) as f64)
     }

@@ -124,6 +124,43 @@ fn histograms_become_windows_and_blocks_shrink() {
 }
 
 #[test]
+fn custom_buckets_stay_at_full_resolution_where_that_is_wanted() {
+    let world = World::new();
+    world.ship(&[block_of(&world, 1, 0, RANGE, 1..5)]).expect("no fault");
+    assert_eq!(run_with(&world, |config| config.keeps_custom_buckets = true), 2);
+    for resolution in [FIVE_MINUTES, HOUR] {
+        let (found, _) = read(&world, TimeRange::new(0, RANGE), &hints(resolution, resolution));
+        for n in 1..5 {
+            let series = &found[&labels(n)];
+            let kept = if n == 2 { 480 } else { 0 };
+            assert_eq!((series.histograms.times.len(), series.histogram_windows.is_empty()), (kept, n == 2));
+        }
+    }
+}
+
+#[test]
+fn a_quiet_histogram_does_not_take_more_than_the_budget() {
+    let quiet = Histogram {
+        count: 400,
+        positive_spans: vec![Span { offset: 0, length: 400 }],
+        positive_buckets: std::iter::once(1).chain(std::iter::repeat_n(0, 399)).collect(),
+        ..Histogram::default()
+    };
+    let samples = (0..DAY).step_by(15_000).map(|t| (0, t, Value::Histogram(Box::new(quiet.clone()))));
+    let series = [(labels(0), encode_series(&samples.collect::<Vec<_>>(), false))];
+    let made_with = |memory_bytes| {
+        let world = World::new();
+        let block = write(&world.disk, BlockMeta::of_head(id(1), 0, DAY), &series);
+        assert!(block.bytes() < 1 << 20, "{}", block.bytes());
+        world.ship(&[block]).expect("no fault");
+        run_with(&world, |config| config.memory_bytes = memory_bytes);
+        live(&world, FIVE_MINUTES).len()
+    };
+    // 5760 samples of 400 buckets take 20 MiB: it is refused before they are decoded.
+    assert_eq!((made_with(16 << 20), made_with(64 << 20)), (0, 1));
+}
+
+#[test]
 fn a_series_of_floats_in_one_block_may_have_histograms_in_the_next() {
     let world = World::new();
     let day = |n: u64, from: i64, samples: &[(i64, i64, Value)]| {

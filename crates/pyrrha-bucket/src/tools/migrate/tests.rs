@@ -11,6 +11,10 @@ fn quiet() -> impl FnMut(&str, u64, u64) {
     |_, _, _| {}
 }
 
+fn options(dry_run: bool) -> CopyOptions {
+    CopyOptions { dry_run, ..CopyOptions::default() }
+}
+
 fn compared(from: &World, to: &World, replica: &[&str]) -> Vec<ComparedTenant> {
     tools(from)
         .compare_with(&config(replica), &tools(to), 2 * RANGE, 256 << 20, &mut quiet())
@@ -47,7 +51,7 @@ fn a_copy_answers_the_same_and_differences_are_told() {
     let (from, to) = (World::new(), World::new());
     fill(&from, &thanos());
     let copy = |dry_run| {
-        let done = tools(&from).copy_from_others(&config(&[]), &tools(&to), dry_run, &mut quiet());
+        let done = tools(&from).copy_from_others(&config(&[]), &tools(&to), options(dry_run), &mut quiet());
         done.expect("no fault").remove(0)
     };
     let dry = copy(true);
@@ -99,7 +103,7 @@ fn a_copy_keeps_marks() {
         .add("", &ForeignBlock::new(&ulid(4), 0, RANGE, &[]).with_floats(&[("__name__", "x")], &[(1, 1.0)]));
     foreign.put(&format!("{}/no-compact-mark.json", ulid(4)), no_compact_mark(&ulid(4), 1));
     fill(&from, &foreign);
-    tools(&from).copy_from_others(&config(&[]), &tools(&to), false, &mut quiet()).expect("no fault");
+    tools(&from).copy_from_others(&config(&[]), &tools(&to), options(false), &mut quiet()).expect("no fault");
     let state = tools(&to).state(&World::tenant()).expect("no fault");
     let mark =
         state.blocks.values().next().and_then(|b| crate::marks::mark_of(b, crate::MarkKind::NoCompact));
@@ -111,7 +115,7 @@ fn what_went_for_good_in_the_other_bucket_is_not_copied_again() {
     let (from, to) = (World::new(), World::new());
     fill(&from, &thanos());
     let copy = || {
-        let done = tools(&from).copy_from_others(&config(&[]), &tools(&to), false, &mut quiet());
+        let done = tools(&from).copy_from_others(&config(&[]), &tools(&to), options(false), &mut quiet());
         done.expect("no fault").remove(0)
     };
     assert_eq!(copy().blocks.len(), 25);

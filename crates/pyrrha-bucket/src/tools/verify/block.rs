@@ -10,9 +10,10 @@ use pyrrha_storage::tsdb::verify_block;
 use super::{Depth, Issue, IssueKind, VerifyOptions, VerifyReport, aside};
 use crate::block_files::{self, BlockFile, META, files};
 use crate::error::BucketError;
+use crate::fetch;
 use crate::gateway::check_header;
+use crate::tools::BucketTools;
 use crate::tools::survey::Survey;
-use crate::tools::{BucketTools, fetch};
 
 /// Files that every block has.
 const NEEDED: [&str; 2] = ["index", META];

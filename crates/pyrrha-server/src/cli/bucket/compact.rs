@@ -110,10 +110,12 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
                 while cancel.reason().is_none() {
                     // What could not be done is in the log.
                     let _ = mirror.round(&cancel);
-                    wait_for(settings.interval);
+                    wait_for(settings.interval.min(Mirror::EVERY));
                 }
             });
         }
+        // The scope waits for the mirror, also if this panics.
+        let _stops = (!once).then(|| StopsMirror(&cancel));
         while cancel.reason().is_none() {
             let round = compactor.round(&cancel);
             good = round.is_ok();
@@ -142,6 +144,15 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
         }
     }
     Ok(good)
+}
+
+/// Ends the mirror's thread when it goes.
+struct StopsMirror<'a>(&'a CancelToken);
+
+impl Drop for StopsMirror<'_> {
+    fn drop(&mut self) {
+        self.0.cancel(CancelReason::Canceled);
+    }
 }
 
 /// Shows what would be done.

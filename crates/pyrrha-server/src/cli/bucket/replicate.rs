@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use pyrrha_bucket::tools::Replicated;
+use pyrrha_bucket::tools::{CopyOptions, Replicated};
 
 use super::select::{FormArgs, SelectArgs};
 use super::{BucketArgs, print_left, tools_of};
@@ -19,6 +19,10 @@ pub(in crate::cli) struct Args {
     to: PathBuf,
     #[command(flatten)]
     select: SelectArgs,
+    /// Copy blocks, too, of which data was there and went for good by retention or deletes, or may have: of
+    /// what is old that is forgotten.
+    #[arg(long)]
+    bring_back: bool,
     /// Show what would be copied, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -30,11 +34,12 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let selector = args.select.selector()?;
     let from = tools_of(args.bucket.open()?);
     let to = tools_of(BucketArgs::of_file(args.to.clone()).open()?.probed(!args.dry_run)?);
+    let options = CopyOptions { dry_run: args.dry_run, brings_back: args.bring_back };
     let mut progress = Progress::new();
     let mut all = Vec::new();
     for tenant in from.tenant_ids(args.select.tenants())? {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
-        all.push(from.replicate(&to, &tenant, &selector, args.dry_run, &mut show)?);
+        all.push(from.replicate(&to, &tenant, &selector, options, &mut show)?);
     }
     progress.clear();
     args.form.print(out, &all, |out| print(out, &all, args.dry_run))?;
