@@ -1,5 +1,7 @@
 //! A day in which half of all series are replaced every hour, by a simulated clock on a simulated
 //! disk: what the head holds in memory stays what it was, and goes when the series are gone.
+//!
+//! `cargo test -p pyrrha-storage --test churn -- --nocapture` prints what it holds by hour.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -103,6 +105,7 @@ fn a_day_of_churn_leaves_memory_flat_and_the_end_of_it_frees_it() {
     // Cuts come every two hours, a range and a half behind: by the eighth hour all is as it will be.
     let ((early, few), (late, many)) = (most(&hours[8..16]), most(&hours[16..]));
     let shown: Vec<_> = hours.iter().map(|h| (h.memory_bytes, h.series)).collect();
+    println!("{created} series created, {removed} left; most bytes and series of the head by hour: {shown:?}");
     assert!(late <= early + early / 20, "{late} B after {early} B: {shown:?}");
     assert!(many <= few + few / 10, "{many} series after {few}");
     assert!(many < 5 * (PODS * SERIES_PER_POD) as u64);
@@ -115,6 +118,7 @@ fn a_day_of_churn_leaves_memory_flat_and_the_end_of_it_frees_it() {
     assert_eq!(end.series, (PODS / 10 * SERIES_PER_POD) as u64);
     let labels = hours[23].index_bytes;
     assert!(end.index_bytes * 5 < labels, "{} B of {labels} B for labels are left", end.index_bytes);
+    println!("after six hours with a tenth of the series: {} bytes, {} series", end.memory_bytes, end.series);
     // Rooms for open chunks are kept for the next series.
     assert!(end.memory_bytes * 10 < late * 6, "{} B of {late} B are left", end.memory_bytes);
     // What left the head is in blocks.

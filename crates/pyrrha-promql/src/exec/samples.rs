@@ -72,14 +72,16 @@ impl Samples {
         let values = &mut self.histograms.values;
         for i in (1..values.len()).rev() {
             let (before, current) = values.split_at_mut(i);
-            // Range selectors pass stale markers over.
-            let previous = before.iter().rev().find(|h| !h.is_stale());
-            let (Some(previous), Some(current)) = (previous, current.first_mut()) else { continue };
-            if current.counter_reset_hint == CounterResetHint::Unknown && !current.is_stale() {
-                let reset = current.is_reset_after(previous);
-                let hint = if reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
-                Arc::make_mut(current).counter_reset_hint = hint;
+            let Some(current) = current.first_mut() else { continue };
+            // Asked first, so that a run of stale markers is walked once, for the sample after it.
+            if current.counter_reset_hint != CounterResetHint::Unknown || current.is_stale() {
+                continue;
             }
+            // Range selectors pass stale markers over.
+            let Some(previous) = before.iter().rev().find(|h| !h.is_stale()) else { continue };
+            let reset = current.is_reset_after(previous);
+            let hint = if reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
+            Arc::make_mut(current).counter_reset_hint = hint;
         }
         for h in values {
             let h = Arc::make_mut(h);
