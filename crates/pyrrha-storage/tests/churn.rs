@@ -105,7 +105,9 @@ fn a_day_of_churn_leaves_memory_flat_and_the_end_of_it_frees_it() {
     // Cuts come every two hours, a range and a half behind: by the eighth hour all is as it will be.
     let ((early, few), (late, many)) = (most(&hours[8..16]), most(&hours[16..]));
     let shown: Vec<_> = hours.iter().map(|h| (h.memory_bytes, h.series)).collect();
-    println!("{created} series created, {removed} left; most bytes and series of the head by hour: {shown:?}");
+    println!(
+        "{created} series created, {removed} left; most bytes and series of the head by hour: {shown:?}"
+    );
     assert!(late <= early + early / 20, "{late} B after {early} B: {shown:?}");
     assert!(many <= few + few / 10, "{many} series after {few}");
     assert!(many < 5 * (PODS * SERIES_PER_POD) as u64);
