@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use pyrrha_model::TenantId;
 use pyrrha_model::contract::DeleteId;
-use pyrrha_storage::block::{Block, BlockId, BlockMeta};
+use pyrrha_storage::block::{Block, BlockId, BlockMeta, ENCODINGS_FIELD};
 use pyrrha_storage::manifest::BlockEntry;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,15 @@ pub(crate) fn entry(meta: &BlockMeta, files: Vec<BlockFile>) -> BlockEntry {
         entry = with_labels(entry, labels);
     }
     Origin::copy(meta, &mut entry.other);
+    if let Some(encodings) = meta.other.get(ENCODINGS_FIELD) {
+        entry.other.insert(ENCODINGS_FIELD.to_owned(), encodings.clone());
+    }
     entry
+}
+
+/// Whether chunks of a live block hold start timestamps, which Thanos does not read.
+pub(crate) fn has_starts(entry: &BlockEntry) -> bool {
+    entry.other.contains_key(ENCODINGS_FIELD)
 }
 
 /// The entry of a block on a disk, uploaded as these files.
@@ -91,6 +99,11 @@ pub(crate) fn lists_deletes(entry: &BlockEntry) -> bool {
 pub(crate) fn external_labels(entry: &BlockEntry) -> BTreeMap<String, String> {
     let labels = entry.other.get(LABELS).cloned();
     labels.and_then(|labels| serde_json::from_value(labels).ok()).unwrap_or_default()
+}
+
+/// One external label of a block.
+pub(crate) fn external_label<'e>(entry: &'e BlockEntry, name: &str) -> Option<&'e str> {
+    entry.other.get(LABELS)?.as_object()?.get(name)?.as_str()
 }
 
 /// The directory of a block in the bucket: `<tenant>/<ULID>`, unless its entry says that it lies elsewhere.

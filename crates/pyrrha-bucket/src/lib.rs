@@ -54,7 +54,7 @@ pub use jobs::{
 };
 pub use manifest_store::BucketManifestStore;
 pub use marks::{Mark, MarkKind, marks};
-pub use mirror::{Mirror, MirrorConfig, MirrorKind, MirrorMetrics};
+pub use mirror::{Mirror, MirrorConfig, MirrorKind, MirrorMetrics, unread_by_thanos};
 pub use rebuild::{FoundBlocks, find_blocks, rebuild_manifest};
 pub use runtime::BucketRuntime;
 pub use shard::BlockTargets;

@@ -24,7 +24,7 @@ use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 
-use crate::block_files::{META, dir, dir_under};
+use crate::block_files::{META, dir, dir_under, has_starts};
 use crate::door::{Bucket, Replaced, Seen};
 use crate::error::BucketError;
 use crate::jobs::{Ends, JobDirectory, LeavingBlock, leaving};
@@ -115,6 +115,15 @@ struct Done {
     refused: Option<Seen>,
 }
 
+/// The first live block, of the tenants that were opened, of which Thanos cannot read the chunks.
+pub fn unread_by_thanos(tenants: &BucketTenants) -> Option<(TenantId, BlockId)> {
+    tenants.all().into_iter().find_map(|tenant| {
+        let state = tenants.known(&tenant)?;
+        let block = state.blocks.values().find(|block| has_starts(block))?.ulid;
+        Some((tenant, block))
+    })
+}
+
 impl Mirror {
     /// Rounds are to be no further apart, however seldom there is other work: an index that is not written for
     /// an hour is refused.
@@ -178,6 +187,12 @@ impl Mirror {
             // Nothing of it is ours.
             self.done.lock().insert(tenant.clone(), Done { number, at: now, settled, refused: None });
             return Ok(());
+        }
+        if self.config.kind == MirrorKind::Thanos
+            && let Some(block) = state.blocks.values().find(|block| has_starts(block))
+        {
+            let block = block.ulid;
+            tracing::warn!(%tenant, %block, "chunks have start timestamps, which Thanos does not read");
         }
         let work = Work {
             bucket,

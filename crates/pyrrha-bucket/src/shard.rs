@@ -12,7 +12,7 @@ use pyrrha_storage::block::{BlockMeta, ThanosMeta};
 use pyrrha_storage::manifest::BlockEntry;
 use xxhash_rust::xxh64::xxh64;
 
-use crate::block_files::{external_labels, files};
+use crate::block_files::{external_label, external_labels, files};
 
 /// The external label with the shard of a block, `i_of_N`.
 pub(crate) const SHARD_LABEL: &str = "__compactor_shard_id__";
@@ -52,15 +52,19 @@ impl Shard {
 
     /// That of a block by its external labels; `None` if they name none, or what they say does not read.
     pub(crate) fn named(labels: &BTreeMap<String, String>) -> Option<Self> {
-        let (i, count) =
-            labels.get(SHARD_LABEL).or_else(|| labels.get(OLD_SHARD_LABEL))?.split_once("_of_")?;
+        Self::read(labels.get(SHARD_LABEL).or_else(|| labels.get(OLD_SHARD_LABEL))?)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (i, count) = text.split_once("_of_")?;
         let (i, count): (u32, u32) = (i.parse().ok()?, count.parse().ok()?);
         ((1..=count).contains(&i) && count <= COUNT_MAX).then(|| Self { index: i - 1, count })
     }
 
     /// That of a live block.
     pub(crate) fn of(entry: &BlockEntry) -> Self {
-        Self::named(&external_labels(entry)).unwrap_or(Self::WHOLE)
+        let text = external_label(entry, SHARD_LABEL).or_else(|| external_label(entry, OLD_SHARD_LABEL));
+        text.and_then(Self::read).unwrap_or(Self::WHOLE)
     }
 
     /// What its label says; `None` if it needs none.

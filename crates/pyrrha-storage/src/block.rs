@@ -48,8 +48,8 @@ pub use id::BlockId;
 pub(crate) use inspect::BlockRemains;
 pub use layout::Layout;
 pub use meta::{
-    BlockMeta, BlockStats, CompactionMeta, ParentBlock, ThanosDownsample, ThanosFile, ThanosHash,
-    ThanosIndexStats, ThanosMeta,
+    BlockMeta, BlockStats, CompactionMeta, ENCODINGS_FIELD, ParentBlock, ThanosDownsample, ThanosFile,
+    ThanosHash, ThanosIndexStats, ThanosMeta,
 };
 pub use metadata::MetadataFile;
 pub use reader::Block;

@@ -64,7 +64,7 @@ pub struct CompactorConfig {
     pub delete_undo: Duration,
     /// How long blocks stay live.
     pub retention: Retention,
-    /// Whether retention goes by this machine's clock without asking the store's.
+    /// Whether retention, and the end of deletes, go by this machine's clock without asking the store's.
     pub trust_own_clock: bool,
 }
 
@@ -397,7 +397,11 @@ impl Compactor {
     ) -> Result<Step, StoreError> {
         let manifest = self.tenants.manifest(tenant)?;
         let mut state = manifest.refresh()?;
-        if let Some(change) = due(&state, self.clock.now_ms(), self.config.delete_undo) {
+        // A clock that is ahead alone ends no time in which a delete may be taken back.
+        if !state.deletes.is_empty()
+            && let Some(now) = self.agreed_time(tenant)?
+            && let Some(change) = due(&state, now, self.config.delete_undo)
+        {
             state = manifest.commit_change(&change)?;
         }
         let directory = self.directory(tenant);

@@ -80,6 +80,7 @@ impl Worker {
         let config = CompactorConfig {
             lease_timeout: Duration::from_secs(1),
             delete_delay: Duration::ZERO,
+            trust_own_clock: true,
             replica_labels: vec!["replica".to_owned()],
             ..CompactorConfig::new("/scratch")
         };
@@ -440,6 +441,24 @@ fn deletes_hide_at_once_stay_through_merges_and_leave_the_bucket_when_final() {
     assert!(worker.state().deletes.is_empty());
     assert!(read(&objects) == left);
     assert_eq!(worker.left().0, worker.state().blocks.keys().map(ToString::to_string).collect());
+}
+
+#[test]
+fn a_clock_that_is_ahead_makes_no_delete_final() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..2).map(|n| block(disk, n, 8)).collect());
+    let mut worker = Worker::new(&objects, 1, Faults::default());
+    worker.reconfigure(|config| config.trust_own_clock = false);
+    worker.compactor.tenants().discover().expect("reads");
+    let manifest = worker.compactor.tenants().manifest(&TenantId::anonymous()).expect("reads");
+    let deletes = vec![delete(8, "00004", i64::MIN, i64::MAX, false)];
+    manifest.commit_change(&Change { deletes, ..Change::default() }).expect("commits");
+    worker.clock.advance(Duration::from_secs(48 * 3600));
+    worker.round();
+    assert!(!worker.state().deletes[0].is_final, "the store's clock does not agree");
+    worker.reconfigure(|config| config.trust_own_clock = true);
+    worker.round();
+    assert!(worker.state().deletes[0].is_final);
 }
 
 #[test]

@@ -289,6 +289,23 @@ fn for_thanos_there_are_marks_and_nothing_else() {
 }
 
 #[test]
+fn blocks_with_start_timestamps_are_known_before_thanos_meets_them() {
+    use pyrrha_model::contract::{ChunkRef, Value};
+    let world = world(1);
+    assert_eq!(crate::unread_by_thanos(&world.tenants), None);
+    let starts: Vec<_> = (0..50).map(|i| (i * 1000, i * 15_000 + 1000, Value::Float(i as f64))).collect();
+    let chunks: Vec<ChunkRef> = pyrrha_encoding::encode_series(&starts, true);
+    let labels = pyrrha_model::Labels::from_pairs([("__name__", "m")]);
+    let meta = pyrrha_storage::block::BlockMeta::of_head(id(9), 0, RANGE);
+    let block = crate::worlds::write(&world.disk, meta, &[(labels, chunks)]);
+    world.ship(&[block]).expect("no fault");
+    assert_eq!(crate::unread_by_thanos(&world.tenants), Some((World::tenant(), id(9))));
+    compact(&world, TWO_DAYS);
+    let (_, merged) = crate::unread_by_thanos(&world.tenants).expect("what is made of it has them, too");
+    assert_ne!(merged, id(9));
+}
+
+#[test]
 fn what_no_job_of_ours_has_replaced_is_left_alone() {
     let world = world(1);
     let foreign = |n: u64| Foreign {

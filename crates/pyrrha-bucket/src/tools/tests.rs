@@ -86,6 +86,26 @@ fn kinds(report: &VerifyReport) -> Vec<(IssueKind, Option<String>)> {
 }
 
 #[test]
+fn a_meta_that_says_more_than_the_block_has_is_found_at_any_depth() {
+    let world = three();
+    let key = format!("anonymous/{}/meta.json", id(2));
+    let sound = String::from_utf8(get(&world, &key)).expect("text");
+    for (field, from, to) in
+        [("maxTime", 2 * RANGE, 3 * RANGE), ("minTime", RANGE, 0), ("maxTime", 2 * RANGE, 94_400_000)]
+    {
+        let flipped = sound.replacen(&format!("\"{field}\": {from}"), &format!("\"{field}\": {to}"), 1);
+        assert_ne!(flipped, sound);
+        put(&world, &key, flipped.into_bytes());
+        for depth in [Depth::Objects, Depth::Checksums, Depth::Deep] {
+            let report = verify(&world, depth);
+            let meta = report.issues.iter().filter(|issue| issue.kind == IssueKind::Meta);
+            assert_eq!(meta.map(|issue| issue.block).collect::<Vec<_>>(), [Some(id(2))], "{field} {depth:?}");
+            assert!(!report.is_sound());
+        }
+    }
+}
+
+#[test]
 fn a_sound_bucket_has_no_issues_at_any_depth() {
     let world = three();
     for depth in [Depth::Objects, Depth::Checksums, Depth::Deep] {

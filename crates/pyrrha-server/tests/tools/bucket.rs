@@ -64,13 +64,17 @@ impl Fixture {
 }
 
 fn block(disk: &Arc<dyn Disk>, home: &Path, n: u64) -> Block {
+    block_of(disk, home, n, 5)
+}
+
+fn block_of(disk: &Arc<dyn Disk>, home: &Path, n: u64, series: u64) -> Block {
     let start = n as i64 * RANGE;
     let meta = BlockMeta::of_head(id(n + 1), start, start + RANGE);
     let dir = home.join(meta.ulid.to_string());
     std::fs::create_dir_all(home).unwrap();
     let mut writer = BlockWriter::create(disk.clone(), &dir).unwrap();
-    for i in 0..5 {
-        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())]);
+    for i in 0..series {
+        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("i", format!("{i:03}"))]);
         let samples: Vec<_> =
             (0..480).map(|s| (0, start + s * 15_000, Value::Float((s % 7) as f64))).collect();
         writer.add_series(&labels, &encode_series(&samples, false)).unwrap();
@@ -198,6 +202,9 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
     fixture.run("cleanup", &[&scratch, quiet, "--compactor.delete-delay=0s"]);
     assert!(!leaving() && marked(&fixture) == 0);
     assert_eq!(fixture.try_run("verify", &["--deep", &scratch]).0, Some(0));
+    fixture.run("mark", &["--marker=deletion", "--resolution=raw"]);
+    let shown = fixture.run("cleanup", &[&scratch, quiet, "--dry-run"]);
+    assert!(shown.contains("marked for deletion, leaves at "), "{shown}");
 }
 
 #[test]
@@ -246,4 +253,31 @@ fn a_bucket_is_copied_and_the_copy_goes_on_where_it_stopped() {
     let listed = pyrrha_ok(&["bucket", "ls", &flag, "--output=json"]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&listed).unwrap(), fixture.json("ls", &[]));
     pyrrha_ok(&["bucket", "verify", &flag, "--checksums", "--strict"]);
+}
+
+#[test]
+fn blocks_that_would_be_too_large_become_shards() {
+    let fixture = Fixture::new();
+    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let runtime = Arc::new(BucketRuntime::start(2).unwrap());
+    let opened = config::open_file(&fixture.home.path().join("objstore.yml")).unwrap();
+    let tenants = Arc::new(BucketTenants::new(opened, runtime.clone(), clock));
+    let blocks: Vec<Block> =
+        (50..52).map(|n| block_of(&disk, &fixture.home.path().join("large"), n, 70)).collect();
+    let shipper = Shipper::new(tenants, runtime, disk);
+    shipper.ship(&[(TenantId::new("team-b").unwrap(), blocks)], &|| false).unwrap();
+    fixture.run("compact", &[&scratch, "--log.level=error", "--once", "--compactor.block-series=20"]);
+    let listed = fixture.json("inspect", &["--tenant=team-b", "--resolution=raw"]);
+    let shards: Vec<&str> =
+        listed["blocks"].as_array().unwrap().iter().filter_map(|row| row["shard"].as_str()).collect();
+    assert_eq!(shards.len(), 4, "{listed}");
+    assert!((1..=4).all(|i| shards.contains(&format!("{i}_of_4").as_str())), "{shards:?}");
+    let series: u64 =
+        listed["blocks"].as_array().unwrap().iter().map(|row| row["series"].as_u64().unwrap()).sum();
+    assert_eq!(series, 70);
+    assert!(fixture.run("inspect", &["--tenant=team-b"]).contains("2_of_4"));
+    assert!(!fixture.run("ls", &["--tenant=team-a"]).contains("_of_"), "small blocks stay one");
+    assert_eq!(fixture.try_run("verify", &["--deep", "--strict", &scratch]).0, Some(0));
 }

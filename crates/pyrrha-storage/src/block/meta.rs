@@ -1,8 +1,8 @@
 //! `meta.json`: what a block holds and where it comes from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pyrrha_model::{TimeRange, Timestamp};
+use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,6 +11,8 @@ use super::error::{Blame, BlockError};
 
 /// The only version of either part of `meta.json` that exists.
 const VERSION: u64 = 1;
+/// Field of `meta.json`: those of the encodings of a block's chunks that hold start timestamps, by their bytes.
+pub const ENCODINGS_FIELD: &str = "encodings";
 
 /// The content of `meta.json`: Prometheus' part, and Thanos' and Mimir's under `thanos`. Fields
 /// that this version does not know are kept.
@@ -232,6 +234,16 @@ impl BlockMeta {
             .collect();
         meta.thanos = parents.iter().find_map(|p| p.thanos.clone());
         meta
+    }
+
+    /// Notes those of the encodings of its chunks that not everybody reads: with start timestamps.
+    pub(super) fn note_encodings(&mut self, all: &BTreeSet<u8>) {
+        let starts = [ChunkEncoding::Xor2, ChunkEncoding::HistogramSt, ChunkEncoding::FloatHistogramSt];
+        let noted: Vec<u8> = starts.map(|e| e as u8).into_iter().filter(|byte| all.contains(byte)).collect();
+        match noted.is_empty() {
+            true => self.other.remove(ENCODINGS_FIELD),
+            false => self.other.insert(ENCODINGS_FIELD.to_owned(), noted.into()),
+        };
     }
 
     /// The block's range as a closed interval.

@@ -1,6 +1,6 @@
 //! Writing a block, so that it is there wholly or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub struct BlockWriter {
     stats: BlockStats,
     windows: Option<WindowsWriter>,
     through: DeleteId,
+    /// Encodings of its chunks.
+    encodings: BTreeSet<u8>,
     /// By delete: series, as counted, and what is hidden of them.
     hidden: BTreeMap<DeleteId, Vec<(u64, TimeRange)>>,
 }
@@ -91,6 +93,7 @@ impl BlockWriter {
             stats: BlockStats::default(),
             windows: None,
             through: DeleteId::default(),
+            encodings: BTreeSet::new(),
             hidden: BTreeMap::new(),
         })
     }
@@ -104,11 +107,12 @@ impl BlockWriter {
         self.intern(labels)?;
         self.check_chunks(labels, chunks)?;
         self.row.chunks.clear();
-        let (row, stats) = (&mut self.row, &mut self.stats);
+        let (row, stats, encodings) = (&mut self.row, &mut self.stats, &mut self.encodings);
         self.chunks.append(&mut self.segments, &*self.disk, &self.blame, chunks, |chunk, reference| {
             let (min_time, max_time) = (chunk.min_time, chunk.max_time);
             row.chunks.push(ChunkMeta { min_time, max_time, reference });
             count(stats, chunk);
+            encodings.insert(chunk.encoding as u8);
         })?;
         self.stats.num_series += 1;
         let Some(spool) = &mut self.spool else { return Err(self.blame.refused("the block is finished")) };
@@ -182,6 +186,7 @@ impl BlockWriter {
             meta.max_time = meta.max_time.max(last.saturating_add(1));
         }
         meta.stats = self.stats.clone();
+        meta.note_encodings(&self.encodings);
         let file = self.layout.meta_file();
         durable::write_new(&*disk, &self.unfinished.join(file), &self.layout.encode_meta(&meta))
             .map_err(self.blame.io(file))?;

@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_bucket::tools::ObjectClass;
-use pyrrha_bucket::{Compactor, CompactorConfig, JobKind, Mirror, Retention, Round};
+use pyrrha_bucket::{
+    Compactor, CompactorConfig, JobKind, JobPhase, MarkKind, Mirror, MirrorKind, Retention, Round, marks,
+    unread_by_thanos,
+};
 use pyrrha_env::OsDisk;
 use pyrrha_model::contract::{CancelReason, CancelToken};
+use pyrrha_model::rfc3339;
 
 use super::{BucketArgs, Opened, jobs, tools_of};
 use crate::cli::output::{CommandError, Out};
@@ -89,6 +93,16 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
         return dry_run(out, opened, config, task);
     }
     let Opened { runtime, tenants, clock } = opened.probed(true)?;
+    if settings.mirror().is_some_and(|mirror| mirror.kind == MirrorKind::Thanos) {
+        tenants.discover()?;
+        if let Some((tenant, block)) = unread_by_thanos(&tenants) {
+            let text = format!(
+                "chunks have start timestamps, which Thanos does not read: tenant={tenant} block={block}; take \
+                 --objstore.mirror off, or let nobody store them"
+            );
+            return Err(CommandError::new(text));
+        }
+    }
     let mirror =
         settings.mirror().map(|config| Mirror::new(tenants.clone(), runtime.clone(), clock.clone(), config));
     let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock.clone(), config)
@@ -101,7 +115,8 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
             clock.sleep(LOOK_EVERY.min(time));
         }
     };
-    let (began, mut jobs) = (clock.monotonic(), 0);
+    let mut calm = Calm { since: clock.monotonic(), patience };
+    let mut jobs = 0;
     let mut good = true;
     std::thread::scope(|scope| {
         // Jobs may take hours, and Mimir does not wait that long.
@@ -124,9 +139,7 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
                 Round { jobs: 0, waits: true }
             });
             jobs += done;
-            // Others may be dead: who holds a job is watched for a while.
-            let waited = clock.monotonic().saturating_sub(began) >= patience;
-            if once && done == 0 && (!waits || waited) {
+            if once && calm.is_over(done, waits, clock.monotonic()) {
                 break;
             }
             if !(once && done > 0) {
@@ -138,7 +151,12 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
         good &= mirror.round(&cancel).is_ok();
     }
     if once {
-        writeln!(out, "jobs={jobs}")?;
+        let failed =
+            failed_jobs(&compactor).inspect_err(|error| tracing::warn!(%error, "jobs are not known"));
+        let failed = failed.unwrap_or(0);
+        let note = if failed > 0 { format!(" failed={failed}") } else { String::new() };
+        writeln!(out, "jobs={jobs}{note}")?;
+        good &= failed == 0;
         if cancel.reason().is_some() {
             return Err(CommandError::new("interrupted before all was done"));
         }
@@ -155,6 +173,31 @@ impl Drop for StopsMirror<'_> {
     }
 }
 
+/// How long a worker that is to end when nothing is left to do waits for what it cannot do now: others may be
+/// dead, and who holds a job is watched for a while; jobs that failed are tried again.
+struct Calm {
+    /// When something was done last, or it began.
+    since: Duration,
+    patience: Duration,
+}
+
+impl Calm {
+    /// Whether nothing is left to wait for after a round that did so many jobs.
+    fn is_over(&mut self, done: u64, waits: bool, now: Duration) -> bool {
+        if done > 0 {
+            self.since = now;
+            return false;
+        }
+        !waits || now.saturating_sub(self.since) >= self.patience
+    }
+}
+
+/// Jobs that failed and were not done since.
+fn failed_jobs(compactor: &Compactor) -> Result<usize, pyrrha_model::StoreError> {
+    let all = compactor.overview()?;
+    Ok(all.iter().flat_map(|tenant| &tenant.jobs).filter(|job| job.phase == JobPhase::Failed).count())
+}
+
 /// Shows what would be done.
 fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -> Result<bool, CommandError> {
     if task == Task::CleanUp {
@@ -167,6 +210,17 @@ fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -
                 writeln!(
                     out,
                     "tenant={tenant} block={block} objects={count} bytes={bytes} goes after the delay"
+                )?;
+            }
+            let delay = i64::try_from(config.delete_delay.as_millis()).unwrap_or(i64::MAX);
+            for entry in survey.state.blocks.values() {
+                let Some(mark) = marks(entry).remove(&MarkKind::Deletion) else { continue };
+                let from = rfc3339::format(mark.at.saturating_add(delay));
+                writeln!(
+                    out,
+                    "tenant={tenant} block={} bytes={} marked for deletion, leaves at {from}, its files go after \
+                     the delay once more",
+                    entry.ulid, entry.bytes
                 )?;
             }
         }
@@ -192,5 +246,21 @@ pub(super) async fn on_signal(cancel: CancelToken) {
     }
     if tokio::signal::ctrl_c().await.is_ok() {
         cancel.cancel(CancelReason::Canceled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_job_that_failed_waits_from_when_it_did_something_last() {
+        let (at, patience) = (Duration::from_secs, Duration::from_secs(240));
+        let mut calm = Calm { since: at(0), patience };
+        assert!(!calm.is_over(1, true, at(1000)), "a job of a quarter of an hour failed");
+        assert!(!calm.is_over(0, true, at(1030)) && !calm.is_over(0, true, at(1239)));
+        assert!(!calm.is_over(1, true, at(1239)), "it was tried again");
+        assert!(!calm.is_over(0, true, at(1400)));
+        assert!(calm.is_over(0, true, at(1480)) && calm.is_over(0, false, at(1250)));
     }
 }

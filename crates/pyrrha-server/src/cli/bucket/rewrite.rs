@@ -111,13 +111,14 @@ fn print(out: &mut Out, all: &[RewrittenBlock], dry_run: bool) -> io::Result<()>
         };
         writeln!(
             out,
-            "tenant={} block={} {word} series={} deleted={} cut={} relabelled={} bytes={} after={} windows={}",
+            "tenant={} block={} {word} series={} deleted={} cut={} relabelled={} exemplars_deleted={} bytes={} after={} windows={}",
             one.tenant,
             one.block,
             one.changes.series,
             one.changes.deleted_series,
             one.changes.cut_series,
             one.changes.relabelled_series,
+            one.changes.deleted_exemplars,
             size(one.bytes),
             if one.committed { size(one.bytes_after) } else { "-".to_owned() },
             one.windows.len(),
