@@ -21,7 +21,7 @@ const OLD_SHARD_LABEL: &str = "__shard_id__";
 /// More shards than anybody makes.
 const COUNT_MAX: u32 = 4096;
 /// Shards of different counts are told apart series by series up to this common count.
-const COMMON_MAX: u64 = 1 << 20;
+const COMMON_MAX: u64 = 1 << 14;
 /// Most blocks that one job makes: each is open while it is written.
 const PARTS_MAX: u32 = 64;
 /// Least series of a shard, on average.
@@ -239,16 +239,24 @@ pub struct BlockTargets {
     pub index_bytes: u64,
     /// Series of a block, reckoned as those of blocks that overlap; 0: no matter how many.
     pub series: u64,
+    /// Whether what would be larger is split. If not, it is not merged.
+    pub splits: bool,
 }
 
 impl Default for BlockTargets {
     /// 8 GiB of index: a table of postings of more than half of it is not known.
     fn default() -> Self {
-        Self { index_bytes: 8 << 30, series: 0 }
+        Self { index_bytes: 8 << 30, series: 0, splits: true }
     }
 }
 
 impl BlockTargets {
+    /// Whether these blocks may be merged.
+    pub(crate) fn allow(&self, inputs: &[Arc<BlockEntry>]) -> bool {
+        let least = || Split::least(inputs.iter().map(|input| Shard::of(input)).collect::<Vec<_>>());
+        self.splits || self.split(inputs).parts() == least().parts()
+    }
+
     /// How the merge of these blocks is split.
     pub(crate) fn split(&self, inputs: &[Arc<BlockEntry>]) -> Split {
         let least = Split::least(inputs.iter().map(|input| Shard::of(input)).collect::<Vec<_>>());

@@ -132,7 +132,7 @@ fn plan_group(
             continue;
         }
         taken.extend(run.iter().map(|b| b.ulid));
-        jobs.push(merge_of(&run[..run.len().min(INPUTS_MAX)], targets));
+        jobs.extend(merge_of_most(&run, targets));
     }
     for &range in ladder.0.iter().skip(1) {
         let end_of = |b: &BlockEntry| window_end(b.min_time, range);
@@ -154,7 +154,7 @@ fn plan_group(
                     continue;
                 }
                 taken.extend(near.iter().map(|b| b.ulid));
-                jobs.push(merge_of(&near[..near.len().min(INPUTS_MAX)], targets));
+                jobs.extend(merge_of_most(&near, targets));
             }
         }
     }
@@ -190,6 +190,13 @@ fn by_shard(
     }
     let groups = linked(&with_shards, |a, b| a.0.meets(b.0) && link(a.1, b.1));
     groups.into_iter().map(|group| group.into_iter().map(|i| blocks[i].clone()).collect()).collect()
+}
+
+/// The merge of as many of these as may be merged, the first of them; `None` if that is but one.
+fn merge_of_most(blocks: &[Arc<BlockEntry>], targets: &BlockTargets) -> Option<JobSpec> {
+    let most = blocks.len().min(INPUTS_MAX);
+    let count = (2..=most).rev().find(|&count| targets.allow(&blocks[..count]))?;
+    Some(merge_of(&blocks[..count], targets))
 }
 
 fn merge_of(blocks: &[Arc<BlockEntry>], targets: &BlockTargets) -> JobSpec {

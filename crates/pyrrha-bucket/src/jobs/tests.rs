@@ -578,7 +578,7 @@ fn two_workers_in_a_storm() {
 
 #[test]
 fn workers_that_split_in_a_storm() {
-    let targets = crate::shard::BlockTargets { series: 30, index_bytes: 0 };
+    let targets = crate::shard::BlockTargets { series: 30, index_bytes: 0, splits: true };
     seeds(2).for_each(|seed| storm_of(3, 3000 + seed, true, targets));
     seeds(1).for_each(|seed| storm_of(3, 3500 + seed, false, targets));
 }

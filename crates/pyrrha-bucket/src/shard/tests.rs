@@ -48,8 +48,8 @@ fn blocks_are_split_by_what_they_would_become() {
         let split = targets.split(inputs);
         (0..split.parts()).map(|part| split.shard(part)).collect::<Vec<_>>()
     };
-    let series = |series| BlockTargets { series, index_bytes: 0 };
-    let index = |index_bytes| BlockTargets { series: 0, index_bytes };
+    let series = |series| BlockTargets { series, index_bytes: 0, splits: true };
+    let index = |index_bytes| BlockTargets { series: 0, index_bytes, splits: true };
     let two = [entry(1, "", 1000, 600), entry(2, "", 1000, 600)];
     assert_eq!(parts(BlockTargets::default(), &two), [Shard::WHOLE]);
     assert_eq!(parts(index(1200), &two), [Shard::WHOLE]);

@@ -179,6 +179,7 @@ impl CompactorSettings {
         config.targets = BlockTargets {
             index_bytes: setting(BLOCK_INDEX_SIZE, index, file.block_index_size, "8GiB", parse_bytes)? as u64,
             series: setting(BLOCK_SERIES, series, in_file, "0", count)?,
+            splits: true,
         };
         let off = flags.downsampling_disable.or(file.downsampling.map(|on| !on)).unwrap_or(false);
         config.leaves = if off { JobKind::DOWNSAMPLING.to_vec() } else { Vec::new() };
@@ -220,7 +221,9 @@ impl CompactorSettings {
     /// What a worker needs.
     pub(crate) fn config(&self, scratch_dir: PathBuf) -> CompactorConfig {
         let keeps_custom_buckets = self.mirror == Some(MirrorKind::Thanos);
-        CompactorConfig { scratch_dir, keeps_custom_buckets, ..self.config.clone() }
+        // Of shards with the same sources it reads one.
+        let targets = BlockTargets { splits: self.mirror != Some(MirrorKind::Thanos), ..self.config.targets };
+        CompactorConfig { scratch_dir, keeps_custom_buckets, targets, ..self.config.clone() }
     }
 
     /// The settings as flags.

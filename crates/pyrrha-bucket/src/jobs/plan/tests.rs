@@ -114,3 +114,22 @@ fn a_ladder_is_made_of_multiples() {
         assert!(Ladder::new(bad).is_err());
     }
 }
+
+#[test]
+fn what_is_not_to_be_split_is_merged_only_up_to_what_fits() {
+    let sized = |n: u64, min: i64, max: i64| BlockEntry { series: 100, bytes: 1000, ..entry(n, min, max) };
+    let planned = |entries: &[BlockEntry], splits: bool| {
+        let mut state = ManifestState::default();
+        state.blocks = entries.iter().map(|b| (b.ulid, Arc::new(b.clone()))).collect();
+        // An index is a tenth of a block where nobody says.
+        let targets = BlockTargets { index_bytes: 350, series: 0, splits };
+        let jobs = plan(&state, &Ladder::default(), &targets, &[], &BTreeSet::new(), 100 * HOUR);
+        jobs.iter().map(|job| (job.inputs.len(), job.outputs)).collect::<Vec<_>>()
+    };
+    let six: Vec<BlockEntry> = (0..6).map(|n| sized(n as u64 + 1, n * 2, n * 2 + 2)).collect();
+    assert_eq!(planned(&six, true), [(6, 2)]);
+    assert_eq!(planned(&six, false), [(3, 1)]);
+    let large = [BlockEntry { bytes: 3000, ..sized(1, 0, 6) }, sized(2, 6, 8), sized(3, 7, 9)];
+    assert_eq!(planned(&large, false), [(2, 1)], "those that overlap");
+    assert_eq!(planned(&[large[0].clone(), large[1].clone()], false), []);
+}

@@ -14,7 +14,7 @@ use crate::tools::BlockSelector;
 use crate::worlds::{id, series};
 
 fn of_series(series: u64) -> BlockTargets {
-    BlockTargets { series, index_bytes: 0 }
+    BlockTargets { series, index_bytes: 0, splits: true }
 }
 
 /// A worker that splits, and does all kinds of jobs if it makes `windows`.
