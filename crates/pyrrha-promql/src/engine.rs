@@ -8,7 +8,7 @@ use pyrrha_model::{FloatHistogram, Labels, Timestamp};
 use crate::annotations::Annotations;
 use crate::ast::{Expr, ValueType};
 use crate::error::QueryError;
-use crate::exec::{Decoders, Exec, Wanted, Watch};
+use crate::exec::{Decoders, Exec, Helpers, Wanted, Watch};
 use crate::features::Features;
 use crate::observe::{PerStep, Progress, QueryStats, QueryTimes, Stopwatch};
 use crate::plan::{self, Bounds, ExplainNode};
@@ -161,11 +161,12 @@ pub struct MatrixSeries {
 }
 
 /// Evaluates expressions. Holds no data of queries, but remembers the times of chunks, which makes reading
-/// chunks of the same targets faster; share one.
+/// chunks of the same targets faster, and keeps threads; share one.
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     options: EngineOptions,
     decoders: Arc<Decoders>,
+    helpers: Arc<Helpers>,
 }
 
 #[cfg(test)]
@@ -174,12 +175,13 @@ mod tests;
 impl Engine {
     /// An engine with these settings.
     pub fn new(options: EngineOptions) -> Self {
-        Self { options, decoders: Arc::default() }
+        let helpers = Arc::new(Helpers::new(options.threads));
+        Self { options, decoders: Arc::default(), helpers }
     }
 
-    /// This engine with other settings.
+    /// This engine with other settings; its queries get no more threads than this one has.
     pub fn with(&self, options: EngineOptions) -> Self {
-        Self { options, decoders: self.decoders.clone() }
+        Self { options, decoders: self.decoders.clone(), helpers: self.helpers.clone() }
     }
 
     /// Its settings.
@@ -262,6 +264,10 @@ impl Engine {
 
     pub(crate) fn decoders(&self) -> &Decoders {
         &self.decoders
+    }
+
+    pub(crate) fn helpers(&self) -> &Helpers {
+        &self.helpers
     }
 
     fn bounds<'a>(

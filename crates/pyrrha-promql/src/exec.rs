@@ -9,6 +9,7 @@ mod aggregate;
 mod binary;
 mod call;
 mod decoders;
+mod helpers;
 mod names;
 mod natural;
 mod operator;
@@ -36,6 +37,7 @@ use crate::plan::{Kind, Node};
 use crate::value::Steps;
 
 pub(crate) use decoders::Decoders;
+pub(crate) use helpers::Helpers;
 pub(crate) use scalar::{arithmetic, compare, mismatch, scalar_binary};
 pub(crate) use table::{Charge, Table};
 pub(crate) use watch::{Wanted, Watch};
@@ -46,6 +48,7 @@ pub(crate) struct Exec<'a> {
     pub(crate) store: &'a dyn Queryable,
     pub(crate) options: &'a EngineOptions,
     pub(crate) decoders: &'a Decoders,
+    helpers: &'a Helpers,
     /// ms
     pub(crate) lookback: i64,
     pub(crate) range_query: bool,
@@ -72,6 +75,7 @@ impl<'a> Exec<'a> {
             store,
             options: engine.options(),
             decoders: engine.decoders(),
+            helpers: engine.helpers(),
             lookback,
             range_query,
             max_resolution: i64::MAX,

@@ -11,6 +11,7 @@ use super::shares::{Lent, Made, Slot, Stream};
 use super::{BATCH, Fold, Head, Stage, Work, apply};
 use crate::annotations::Annotation;
 use crate::error::QueryError;
+use crate::exec::helpers::Taken;
 use crate::exec::table::footprint;
 use crate::exec::watch::Reads;
 use crate::exec::{Charge, Exec};
@@ -77,10 +78,10 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
         let mut work = Work::new(self.exec);
         let mut stream = Stream::new(BATCH);
         loop {
-            let helpers = stream.helpers(&batch, self.exec.options);
-            if helpers > 0 {
+            let helpers = self.exec.helpers.take(stream.helpers(&batch, self.exec.options));
+            if helpers.count() > 0 {
                 drop(work);
-                return self.parallel(set, batch, helpers, total);
+                return self.parallel(set, batch, &helpers, total);
             }
             self.exec.charge_symbols()?;
             let mut part = self.fold.begin()?;
@@ -96,12 +97,12 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
         }
     }
 
-    /// With `helpers` threads besides this one.
+    /// With helpers besides this thread.
     fn parallel(
         &self,
         set: Box<dyn SeriesSet>,
         first: SeriesBatch,
-        helpers: usize,
+        helpers: &Taken<'_>,
         total: &mut F::Total,
     ) -> Result<(), QueryError> {
         let crew = Crew::<F> {
@@ -109,19 +110,18 @@ impl<'a, F: Fold> Run<'_, 'a, F> {
             order: Mutex::new(Order { next: 0, waiting: BTreeMap::new(), total, failed: None }),
             turn: Condvar::new(),
             stop: AtomicBool::new(false),
-            slots: (0..=helpers).map(|_| Slot::default()).collect(),
+            slots: (0..=helpers.count()).map(|_| Slot::default()).collect(),
         };
         let [mine, theirs @ ..] = &*crew.slots else { return Ok(()) };
         // Before anyone looks for something to help with.
         *mine.batch.write() = first;
         mine.open();
-        std::thread::scope(|scope| {
-            for slot in theirs {
-                let crew = &crew;
-                scope.spawn(move || self.worker(crew, slot, None));
+        let help = |number: usize| {
+            if let Some(slot) = theirs.get(number) {
+                self.worker(&crew, slot, None);
             }
-            self.worker(&crew, mine, Some(0));
-        });
+        };
+        helpers.run(help, || self.worker(&crew, mine, Some(0)));
         match crew.order.into_inner().failed {
             Some(error) => Err(error),
             None => Ok(()),
