@@ -106,8 +106,9 @@ impl Deletes for BucketDeletes {
     }
 
     fn standing_deletes(&self, tenant: &TenantId) -> Result<Vec<Delete>, StoreError> {
-        let live = self.tenants.manifest(tenant)?.refresh()?;
-        let mut all: Vec<Delete> = live.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
+        let live = self.tenants.to_read(tenant)?.map(|manifest| manifest.refresh()).transpose()?;
+        let known = live.iter().flat_map(|live| &live.deletes);
+        let mut all: Vec<Delete> = known.filter_map(DeleteEntry::to_delete).collect();
         for delete in self.local.standing_deletes(tenant)? {
             if !all.iter().any(|known| known.id == delete.id) {
                 all.push(delete);

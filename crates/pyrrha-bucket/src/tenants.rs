@@ -1,13 +1,14 @@
 //! The manifests of a bucket's tenants, shared by whoever commits and whoever reads.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use pyrrha_env::Clock;
 use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::{Manifest, ManifestState};
-use std::collections::HashMap;
 
 use crate::door::{Bucket, PROBES};
 use crate::error::BucketError;
@@ -17,6 +18,9 @@ use crate::runtime::BucketRuntime;
 
 /// A directory of Thanos' beside blocks.
 const DEBUG: &str = "debug";
+
+/// Readers look so often which tenants there are: as often as servers look for what others committed.
+const LISTED_FOR: Duration = Duration::from_secs(30);
 
 /// Tenants of a bucket. Methods that may send requests wait for them, so they must not be called on
 /// a thread of a runtime.
@@ -28,12 +32,29 @@ pub struct BucketTenants {
     manifests: RwLock<HashMap<TenantId, Arc<Manifest>>>,
     /// Manifests are opened one at a time: two of one tenant in one process would race.
     opening: Mutex<()>,
+    /// Tenants that have a directory, for readers of others.
+    listed: Mutex<Option<Listed>>,
+}
+
+/// The tenants that a listing found.
+#[derive(Debug)]
+struct Listed {
+    /// When they were looked for last, on the monotonic clock.
+    at: Duration,
+    tenants: BTreeSet<TenantId>,
 }
 
 impl BucketTenants {
     /// No tenant is known yet.
     pub fn new(bucket: Bucket, runtime: Arc<BucketRuntime>, clock: Arc<dyn Clock>) -> Self {
-        Self { bucket, runtime, clock, manifests: RwLock::default(), opening: Mutex::default() }
+        Self {
+            bucket,
+            runtime,
+            clock,
+            manifests: RwLock::default(),
+            opening: Mutex::default(),
+            listed: Mutex::default(),
+        }
     }
 
     /// The bucket.
@@ -58,6 +79,38 @@ impl BucketTenants {
         Ok(manifest)
     }
 
+    /// The manifest of a tenant for whoever only reads: `None` if the tenant has no directory in the
+    /// bucket, and so no blocks. Nothing is kept of such a tenant and no request is sent for it alone,
+    /// as whoever asks may name whom they like.
+    pub fn to_read(&self, tenant: &TenantId) -> Result<Option<Arc<Manifest>>, StoreError> {
+        let known = self.manifests.read().contains_key(tenant);
+        if known || self.has_directory(tenant)? { self.manifest(tenant).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether a listing of the last [`LISTED_FOR`] found the tenant. While the bucket does not answer, an
+    /// older one is as good as the manifests that were read before.
+    fn has_directory(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        let mut listed = self.listed.lock();
+        let now = self.clock.monotonic();
+        let is_fresh = |listed: &Listed| now.saturating_sub(listed.at) < LISTED_FOR;
+        if !listed.as_ref().is_some_and(is_fresh) {
+            match (self.list(), listed.as_mut()) {
+                (Ok(tenants), _) => *listed = Some(Listed { at: now, tenants }),
+                (Err(error), Some(old)) => {
+                    tracing::warn!(%error, "tenants of the bucket could not be listed, it is tried again");
+                    old.at = self.clock.monotonic();
+                }
+                (Err(error), None) => return Err(error.into()),
+            }
+        }
+        Ok(listed.as_ref().is_some_and(|listed| listed.tenants.contains(tenant)))
+    }
+
+    fn list(&self) -> Result<BTreeSet<TenantId>, BucketError> {
+        let bucket = self.bucket.clone();
+        Ok(self.runtime.wait(async move { tenants_in(&bucket).await })?.into_iter().collect())
+    }
+
     /// The state of a tenant that was opened before.
     pub(crate) fn known(&self, tenant: &TenantId) -> Option<Arc<ManifestState>> {
         self.manifests.read().get(tenant).map(|m| m.current())
@@ -78,9 +131,9 @@ impl BucketTenants {
     /// Opens every tenant that has a directory in the bucket. Those whose manifest cannot be read come
     /// back with the reason; the others are open nonetheless.
     pub fn discover(&self) -> Result<Vec<(TenantId, StoreError)>, StoreError> {
-        let bucket = self.bucket.clone();
-        let found = self.runtime.wait(async move { tenants_in(&bucket).await })?.into_iter();
-        let failed = found.filter_map(|tenant| {
+        let (at, tenants) = (self.clock.monotonic(), self.list()?);
+        *self.listed.lock() = Some(Listed { at, tenants: tenants.clone() });
+        let failed = tenants.into_iter().filter_map(|tenant| {
             let error = self.manifest(&tenant).err()?;
             tracing::error!(%tenant, %error, "manifest of a tenant cannot be read, the others are looked after");
             Some((tenant, error))
@@ -130,8 +183,34 @@ pub(crate) async fn tenants_in(bucket: &Bucket) -> Result<Vec<TenantId>, BucketE
 
 #[cfg(test)]
 mod tests {
+    use pyrrha_model::TenantId;
+
+    use super::LISTED_FOR;
     use crate::tools::tests::put;
     use crate::worlds::{World, block, id};
+
+    #[test]
+    fn nothing_is_kept_of_tenants_that_only_readers_name() {
+        let world = World::new();
+        world.ship(&[block(&world.disk, 0, 3)]).expect("no fault");
+        let tenants =
+            crate::BucketTenants::new(world.bucket.clone(), world.runtime.clone(), world.clock.clone());
+        let tenant = |name: &str| TenantId::new(name).expect("valid");
+        let found = tenants.to_read(&World::tenant()).expect("reads").expect("has blocks");
+        assert_eq!(found.current().blocks.len(), 1);
+        let before = world.bucket.counters().requests();
+        for i in 0..100 {
+            assert!(tenants.to_read(&tenant(&format!("t{i}"))).expect("reads").is_none());
+        }
+        assert_eq!(world.bucket.counters().requests(), before, "the listing is known");
+        assert_eq!(tenants.all(), [World::tenant()]);
+
+        put(&world, "late/manifest/x", Vec::new());
+        assert!(tenants.to_read(&tenant("late")).expect("reads").is_none(), "it is looked for later");
+        world.clock.advance(LISTED_FOR);
+        assert!(tenants.to_read(&tenant("late")).expect("reads").is_some());
+        assert_eq!(tenants.all().len(), 2);
+    }
 
     #[test]
     fn one_tenant_that_does_not_read_leaves_the_others_and_blocks_are_no_tenants() {

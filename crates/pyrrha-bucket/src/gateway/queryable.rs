@@ -67,8 +67,11 @@ impl BucketQueryable {
             }
             !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
         };
-        match self.gateway.tenants.manifest(&ctx.tenant) {
-            Ok(manifest) => Ok(self.gateway.parts(&ctx.tenant, &manifest.current(), range, hints, hidden)),
+        match self.gateway.tenants.to_read(&ctx.tenant) {
+            Ok(None) => Ok(Parts::default()),
+            Ok(Some(manifest)) => {
+                Ok(self.gateway.parts(&ctx.tenant, &manifest.current(), range, hints, hidden))
+            }
             Err(error) if ctx.partial_response => {
                 ctx.notices.gap(range, error.to_string());
                 Ok(Parts::default())

@@ -181,7 +181,10 @@ impl Compactor {
 
     /// The jobs of a tenant; see [`overview`](Self::overview).
     pub fn overview_of(&self, tenant: &TenantId) -> Result<TenantOverview, StoreError> {
-        let state = self.tenants().manifest(tenant)?.refresh()?;
+        let Some(manifest) = self.tenants().to_read(tenant)? else {
+            return Ok(self.overview_by(tenant, &ManifestState::default(), &Board::default()));
+        };
+        let state = manifest.refresh()?;
         let board = self.board(tenant, &self.directory(tenant))?;
         Ok(self.overview_by(tenant, &state, &board))
     }
