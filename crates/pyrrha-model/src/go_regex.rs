@@ -17,8 +17,9 @@ use regex::bytes::{Regex, RegexBuilder};
 use form::{Form, Piece};
 pub use template::Template;
 
-/// Bytes that the compiled program of one expression may take.
-const PROGRAM_LIMIT: usize = 8 << 20;
+/// Bytes that the compiled program of one expression may take, in the steps in which it is told how
+/// much one takes at most.
+const PROGRAM_LIMITS: [usize; 3] = [16 << 10, 256 << 10, 8 << 20];
 /// Bytes that the lazily built automaton of one expression may take, per thread.
 const CACHE_LIMIT: usize = 2 << 20;
 
@@ -34,7 +35,7 @@ pub struct GoRegex {
 enum Matching {
     Set { sorted: Arc<[String]> },
     Pieces(Arc<[Piece]>),
-    Automaton(Regex),
+    Automaton(Regex, usize),
 }
 
 /// Why an expression was refused, with Go's text: `error parsing regexp: <kind>: <part>`.
@@ -68,7 +69,10 @@ impl GoRegex {
         let matching = match form::form(&hir) {
             Form::Set(words) => Matching::Set { sorted: words.into() },
             Form::Pieces(pieces) => Matching::Pieces(pieces.into()),
-            Form::Other => Matching::Automaton(automaton(&translated, expression)?),
+            Form::Other => {
+                let (regex, bytes) = automaton(&translated, expression)?;
+                Matching::Automaton(regex, bytes)
+            }
         };
         Ok(Self { source, prefix, matching })
     }
@@ -87,9 +91,17 @@ impl GoRegex {
                 words => words.binary_search_by(|w| w.as_str().cmp(text)).is_ok(),
             },
             Matching::Pieces(pieces) => form::pieces_match(pieces, text),
-            Matching::Automaton(regex) => {
+            Matching::Automaton(regex, _) => {
                 self.prefix.as_deref().is_none_or(|p| text.starts_with(p)) && regex.is_match(text.as_bytes())
             }
+        }
+    }
+
+    /// About how many bytes the compiled program takes, rounded up; 0 where there is none.
+    pub fn program_bytes(&self) -> usize {
+        match &self.matching {
+            Matching::Set { .. } | Matching::Pieces(_) => 0,
+            Matching::Automaton(_, bytes) => *bytes,
         }
     }
 
@@ -128,6 +140,7 @@ impl fmt::Debug for GoRegex {
 #[derive(Clone)]
 pub struct GoReplacer {
     regex: Regex,
+    program_bytes: usize,
     template: Template,
 }
 
@@ -135,9 +148,14 @@ impl GoReplacer {
     /// Compiles `expression` anchored at both ends, and the replacement `template` with its `$1`,
     /// `${1}`, `$name`, `$$`.
     pub fn new(expression: &str, template: &str) -> Result<Self, RegexError> {
-        let regex = automaton(&translate::translate(expression)?, expression)?;
+        let (regex, program_bytes) = automaton(&translate::translate(expression)?, expression)?;
         let template = Template::parse(template, &regex);
-        Ok(Self { regex, template })
+        Ok(Self { regex, program_bytes, template })
+    }
+
+    /// About how many bytes the compiled program takes, rounded up.
+    pub fn program_bytes(&self) -> usize {
+        self.program_bytes
     }
 
     /// The template filled in with the groups of `text`; None if `text` does not match.
@@ -156,13 +174,14 @@ impl fmt::Debug for GoReplacer {
     }
 }
 
-fn automaton(translated: &str, expression: &str) -> Result<Regex, RegexError> {
-    RegexBuilder::new(&format!(r"\A(?s:{translated})\z"))
-        .size_limit(PROGRAM_LIMIT)
-        .dfa_size_limit(CACHE_LIMIT)
-        .nest_limit(form::NEST_LIMIT)
-        .build()
-        .map_err(|_| RegexError::too_large(expression))
+/// The compiled program, and about how many bytes it takes: the least step that it fits in.
+fn automaton(translated: &str, expression: &str) -> Result<(Regex, usize), RegexError> {
+    let mut builder = RegexBuilder::new(&format!(r"\A(?s:{translated})\z"));
+    builder.dfa_size_limit(CACHE_LIMIT).nest_limit(form::NEST_LIMIT);
+    let mut fitting = PROGRAM_LIMITS.into_iter().map(|limit| (builder.size_limit(limit).build(), limit));
+    fitting
+        .find_map(|(regex, limit)| Some((regex.ok()?, limit)))
+        .ok_or_else(|| RegexError::too_large(expression))
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl Default for EngineOptions {
 /// What one query may set for itself.
 #[derive(Debug, Clone, Default)]
 pub struct QueryOptions {
-    /// Instead of the engine's lookback, ms.
+    /// Instead of the engine's lookback, ms, if it is positive.
     pub lookback_delta_ms: Option<i64>,
     /// The query's text, for positions in run-time errors.
     pub text: String,
@@ -307,7 +307,8 @@ impl Engine {
         };
         let watch = Watch::new(wanted, plan.count(), steps);
         let prepared = watch.now();
-        let lookback = options.lookback_delta_ms.unwrap_or(self.options.lookback_delta_ms);
+        let own = options.lookback_delta_ms.filter(|ms| *ms > 0);
+        let lookback = own.unwrap_or(self.options.lookback_delta_ms);
         let exec = Exec::new(ctx, store, self, lookback, bounds.step != 0, watch)
             .with_max_resolution(options.max_source_resolution_ms);
         let value = exec.evaluate(&plan, steps);

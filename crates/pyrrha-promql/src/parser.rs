@@ -16,6 +16,9 @@ mod tests;
 
 pub use error::{ParseError, SelectorError, line_and_column};
 
+use pyrrha_model::Matcher;
+use pyrrha_model::go_regex::GoRegex;
+
 use crate::ast::{Expr, Pos};
 use crate::features::Features;
 use crate::lexer::{Lexer, Token, TokenKind, unquote};
@@ -27,11 +30,15 @@ const MAX_NESTING: usize = 128;
 /// bounds the recursion of everything that walks a tree.
 const MAX_HEIGHT: usize = 512;
 
+/// Longest text, bytes. Positions in it are 32 bits wide, and what is made of it takes many times as much.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that the compiled regular expressions of a query's selectors may take together, see [`program_bytes`].
+pub const PROGRAM_BYTES_MAX: usize = 64 << 20;
+
 /// Parses a query and checks its types.
 pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
-    if u32::try_from(query.len()).is_err() {
-        return Err(ParseError::new("", Pos::default(), "query is longer than 4 GiB"));
-    }
+    check_length(query)?;
     let mut parser = Parser::new(query, features);
     let mut expr = parser.query()?;
     check::check(query, &mut expr)?;
@@ -39,12 +46,26 @@ pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
 }
 
 /// Parses a selector as `match[]` takes it: a name, matchers, nothing else.
-pub fn parse_selector(query: &str) -> Result<Vec<pyrrha_model::Matcher>, SelectorError> {
+pub fn parse_selector(query: &str) -> Result<Vec<Matcher>, SelectorError> {
+    check_length(query)?;
     let matchers = Parser::new(query, &Features::default()).lone_selector()?;
-    if matchers.iter().all(pyrrha_model::Matcher::matches_empty) {
+    if matchers.iter().all(Matcher::matches_empty) {
         return Err(SelectorError::Empty);
     }
     Ok(matchers)
+}
+
+/// About how many bytes the compiled regular expressions of matchers take.
+pub fn program_bytes<'a>(matchers: impl IntoIterator<Item = &'a Matcher>) -> usize {
+    matchers.into_iter().filter_map(Matcher::regex).map(GoRegex::program_bytes).sum()
+}
+
+fn check_length(query: &str) -> Parsed<()> {
+    if query.len() <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("query is too long: bytes={} limit={TEXT_BYTES_MAX}", query.len());
+    Err(ParseError::new("", Pos::default(), message))
 }
 
 type Parsed<T> = Result<T, ParseError>;
@@ -62,6 +83,8 @@ struct Parser<'q> {
     open_aggregations: usize,
     /// Height of the expression read last.
     height: usize,
+    /// Bytes of the regular expressions that were compiled.
+    program_bytes: usize,
 }
 
 impl<'q> Parser<'q> {
@@ -75,6 +98,7 @@ impl<'q> Parser<'q> {
             nesting: 0,
             open_aggregations: 0,
             height: 0,
+            program_bytes: 0,
         }
     }
 
@@ -89,7 +113,7 @@ impl<'q> Parser<'q> {
         }
     }
 
-    fn lone_selector(&mut self) -> Parsed<Vec<pyrrha_model::Matcher>> {
+    fn lone_selector(&mut self) -> Parsed<Vec<Matcher>> {
         let first = self.peek()?;
         let selector = match first.kind {
             TokenKind::LeftBrace => self.selector(None)?,

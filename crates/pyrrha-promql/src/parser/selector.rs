@@ -2,7 +2,7 @@
 
 use pyrrha_model::{METRIC_NAME, MatchOp, Matcher};
 
-use super::{Parsed, Parser};
+use super::{PROGRAM_BYTES_MAX, Parsed, Parser, program_bytes};
 use crate::ast::{BinaryOp, Duration, RangeMode, VectorSelector};
 use crate::lexer::{Token, TokenKind};
 
@@ -78,6 +78,12 @@ impl Parser<'_> {
         self.next()?;
         let matcher = Matcher::new(op, label, self.unquoted(value)?)
             .map_err(|e| self.error(self.pos_from(token.start), e.to_string()))?;
+        self.program_bytes += program_bytes([&matcher]);
+        if self.program_bytes > PROGRAM_BYTES_MAX {
+            let message =
+                format!("regular expressions are too large together: limit={PROGRAM_BYTES_MAX} bytes");
+            return Err(self.error(self.pos_from(token.start), message));
+        }
         Ok((matcher, false))
     }
 }

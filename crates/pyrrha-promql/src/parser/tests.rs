@@ -156,3 +156,18 @@ fn a_lone_selector_is_nothing_else() {
         assert_eq!(selector(text), Err(error.to_owned()), "{text}");
     }
 }
+
+#[test]
+fn texts_and_regular_expressions_are_bounded() {
+    let long = " ".repeat(TEXT_BYTES_MAX) + "1";
+    assert!(err(&long).contains("query is too long: bytes=1048577 limit=1048576"));
+    assert_eq!(err(&long), parse_selector(&long).expect_err("too long").to_string());
+    let large = |n: usize| vec![r#"{a=~"\\pL{100}"}"#; n].join(" + ");
+    let one = parse_selector(&large(1)).expect("in bounds");
+    assert!(program_bytes(&one) > 1 << 20, "a small text may mean a large program");
+    assert!(err(&large(20)).contains("regular expressions are too large together: limit=67108864 bytes"));
+    let small = vec![r#"{a=~"b.*c|d.*e",f=~"g|h",i!~"j.+"}"#; 200].join(" + ");
+    let bytes = program_bytes(&parse_selector(r#"{a=~"b.*c|d.*e",f=~"g|h",i!~"j.+"}"#).expect("in bounds"));
+    assert!((1..1 << 18).contains(&bytes), "{bytes}");
+    ok(&small);
+}
