@@ -1,6 +1,6 @@
 //! Writes the blocks of a long history straight into a directory bucket: what `benches/years.sh` measures.
 //!
-//! `cargo bench -p pyrrha-benches --bench years -- DIR [--series 10000] [--days 395] [--step-s 60] [--names 10]
+//! `cargo run --release -p pyrrha-benches --bin years -- DIR [--series 10000] [--days 395] [--step-s 60] [--names 10]
 //! [--end <unix seconds>]` fills `DIR/anonymous` with one block per 14 days. A tenth of the series is the counter
 //! `x`, of twenty jobs; the others are counters and gauges of nine names, or of as many as wanted. Values are those of
 //! real things: increments that scatter around a daily curve, gauges of two decimals, and some that stand still.
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let mut dir = None;
     let (mut series, mut days, mut step, mut end) = (10_000i64, 395i64, 60i64, 1_790_000_000i64);
     let mut names = NAMES;
-    let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
+    let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|value| value.parse().ok()).filter(|n| *n > 0);
         let wanted = match argument.as_str() {
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             "--step-s" => &mut step,
             "--end" => &mut end,
             "--names" => &mut names,
+            name if name.starts_with('-') || dir.is_some() => return usage(),
             _ => {
                 dir = Some(argument);
                 continue;
@@ -56,8 +57,7 @@ fn main() -> ExitCode {
         let Some(value) = number() else { return usage() };
         *wanted = value;
     }
-    // `cargo bench` runs every benchmark: without a directory there is nothing to do.
-    let Some(dir) = dir else { return ExitCode::SUCCESS };
+    let Some(dir) = dir else { return usage() };
     let end = end * 1000 / DAY * DAY;
     let names = names.min(NAMES);
     let plan = Plan { series: series.max(names), names, step: step * 1000, start: end - days * DAY, end };
@@ -163,7 +163,8 @@ impl Values {
     fn new(number: i64, names: i64, first: i64) -> Self {
         let kind = number % names;
         let random = number.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ first.unsigned_abs();
-        // Counters go on where the block before ended, or a little later.
+        // Between blocks counters jump up, as after a gap; with steps under 20 s they begin anew, as after a
+        // restart.
         let value = if kind < 6 { (first / 1000) as f64 } else { 40.0 };
         Self { kind, random, value }
     }

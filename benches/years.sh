@@ -48,7 +48,7 @@ watch_usage() { # name, command...
 if [ -z "${REUSE:-}" ] || [ ! -d "$out/bucket" ]; then
     rm -rf "$out/bucket"
     echo "== blocks of $days days, $series series each $step s"
-    cargo bench --quiet -p pyrrha-benches --bench years -- "$out/bucket" --series "$series" --days "$days" \
+    cargo run --release --quiet -p pyrrha-benches --bin years -- "$out/bucket" --series "$series" --days "$days" \
         --step-s "$step" --names "$names" --end "$end" | tee "$out/written.json"
     "$pyrrha" bucket rebuild-manifest --objstore.config-file "$out/directory.yml" --tenant anonymous | tail -n 1
     echo "== downsampling"

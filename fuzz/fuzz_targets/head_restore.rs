@@ -11,11 +11,11 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use pyrrha_encoding::{SeriesSamples, Want, crc, decode_series};
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesBatch};
 use pyrrha_model::TimeRange;
+use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesBatch};
 use pyrrha_storage::wal::LogPosition;
-use pyrrha_storage::wal::checkpoint::Checkpoints;
 use pyrrha_storage::wal::WalConfig;
+use pyrrha_storage::wal::checkpoint::Checkpoints;
 use pyrrha_storage::{Db, StorageConfig};
 use pyrrha_testkit::{SimClock, SimDisk};
 
@@ -27,7 +27,8 @@ fuzz_target!(|input: &[u8]| {
     let home = Path::new("data/head/anonymous");
     disk.create_dir_all(home).and_then(|()| disk.create_dir_all(Path::new("data/wal"))).expect("healthy");
     disk.create_new(Path::new("data/VERSION")).and_then(|f| f.write_at(0, b"1\n")).expect("healthy");
-    let checkpoints = Checkpoints::open(Arc::new(disk.clone()), Path::new("data/checkpoint")).expect("healthy");
+    let checkpoints =
+        Checkpoints::open(Arc::new(disk.clone()), Path::new("data/checkpoint")).expect("healthy");
     let mut out = checkpoints.begin(LogPosition::default(), 20 * HOUR).expect("healthy");
     out.section(1, b"anonymous").expect("healthy");
     while let [kind, high, low, tail @ ..] = rest {

@@ -21,15 +21,35 @@ const SERIES: [&[(&str, &str)]; 8] = [
     &[("__name__", "a.b"), ("k", "b")],
 ];
 
-const FLOATS: [f64; 16] =
-    [0.0, 1.0, -1.0, 0.5, 3.0, 1e300, -1e300, 5e-324, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e15, 7.0, 100.0, 2.0];
+const FLOATS: [f64; 16] = [
+    0.0,
+    1.0,
+    -1.0,
+    0.5,
+    3.0,
+    1e300,
+    -1e300,
+    5e-324,
+    f64::NAN,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    -0.0,
+    1e15,
+    7.0,
+    100.0,
+    2.0,
+];
 
 fn histogram(choices: &mut Choices<'_>) -> Box<FloatHistogram> {
     let counts: Vec<f64> = (0..3).map(|_| f64::from(choices.byte() % 8)).collect();
     let custom = choices.byte() % 4 == 0;
     let schema = if custom { CUSTOM_BUCKETS_SCHEMA } else { i32::from(choices.byte() % 13) - 4 };
-    let hints =
-        [CounterResetHint::Unknown, CounterResetHint::Reset, CounterResetHint::NotReset, CounterResetHint::Gauge];
+    let hints = [
+        CounterResetHint::Unknown,
+        CounterResetHint::Reset,
+        CounterResetHint::NotReset,
+        CounterResetHint::Gauge,
+    ];
     let first = if custom { 0 } else { i32::from(choices.byte() % 64) - 32 };
     let negative = if custom { 0.0 } else { f64::from(choices.byte() % 4) };
     let zero_count = if custom { 0.0 } else { f64::from(choices.byte() % 4) };
@@ -40,7 +60,10 @@ fn histogram(choices: &mut Choices<'_>) -> Box<FloatHistogram> {
         zero_count,
         count: counts.iter().sum::<f64>() + negative + zero_count,
         sum: FLOATS[usize::from(choices.byte() % 16)],
-        positive_spans: vec![Span { offset: first, length: 1 }, Span { offset: i32::from(!custom), length: 2 }],
+        positive_spans: vec![
+            Span { offset: first, length: 1 },
+            Span { offset: i32::from(!custom), length: 2 },
+        ],
         negative_spans: if custom { Vec::new() } else { vec![Span { offset: first, length: 1 }] },
         positive_buckets: counts,
         negative_buckets: if custom { Vec::new() } else { vec![negative] },
@@ -84,9 +107,17 @@ fuzz_target!(|input: &[u8]| {
     let features = Features { delayed_name_removal: switches & 1 != 0, ..Features::all() };
     let options = QueryOptions { text: query.clone(), explain: switches & 4 != 0, ..QueryOptions::default() };
     let run = |optimiser| {
-        let engine =
-            Engine::new(EngineOptions { features, optimiser, max_samples: 50_000, ..EngineOptions::default() });
-        let ctx = QueryContext::new(TenantId::anonymous(), MemoryBudget::new("query", 16 << 20, None), Default::default());
+        let engine = Engine::new(EngineOptions {
+            features,
+            optimiser,
+            max_samples: 50_000,
+            ..EngineOptions::default()
+        });
+        let ctx = QueryContext::new(
+            TenantId::anonymous(),
+            MemoryBudget::new("query", 16 << 20, None),
+            Default::default(),
+        );
         let result = match count {
             0 => engine.instant_with(&ctx, &store, &expr, start, &options),
             _ => engine.range_with(&ctx, &store, &expr, start, start + count * step, step, &options),

@@ -16,7 +16,10 @@ fuzz_target!(|input: &[u8]| {
             Ok(again) => {
                 assert_eq!(again.to_string(), printed, "{query:?} printed as {text:?}");
                 // A name inside braces is printed before them, or as a matcher.
-                assert!(query.contains("a.b") || query.contains("__name__") || again.eq_ignoring_pos(&expr), "{query:?} printed as {text:?}");
+                assert!(
+                    query.contains("a.b") || query.contains("__name__") || again.eq_ignoring_pos(&expr),
+                    "{query:?} printed as {text:?}"
+                );
             }
             Err(error) => panic!("{query:?} printed as {text:?}: {error}"),
         }

@@ -27,7 +27,8 @@ fn try_list(bytes: &[u8]) {
     let disk = SimDisk::new(1);
     let db = open(&disk).expect("a healthy disk");
     let mut appender = db.appender(&TenantId::anonymous()).expect("an open store");
-    let series = appender.resolve(None, &Labels::from_pairs([("__name__", "m".to_owned())])).expect("a series");
+    let series =
+        appender.resolve(None, &Labels::from_pairs([("__name__", "m".to_owned())])).expect("a series");
     appender.append(series, 0, 20 * HOUR, 1.0).expect("in order");
     appender.commit().expect("a healthy disk");
     disk.power_off();
@@ -37,10 +38,8 @@ fn try_list(bytes: &[u8]) {
     disk.create_new(path).and_then(|f| f.write_at(0, bytes)).expect("a healthy disk");
     let db = open(&disk).expect("a list does not keep a store from opening");
     let ctx = QueryContext::unlimited();
-    let mut set = db
-        .queryable()
-        .select(&ctx, &[], TimeRange::ALL, &SelectHints::default())
-        .expect("a healthy disk");
+    let mut set =
+        db.queryable().select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).expect("a healthy disk");
     let (mut batch, mut samples) = (SeriesBatch::default(), SeriesSamples::default());
     assert!(set.next_batch(1, &mut batch).expect("a healthy disk"), "the sample is lost");
     decode_series(&batch.series[0], TimeRange::ALL, Want::default(), &mut samples).expect("sound");

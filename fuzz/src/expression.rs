@@ -4,42 +4,146 @@
 /// Bytes that decide. When they have run out, whatever comes first is taken.
 pub struct Choices<'a>(&'a [u8]);
 
-const NAMES: &[&str] = &["m", "c", "h", "x{k=\"a\"}", "{__name__=~\"m|h\"}", "{\"a.b\", k!=\"\"}", "sum", "{a=~\"\",b=\"c\"}"];
+const NAMES: &[&str] =
+    &["m", "c", "h", "x{k=\"a\"}", "{__name__=~\"m|h\"}", "{\"a.b\", k!=\"\"}", "sum", "{a=~\"\",b=\"c\"}"];
 const NUMBERS: &[&str] = &[
-    "0", "1", "-1", "0.5", "2.5e3", "NaN", "Inf", "-Inf", "1e308", "5e-324", "0x1F", "5m", "3", "time()", "pi()", "100",
-    "scalar(m)", "step()",
+    "0",
+    "1",
+    "-1",
+    "0.5",
+    "2.5e3",
+    "NaN",
+    "Inf",
+    "-Inf",
+    "1e308",
+    "5e-324",
+    "0x1F",
+    "5m",
+    "3",
+    "time()",
+    "pi()",
+    "100",
+    "scalar(m)",
+    "step()",
 ];
-const DURATIONS: &[&str] =
-    &["1m", "15s", "1ms", "10m", "1h30m", "30", "0.001", "step()", "(1m + 2) * 3", "min_of(range(), 5m)", "-(-1m)", "2 ^ 4"];
+const DURATIONS: &[&str] = &[
+    "1m",
+    "15s",
+    "1ms",
+    "10m",
+    "1h30m",
+    "30",
+    "0.001",
+    "step()",
+    "(1m + 2) * 3",
+    "min_of(range(), 5m)",
+    "-(-1m)",
+    "2 ^ 4",
+];
 /// Those of [`DURATIONS`] that may be milliseconds.
 const TINY: &[&str] = &["1ms", "0.001", "step()"];
 const SHORT: &[&str] = &["1s", "0.2", "2ms", "step() * 30"];
 const MODIFIERS: &[&str] = &[
-    "", "", "", "", " offset 20s", " offset -1m", " @ 100", " @ start()", " @ end() offset 1m", " @ -1.5", " anchored", " smoothed",
+    "",
+    "",
+    "",
+    "",
+    " offset 20s",
+    " offset -1m",
+    " @ 100",
+    " @ start()",
+    " @ end() offset 1m",
+    " @ -1.5",
+    " anchored",
+    " smoothed",
     " offset (step() * 2)",
 ];
 const OPERATORS: &[&str] = &[
-    "+", "-", "*", "/", "%", "^", "atan2", "==", "!=", "<", "> bool", ">=", "<= bool", "and", "or", "unless", "</", ">/",
+    "+", "-", "*", "/", "%", "^", "atan2", "==", "!=", "<", "> bool", ">=", "<= bool", "and", "or", "unless",
+    "</", ">/",
 ];
 const MATCHINGS: &[&str] = &[
-    "", "", "", "on (k)", "ignoring (k)", "on (k) group_left ()", "ignoring (le) group_right (j)", "on () group_left (\"k\")",
-    "fill (1)", "on (k) fill_left (2) fill_right (-1)",
+    "",
+    "",
+    "",
+    "on (k)",
+    "ignoring (k)",
+    "on (k) group_left ()",
+    "ignoring (le) group_right (j)",
+    "on () group_left (\"k\")",
+    "fill (1)",
+    "on (k) fill_left (2) fill_right (-1)",
 ];
 const AGGREGATIONS: &[&str] = &[
-    "sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "topk(2,", "bottomk(1,", "quantile(0.3,", "count_values(\"v\",",
-    "limitk(2,", "limit_ratio(-0.5,",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "count",
+    "group",
+    "stddev",
+    "stdvar",
+    "topk(2,",
+    "bottomk(1,",
+    "quantile(0.3,",
+    "count_values(\"v\",",
+    "limitk(2,",
+    "limit_ratio(-0.5,",
 ];
 const GROUPINGS: &[&str] = &["", " by (k)", " without (le)", " by ()", " by (k, \"a.b\")"];
 const OVER: &[&str] = &[
-    "rate", "increase", "delta", "irate", "idelta", "resets", "changes", "deriv", "avg_over_time", "sum_over_time", "min_over_time",
-    "max_over_time", "count_over_time", "last_over_time", "first_over_time", "present_over_time", "absent_over_time",
-    "stddev_over_time", "stdvar_over_time", "mad_over_time", "ts_of_max_over_time", "ts_of_min_over_time",
-    "ts_of_first_over_time", "ts_of_last_over_time",
+    "rate",
+    "increase",
+    "delta",
+    "irate",
+    "idelta",
+    "resets",
+    "changes",
+    "deriv",
+    "avg_over_time",
+    "sum_over_time",
+    "min_over_time",
+    "max_over_time",
+    "count_over_time",
+    "last_over_time",
+    "first_over_time",
+    "present_over_time",
+    "absent_over_time",
+    "stddev_over_time",
+    "stdvar_over_time",
+    "mad_over_time",
+    "ts_of_max_over_time",
+    "ts_of_min_over_time",
+    "ts_of_first_over_time",
+    "ts_of_last_over_time",
 ];
 const MAPS: &[&str] = &[
-    "abs", "ceil", "exp", "ln", "sqrt", "sgn", "acosh", "day_of_month", "year", "round", "histogram_count", "histogram_sum",
-    "histogram_avg", "histogram_stddev", "histogram_stdvar", "timestamp", "absent", "sort", "sort_desc", "start_timestamp", "info",
-    "-", "+", "floor", "days_in_month", "",
+    "abs",
+    "ceil",
+    "exp",
+    "ln",
+    "sqrt",
+    "sgn",
+    "acosh",
+    "day_of_month",
+    "year",
+    "round",
+    "histogram_count",
+    "histogram_sum",
+    "histogram_avg",
+    "histogram_stddev",
+    "histogram_stdvar",
+    "timestamp",
+    "absent",
+    "sort",
+    "sort_desc",
+    "start_timestamp",
+    "info",
+    "-",
+    "+",
+    "floor",
+    "days_in_month",
+    "",
 ];
 
 impl<'a> Choices<'a> {
@@ -106,7 +210,12 @@ impl<'a> Choices<'a> {
             11 => format!("label_replace({}, \"k\", \"z$1\", \"k\", \"(a|b)\")", self.vector(d)),
             12 => format!("clamp({}, {}, {})", self.vector(d), self.pick(NUMBERS), self.pick(NUMBERS)),
             _ => match self.byte() % 5 {
-                0 => format!("histogram_fraction({}, {}, {})", self.pick(NUMBERS), self.pick(NUMBERS), self.vector(d)),
+                0 => format!(
+                    "histogram_fraction({}, {}, {})",
+                    self.pick(NUMBERS),
+                    self.pick(NUMBERS),
+                    self.vector(d)
+                ),
                 1 => format!("quantile_over_time({}, {})", self.pick(NUMBERS), self.matrix(d)),
                 2 => format!("predict_linear({}, {})", self.matrix(d), self.pick(NUMBERS)),
                 3 => format!("double_exponential_smoothing({}, 0.3, 0.6)", self.matrix(d)),
