@@ -11,8 +11,6 @@ use pyrrha_model::{TenantId, Timestamp};
 use pyrrha_promql::Progress;
 use tokio::sync::Notify;
 
-use crate::json::ResultEncoder;
-
 /// Longest text that is kept of a query, bytes.
 const TEXT_MAX: usize = 8 << 10;
 
@@ -58,9 +56,15 @@ pub(crate) struct ActiveQuery {
     result: Mutex<Option<Sending>>,
 }
 
+/// An answer that is made, or given away, piece by piece.
+pub(crate) trait Pieces: Send {
+    /// Replaces `out` with the next piece; false, with `out` empty, at the end.
+    fn next_piece(&mut self, out: &mut Vec<u8>) -> bool;
+}
+
 /// A result that is being sent.
 pub(crate) struct Sending {
-    pub(crate) encoder: ResultEncoder,
+    pub(crate) encoder: Box<dyn Pieces>,
     /// Bytes of the query's budget; given back with the result.
     pub(crate) _reservation: Reservation,
     /// When the client last took a piece, on the monotonic clock.

@@ -31,6 +31,11 @@ const WRITES_AT_ONCE: usize = 64;
 /// Bytes of write requests that are held at once, in units of 1 KiB.
 pub(crate) const WRITE_KIB_MAX: usize = 256 << 10;
 
+/// Time for a body to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+/// Bytes of forms that are held at once, in units of 1 KiB.
+const FORM_KIB_MAX: usize = 64 << 10;
+
 /// What replay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReplayState {
@@ -74,11 +79,8 @@ pub trait Store: Ingest + Queryable {
         self.replay().state == ReplayState::Done
     }
 
-    /// What the series of a tenant that are in no block yet are made of; `None`: not known.
-    fn cardinality(&self, tenant: &TenantId, limit: usize) -> Option<Cardinality> {
-        let _ = (tenant, limit);
-        None
-    }
+    /// What the series of a tenant that are in no block yet are made of; of each list the `limit` greatest.
+    fn cardinality(&self, tenant: &TenantId, limit: usize) -> Cardinality;
 
     /// What the blocks of a tenant say of themselves, by time.
     fn blocks(&self, tenant: &TenantId) -> Vec<BlockMeta> {
@@ -166,6 +168,9 @@ pub struct App {
     pub(crate) writer: RemoteWriter,
     pub(crate) write_slots: Semaphore,
     pub(crate) write_kib: Semaphore,
+    pub(crate) form_kib: Arc<Semaphore>,
+    /// Time for a body to arrive: a sender that stalls holds memory that others wait for.
+    pub(crate) body_time: Duration,
     pub(crate) telemetry: Telemetry,
     pub(crate) cors: Arc<CorsPolicy>,
     pub(crate) started_ms: Timestamp,
@@ -180,6 +185,11 @@ impl App {
         let (features, unknown) = FeatureSet::from_names(settings.features.iter().map(String::as_str));
         for name in unknown {
             tracing::warn!(name, "unknown feature");
+        }
+        for (tenant, limits) in &settings.limits {
+            for name in &limits.unknown_features {
+                tracing::warn!(name, %tenant, "unknown feature");
+            }
         }
         let cors = CorsPolicy::new(&settings.cors_origin)
             .map_err(|message| AppError::CorsOrigin { value: settings.cors_origin.clone(), message })?;
@@ -211,6 +221,8 @@ impl App {
             writer: RemoteWriter::new(limits),
             write_slots: Semaphore::new(WRITES_AT_ONCE),
             write_kib: Semaphore::new(WRITE_KIB_MAX),
+            form_kib: Arc::new(Semaphore::new(FORM_KIB_MAX)),
+            body_time: BODY_TIME_MAX,
             telemetry: Telemetry::new(),
             cors: Arc::new(cors),
             started_ms: clock.now_ms(),

@@ -1,5 +1,6 @@
 //! The HTTP face: routes, and what every route has in common.
 
+mod absent;
 mod active;
 mod admin;
 mod attached;
@@ -7,8 +8,10 @@ mod body;
 pub(crate) mod cors;
 mod deletes;
 mod envelope;
+mod federate;
 mod health;
 mod labels;
+mod list;
 mod metadata;
 mod metrics;
 pub(crate) mod params;
@@ -17,6 +20,7 @@ mod request;
 mod status;
 mod syntax;
 mod tenant;
+mod work;
 mod write;
 
 use std::sync::Arc;
@@ -44,6 +48,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/-/ready", get(health::ready))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/federate", get(federate::federate))
         .route("/version", get(status::version))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -67,8 +72,13 @@ fn api() -> Router<Arc<App>> {
         .route("/label/{name}/values", get(labels::values))
         .route("/series", get(labels::series).post(labels::series))
         .route("/metadata", get(metadata::metadata))
-        .route("/rules", get(status::rules))
-        .route("/alerts", get(status::alerts))
+        .route("/rules", get(absent::rules))
+        .route("/alerts", get(absent::alerts))
+        .route("/alertmanagers", get(absent::alertmanagers))
+        .route("/targets", get(absent::targets))
+        .route("/targets/metadata", get(absent::targets_metadata))
+        .route("/scrape_pools", get(absent::scrape_pools))
+        .route("/notifications", get(absent::notifications))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/runtimeinfo", get(status::runtimeinfo))
         .route("/status/flags", get(status::flags))

@@ -9,6 +9,7 @@ use pyrrha_model::{Labels, Timestamp};
 use pyrrha_promql::value::Sample;
 use pyrrha_promql::{MatrixSeries, QueryValue, VectorSample};
 
+use crate::active::Pieces;
 use times::TimeTexts;
 
 /// Bytes after which a piece is handed on.
@@ -51,27 +52,6 @@ impl ResultEncoder {
         Self { value, times, tail, place: Place::Start }
     }
 
-    /// Replaces `out` with the next piece; false, with `out` empty, at the end.
-    pub(crate) fn next_piece(&mut self, out: &mut Vec<u8>) -> bool {
-        out.clear();
-        while out.len() < PIECE_BYTES {
-            self.place = match self.place {
-                Place::Start => self.start(out),
-                Place::Item { item, sample } => match &self.value {
-                    QueryValue::Vector(samples) => push_vector(out, samples, item),
-                    QueryValue::Matrix(series) => push_matrix(out, series, &self.times, item, sample),
-                    QueryValue::Scalar { .. } | QueryValue::String { .. } => Place::Tail,
-                },
-                Place::Tail => {
-                    out.extend_from_slice(&self.tail);
-                    Place::Done
-                }
-                Place::Done => break,
-            };
-        }
-        !out.is_empty()
-    }
-
     fn start(&self, out: &mut Vec<u8>) -> Place {
         let kind = match &self.value {
             QueryValue::Scalar { .. } => "scalar",
@@ -94,6 +74,28 @@ impl ResultEncoder {
         }
         out.push(b']');
         Place::Tail
+    }
+}
+
+impl Pieces for ResultEncoder {
+    fn next_piece(&mut self, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        while out.len() < PIECE_BYTES {
+            self.place = match self.place {
+                Place::Start => self.start(out),
+                Place::Item { item, sample } => match &self.value {
+                    QueryValue::Vector(samples) => push_vector(out, samples, item),
+                    QueryValue::Matrix(series) => push_matrix(out, series, &self.times, item, sample),
+                    QueryValue::Scalar { .. } | QueryValue::String { .. } => Place::Tail,
+                },
+                Place::Tail => {
+                    out.extend_from_slice(&self.tail);
+                    Place::Done
+                }
+                Place::Done => break,
+            };
+        }
+        !out.is_empty()
     }
 }
 

@@ -1,5 +1,7 @@
-//! Accepts connections, serves HTTP/1.1 and HTTP/2 on them, drops clients that read nothing, and
+//! Accepts connections, serves HTTP/1.1 and HTTP/2 on them, drops clients that say or read nothing, and
 //! ends them well when the server stops.
+
+mod first_head;
 
 use std::future::Future;
 use std::io;
@@ -11,21 +13,43 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
+use first_head::FirstHead;
+
 /// A client that takes no byte for so long is dropped (decision 38).
 pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
-/// Time for the head of a request to arrive.
-const HEAD_MAX: Duration = Duration::from_secs(30);
 /// Open connections at once; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 4096;
 /// Time that requests in flight have once the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long clients may be silent.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Time for the head of a connection's first request to arrive.
+    first_head: Duration,
+    /// Time for the next one, with the wait for it.
+    next_head: Duration,
+    /// How often a client of HTTP/2 that says nothing is asked whether it is there, and how long it has to
+    /// answer.
+    ping: Duration,
+    /// Time in which a byte is taken of what is written.
+    write: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    first_head: Duration::from_secs(30),
+    // Longer than the refresh interval of most dashboards; Prometheus has the same.
+    next_head: Duration::from_secs(300),
+    ping: Duration::from_secs(30),
+    write: WRITE_STALL_MAX,
+};
 
 /// Serves until `stop` ends, then finishes what is in flight.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
@@ -51,15 +75,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
         };
         let _ = stream.set_nodelay(true);
         let watcher = graceful.watcher();
-        let service = TowerToHyperService::new(router.clone());
+        let router = router.clone();
         tokio::spawn(async move {
-            let mut server = auto::Builder::new(TokioExecutor::new());
-            server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
-            server.http2().timer(TokioTimer::new());
-            let io = TokioIo::new(ImpatientStream::new(stream, WRITE_STALL_MAX));
-            let connection = server.serve_connection(io, service).into_owned();
+            let connection = connection(stream, router, PATIENCE);
             if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(error, "connection ended badly");
+                tracing::debug!(%error, "connection ended badly");
             }
             drop(slot);
         });
@@ -70,16 +90,37 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
     }
 }
 
-/// A stream whose writes fail once the peer has taken nothing for some time.
+/// Serves what comes on one connection.
+fn connection<S>(
+    stream: S,
+    router: Router,
+    patience: Patience,
+) -> impl GracefulConnection<Error: std::fmt::Display>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(patience.next_head);
+    let http2 = &mut server.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(patience.ping).keep_alive_timeout(patience.ping);
+    let io = TokioIo::new(ImpatientStream::new(stream, patience.first_head, patience.write));
+    server.serve_connection(io, TowerToHyperService::new(router)).into_owned()
+}
+
+/// A stream whose reads fail if the peer does not begin to speak in time, and whose writes fail once it has
+/// taken nothing for some time.
 struct ImpatientStream<S> {
     stream: S,
+    /// What is missing of the first request, and until when it is waited for.
+    first: Option<(FirstHead, Pin<Box<Sleep>>)>,
     patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> ImpatientStream<S> {
-    fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+    fn new(stream: S, first: Duration, patience: Duration) -> Self {
+        let first = Some((FirstHead::default(), Box::pin(tokio::time::sleep(first))));
+        Self { stream, first, patience, stalled: None }
     }
 
     fn patience<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -99,7 +140,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for ImpatientStream<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let Some((head, deadline)) = &mut this.first else { return read };
+        if read.is_ready() {
+            head.hear(buffer.filled().get(before..).unwrap_or_default());
+        }
+        if head.is_complete() {
+            this.first = None;
+        } else if deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client asks for nothing")));
+        }
+        read
     }
 }
 
@@ -132,20 +185,4 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ImpatientStream<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_peer_that_takes_nothing_loses_the_connection() {
-        let (ours, mut theirs) = tokio::io::duplex(1000);
-        let mut ours = ImpatientStream::new(ours, Duration::from_millis(50));
-        ours.write_all(&[1; 1000]).await.expect("fits the peer's buffer");
-        let mut taken = [0; 500];
-        theirs.read_exact(&mut taken).await.expect("written");
-        ours.write_all(&[1; 500]).await.expect("the peer took as much");
-        let error = ours.write_all(&[1; 1]).await.expect_err("nobody reads");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    }
-}
+mod tests;

@@ -176,8 +176,8 @@ impl DbStore {
 }
 
 impl Store for DbStore {
-    fn cardinality(&self, tenant: &TenantId, limit: usize) -> Option<Cardinality> {
-        Some(self.db.cardinality(tenant, limit))
+    fn cardinality(&self, tenant: &TenantId, limit: usize) -> Cardinality {
+        self.db.cardinality(tenant, limit)
     }
 
     fn snapshot(&self, name: &str, skip_head: bool) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use pyrrha_promql::QueryValue;
 
 use super::*;
+use crate::json::ResultEncoder;
 
 fn context(tenant: &str) -> QueryContext {
     let tenant = TenantId::new(tenant).expect("valid");
@@ -11,7 +12,7 @@ fn context(tenant: &str) -> QueryContext {
 
 fn sending(ctx: &QueryContext, last_read: Duration) -> Sending {
     Sending {
-        encoder: ResultEncoder::new(QueryValue::Vector(Vec::new()), 0, 0, Vec::new()),
+        encoder: Box::new(ResultEncoder::new(QueryValue::Vector(Vec::new()), 0, 0, Vec::new())),
         _reservation: Reservation::take(&ctx.budget, 600).expect("fits"),
         last_read,
     }

@@ -101,19 +101,16 @@ pub(super) fn run(command: Command) -> ExitCode {
 }
 
 fn ask(command: Command) -> Result<String, String> {
+    let explain = matches!(command, Command::Explain { .. });
     let (server, path, expr, mut parameters) = match command {
         Command::Instant { server, time, expr } => (server, "query", expr, at(time)),
         Command::Range { server, span, expr } => (server, "query_range", expr, between(span)?),
         Command::Explain { server, time, span, expr } => {
             let range = span.start.is_some() || span.end.is_some() || span.step.is_some();
-            let (path, mut parameters) =
-                if range { ("query_range", between(span)?) } else { ("query", at(time)) };
-            // The result itself is not looked at.
-            parameters.extend([("explain", "true".to_owned()), ("limit", "1".to_owned())]);
-            (server, path, expr, parameters)
+            let parameters = if range { between(span)? } else { at(time) };
+            (server, "query_explain", expr, parameters)
         }
     };
-    let explain = parameters.iter().any(|(name, _)| *name == "explain");
     parameters.push(("query", expr));
     parameters.extend(server.timeout.map(|t| ("timeout", t)));
     let client = Client::new(&server.url, server.tenant.as_deref())?;
@@ -147,10 +144,7 @@ fn tell(answer: &Value, explain: bool, output: Output) -> Result<String, String>
     }
     for (key, name) in [("warnings", "warning"), ("infos", "info")] {
         for text in answer[key].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            // An explained query is cut on purpose.
-            if !(explain && text == "results truncated due to limit") {
-                eprintln!("{name}: {text}");
-            }
+            eprintln!("{name}: {text}");
         }
     }
     let data = &answer["data"];

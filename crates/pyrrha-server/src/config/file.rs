@@ -86,6 +86,9 @@ pub(super) fn load(path: Option<&Path>) -> Result<(File, Option<String>), Config
     Ok((file, Some(text)))
 }
 
+/// Characters that are shown of a line.
+const SHOWN_MAX: usize = 100;
+
 pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     let only_comments = text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
     if only_comments {
@@ -94,7 +97,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     serde_saphyr::from_str(text).map_err(|error| {
         let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
         let rendered = error.without_snippet().to_string();
-        let message = rendered.lines().next().unwrap_or_default().to_owned();
+        let message = rendered.lines().next().unwrap_or_default();
+        // What is said of a value does not name its key: the line does.
+        let place = usize::try_from(line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?));
+        let shown: String = place.unwrap_or_default().trim().chars().take(SHOWN_MAX).collect();
+        let message = format!("{message}: {shown}");
         ConfigError::Syntax { path: path.to_owned(), line, column, message }
     })
 }

@@ -12,7 +12,7 @@ use super::ConfigError;
 use super::matcher_retention::rule;
 use super::size::{YamlBytes, parse_bytes};
 use super::value::{milliseconds, some_span, span};
-use crate::features::FeatureSet;
+use crate::features::{self, FeatureSet};
 
 const KEY: &str = "limits";
 
@@ -37,6 +37,8 @@ pub(super) struct LimitsFile {
 pub struct TenantLimits {
     /// Parts of PromQL that are switched on.
     pub features: Option<Features>,
+    /// Names of features that nobody knows.
+    pub unknown_features: Vec<String>,
     /// Samples that a query may hold.
     pub query_max_samples: Option<usize>,
     /// Deadline of a query.
@@ -69,9 +71,14 @@ pub(super) fn resolve(
                 message,
             };
             let id = TenantId::new(&tenant).map_err(|e| bad("", e.to_string()))?;
+            let (features, unknown_features) = match limits.features {
+                Some(names) => features(&names).map_err(|e| bad(&names.join(","), e))?,
+                None => (None, Vec::new()),
+            };
             let bytes = |size: Option<YamlBytes>| checked(size, parse_bytes, &bad);
             let limits = TenantLimits {
-                features: limits.features.map(|names| features(&tenant, &names)),
+                features,
+                unknown_features,
                 query_max_samples: limits.query_max_samples,
                 query_timeout: checked(limits.query_timeout, some_span, &bad)?,
                 query_memory_budget: bytes(limits.query_memory_budget)?,
@@ -100,10 +107,9 @@ fn checked<T>(
     text.map(|text| parse(&text).map_err(|e| bad(&text, e))).transpose()
 }
 
-fn features(tenant: &str, names: &[String]) -> Features {
+/// What a tenant's names of features switch on, and names that nobody knows.
+fn features(names: &[String]) -> Result<(Option<Features>, Vec<String>), String> {
+    features::check(names)?;
     let (set, unknown) = FeatureSet::from_names(names.iter().map(String::as_str));
-    for name in unknown {
-        tracing::warn!(name, tenant, "unknown feature");
-    }
-    set.promql
+    Ok((Some(set.promql), unknown.into_iter().map(str::to_owned).collect()))
 }

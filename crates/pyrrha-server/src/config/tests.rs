@@ -63,7 +63,12 @@ fn tenants_may_have_limits_of_their_own() {
     assert_eq!((a.query_timeout, a.query_max_samples), (Some(Duration::from_secs(30)), Some(10)));
     assert_eq!((a.query_memory_budget, a.memory_budget), (Some(1 << 20), Some(5000)));
     assert_eq!(settings.limits[&tenant("b")], TenantLimits::default());
-    for bad in ["a/b: {}", "a: {query_timeout: soon}", "a: {query_timeout: 0s}", "a: {memory_budget: x}"] {
+    let misspelt = resolve("limits:\n  a: {features: [promql-experimental-funtions]}\n").expect("only warns");
+    assert_eq!(misspelt.limits[&tenant("a")].unknown_features, ["promql-experimental-funtions"]);
+    let both = "a: {features: [otlp-deltatocumulative, otlp-native-delta-ingestion]}";
+    for bad in
+        [both, "a/b: {}", "a: {query_timeout: soon}", "a: {query_timeout: 0s}", "a: {memory_budget: x}"]
+    {
         let error = resolve(&format!("limits:\n  {bad}\n")).expect_err(bad);
         assert!(error.to_string().contains("limits="), "{error}");
     }
@@ -80,7 +85,7 @@ fn an_error_in_the_file_names_line_and_key() {
         let error = file::parse(Path::new("p.yml"), text).expect_err(text);
         let ConfigError::Syntax { line: found, ref message, .. } = error else { panic!("{error}") };
         assert_eq!(found, line, "{error}");
-        assert!(message.contains(part) || error.to_string().contains("p.yml"), "{error}");
+        assert!(message.contains(part) && error.to_string().contains("p.yml"), "{error}");
     }
     assert!(file::parse(Path::new("p.yml"), "# nothing yet\n").is_ok());
 }

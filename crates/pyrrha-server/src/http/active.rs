@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
@@ -60,10 +61,11 @@ pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
 /// `DELETE /api/v1/status/active_queries/{id}`
 pub(crate) async fn cancel(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let tenant = whose(&headers)?;
+    let id = id.map(|Path(id)| id).unwrap_or_default();
     let number: u64 = id.parse().map_err(|_| ApiError::parameter("id", "must be a number"))?;
     if app.active.cancel(number, tenant.as_ref()) {
         tracing::info!(id = number, "a query was cancelled by request");

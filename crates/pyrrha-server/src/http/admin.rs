@@ -5,28 +5,22 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use pyrrha_model::{ErrorKind, rfc3339};
+use pyrrha_model::rfc3339;
 use serde_json::json;
 
 use super::envelope::{ApiError, NoticeLists, success};
 use super::request::ApiRequest;
+use super::work;
 use crate::app::App;
 
 /// `POST /api/v1/admin/tsdb/snapshot`: of all tenants; `skip_head` leaves out what is in no block.
 pub(crate) async fn snapshot(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
     enabled(&app)?;
-    let skip_head = match request.params.get("skip_head") {
-        None | Some("") => false,
-        Some(text) => text
-            .parse()
-            .map_err(|_| ApiError::bad_data("invalid parameter \"skip_head\": expected true or false"))?,
-    };
+    let skip_head = request.params.flag("skip_head")?;
     let name = name(app.clock.now_ms());
-    let made = tokio::task::spawn_blocking({
-        let name = name.clone();
-        move || request.store.snapshot(&name, skip_head)
-    });
-    made.await.map_err(|_| ApiError::of_kind(ErrorKind::Internal, "the snapshot failed unexpectedly"))??;
+    let made = name.clone();
+    work::wait(&app, request, "snapshot", move |request| Ok(request.store.snapshot(&made, skip_head)?))
+        .await?;
     Ok(success(&json!({"name": name}), &NoticeLists::default()))
 }
 

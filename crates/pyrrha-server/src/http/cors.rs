@@ -31,9 +31,11 @@ impl CorsPolicy {
             Some(regex) if origin.to_str().is_ok_and(|o| regex.is_match(o)) => origin.clone(),
             Some(_) => return,
         };
+        // Beside Prometheus' the headers that name a tenant, and the method that cancels a query.
+        const HEADERS: &str = "Accept, Authorization, Content-Type, Origin, X-Scope-OrgID, THANOS-TENANT";
         for (name, value) in [
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Authorization, Content-Type, Origin"),
-            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS"),
             (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Date"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));

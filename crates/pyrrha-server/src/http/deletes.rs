@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use pyrrha_model::contract::{Delete, DeleteId, Deletes};
+use pyrrha_model::contract::{CancelToken, Delete, DeleteId, Deletes};
 use pyrrha_model::go_fmt::push_json_timestamp;
-use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
+use pyrrha_model::{ErrorKind, StoreError};
 
 use super::admin::enabled;
 use super::envelope::{ApiError, NoticeLists, success_list};
-use super::labels::selectors;
-use super::params::{MAX_TIME, MIN_TIME};
-use super::request::{ApiRequest, on_thread};
+use super::labels::{listed, range, selectors};
+use super::request::ApiRequest;
+use super::work;
 use crate::app::App;
 use crate::json::push_string;
 
@@ -32,31 +33,33 @@ impl FromRequest<Arc<App>> for AdminRequest {
     }
 }
 
-/// Runs something that waits for the disk, or the bucket.
-async fn blocking<T: Send + 'static>(
+/// Does something that waits for the disk, or the bucket.
+async fn wait<T: Send + 'static>(
+    app: &Arc<App>,
     request: ApiRequest,
-    run: impl FnOnce(&dyn Deletes, &TenantId) -> Result<T, StoreError> + Send + 'static,
+    text: &str,
+    job: impl FnOnce(&ApiRequest, &dyn Deletes) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    on_thread(move || {
+    work::wait(app, request, text, |request| {
         let none = || StoreError::new(ErrorKind::NotFound, "this store has no deletes");
-        run(request.store.deletes().ok_or_else(none)?, &request.tenant)
+        job(request, request.store.deletes().ok_or_else(none)?)
     })
     .await
 }
 
 /// `POST|PUT /api/v1/admin/tsdb/delete_series`
 pub(crate) async fn delete_series(
-    State(_): State<Arc<App>>,
+    State(app): State<Arc<App>>,
     AdminRequest(request): AdminRequest,
 ) -> Result<Response, ApiError> {
-    if request.params.all("match[]").next().is_none() {
-        return Err(ApiError::bad_data("no match[] parameter provided"));
-    }
-    let start = request.params.time("start")?.unwrap_or(MIN_TIME);
-    let end = request.params.time("end")?.unwrap_or(MAX_TIME);
-    let sets = selectors(&request.params)?;
-    let range = TimeRange::new(start, end);
-    let id = blocking(request, move |store, tenant| store.delete(tenant, &sets, range)).await?;
+    request.params.check()?;
+    request.params.some("match[]")?;
+    let (range, text) = (range(&request.params)?, listed("delete", &request.params));
+    let id = wait(&app, request, &text, move |request, store| {
+        let sets = selectors(&request.params, &CancelToken::default())?;
+        Ok(store.delete(&request.tenant, &sets, range)?)
+    })
+    .await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(id) = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
         response.headers_mut().insert(DELETE_ID, id);
@@ -66,31 +69,35 @@ pub(crate) async fn delete_series(
 
 /// `POST|PUT /api/v1/admin/tsdb/clean_tombstones`
 pub(crate) async fn clean_tombstones(
-    State(_): State<Arc<App>>,
+    State(app): State<Arc<App>>,
     AdminRequest(request): AdminRequest,
 ) -> Result<StatusCode, ApiError> {
-    blocking(request, |store, tenant| store.purge_deletes(tenant)).await?;
+    let purge = |request: &ApiRequest, store: &dyn Deletes| Ok(store.purge_deletes(&request.tenant)?);
+    wait(&app, request, "purge deletes", purge).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /api/v1/admin/tsdb/deletes`
 pub(crate) async fn list(
-    State(_): State<Arc<App>>,
+    State(app): State<Arc<App>>,
     AdminRequest(request): AdminRequest,
 ) -> Result<Response, ApiError> {
-    let standing = blocking(request, |store, tenant| store.standing_deletes(tenant)).await?;
+    let look = |request: &ApiRequest, store: &dyn Deletes| Ok(store.standing_deletes(&request.tenant)?);
+    let standing = wait(&app, request, "deletes", look).await?;
     Ok(success_list(&standing, render, &NoticeLists::default()))
 }
 
 /// `DELETE /api/v1/admin/tsdb/deletes/<id>`
 pub(crate) async fn undo(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<StatusCode, Response> {
     let AdminRequest(request) = AdminRequest::from_request(request, &app).await?;
+    let id = id.map(|Path(id)| id).unwrap_or_default();
     let id: DeleteId = id.parse().map_err(|e| ApiError::parameter("id", e).into_response())?;
-    let undone = blocking(request, move |store, tenant| store.undo_delete(tenant, id)).await;
+    let undo = move |request: &ApiRequest, store: &dyn Deletes| Ok(store.undo_delete(&request.tenant, id)?);
+    let undone = wait(&app, request, "undo a delete", undo).await;
     undone.map(|()| StatusCode::NO_CONTENT).map_err(IntoResponse::into_response)
 }
 

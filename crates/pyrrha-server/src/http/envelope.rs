@@ -42,6 +42,16 @@ impl ApiError {
         Self::new("unavailable", StatusCode::INTERNAL_SERVER_ERROR, "admin APIs disabled")
     }
 
+    /// The body did not arrive in time.
+    pub(crate) fn body_too_slow() -> Self {
+        Self::new("timeout", StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
+    }
+
+    /// The same as plain text, for what is no API.
+    pub(crate) fn into_text(self) -> Response {
+        text(self.code, &self.message)
+    }
+
     /// Whether the request is wrong.
     pub(crate) fn is_bad_data(&self) -> bool {
         self.code == StatusCode::BAD_REQUEST

@@ -2,157 +2,120 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Path, Request, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable};
+use pyrrha_model::contract::{CancelToken, LabelQuery, QueryContext, Queryable};
 use pyrrha_model::{Label, Labels, Matcher, StoreError, TimeRange};
+use pyrrha_promql::parser::{PROGRAM_BYTES_MAX, TEXT_BYTES_MAX, parse_selector, program_bytes};
 
-use super::body::held;
-use super::envelope::{ApiError, NoticeLists, json};
+use super::envelope::ApiError;
+use super::list::{self, Shape};
 use super::params::{MAX_TIME, MIN_TIME, Params};
-use super::query::{context, deadline};
 use super::request::ApiRequest;
-use crate::active::Reservation;
 use crate::app::App;
 use crate::json::{push_labels, push_string};
 
-/// What the three have in common.
-fn label_query(params: &Params) -> Result<LabelQuery, ApiError> {
-    let limit = params.limit()?;
+/// From `start` to `end`; where one is missing, from the first time there is and to the last.
+pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
     let start = params.time("start")?.unwrap_or(MIN_TIME);
-    let end = params.time("end")?.unwrap_or(MAX_TIME);
-    Ok(LabelQuery::new(selectors(params)?, TimeRange::new(start, end)).limited_to(limit))
+    Ok(TimeRange::new(start, params.time("end")?.unwrap_or(MAX_TIME)))
 }
 
-/// The matchers of all `match[]` parameters.
-pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    let mut sets = Vec::new();
+/// The matchers of all `match[]` parameters, which may mean much work: to be parsed on the query pool.
+pub(crate) fn selectors(params: &Params, cancel: &CancelToken) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let refused = |why: String| ApiError::parameter("match[]", why);
+    let bytes: usize = params.all("match[]").map(str::len).sum();
+    if bytes > TEXT_BYTES_MAX {
+        return Err(refused(format!(
+            "selectors are too long together: bytes={bytes} limit={TEXT_BYTES_MAX}"
+        )));
+    }
+    let (mut sets, mut programs) = (Vec::new(), 0);
     for text in params.all("match[]") {
-        let matchers =
-            pyrrha_promql::parser::parse_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
+        cancel.check()?;
+        let matchers = parse_selector(text).map_err(|e| refused(e.to_string()))?;
+        programs += program_bytes(&matchers);
+        if programs > PROGRAM_BYTES_MAX {
+            return Err(refused(format!(
+                "regular expressions are too large together: limit={PROGRAM_BYTES_MAX} bytes"
+            )));
+        }
         sets.push(matchers);
     }
     Ok(sets)
 }
 
-/// Answers a query on the query pool, cuts its answer to the limit, and says so.
-async fn answer<T: Send + 'static>(
-    app: Arc<App>,
-    request: ApiRequest,
-    query: LabelQuery,
-    find: impl FnOnce(&QueryContext, &dyn Queryable, &LabelQuery) -> Result<Vec<T>, StoreError> + Send + 'static,
-    bytes: impl Fn(&T) -> usize + Send + 'static,
-    push: impl Fn(&mut Vec<u8>, &T) + Send + 'static,
-) -> Result<Response, ApiError> {
-    let deadline = deadline(&app, &request.params)?;
-    let ctx = context(&app, &request);
-    let (cancel, tenant, limit) = (ctx.cancel.clone(), request.tenant.clone(), query.limit);
-    // One more than the limit tells whether anything was left out.
-    let query = query.limited_to(if limit == 0 { 0 } else { limit.saturating_add(1) });
-    let job = move || {
-        let mut found = find(&ctx, &*request.store, &query)?;
-        let _found = Reservation::take(&ctx.budget, found.iter().map(bytes).sum())?;
-        let mut notices = NoticeLists::of(&ctx.notices);
-        if limit > 0 && found.len() > limit {
-            found.truncate(limit);
-            notices.warnings.push("results truncated due to limit".to_owned());
-        }
-        encode(&found, push, &notices, &ctx)
-    };
-    let (encoded, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
-    let (text, reservation) = encoded?;
-    Ok(json(StatusCode::OK, held(text, reservation)))
+/// What a request is listed as: where it goes, and its selectors.
+pub(crate) fn listed(what: &str, params: &Params) -> String {
+    let selectors: Vec<&str> = params.all("match[]").collect();
+    format!("{what} {}", selectors.join(" or ")).trim_end().to_owned()
 }
 
-/// The answer as JSON, in memory that is reserved before it grows.
-fn encode<T>(
-    list: &[T],
-    push: impl Fn(&mut Vec<u8>, &T),
-    notices: &NoticeLists,
-    ctx: &QueryContext,
-) -> Result<(Vec<u8>, Reservation), StoreError> {
-    /// Room that one element nearly always fits in.
-    const ROOM: usize = 4096;
-    let mut out = Vec::new();
-    let mut reservation = Reservation::take(&ctx.budget, 0)?;
-    out.extend_from_slice(br#"{"status":"success","data":["#);
-    for (i, one) in list.iter().enumerate() {
-        if out.capacity() - out.len() < ROOM {
-            ctx.cancel.check()?;
-            let more = out.capacity().max(4 * ROOM);
-            reservation.grow(more)?;
-            out.reserve_exact(more);
-        }
-        if i > 0 {
-            out.push(b',');
-        }
-        push(&mut out, one);
-    }
-    out.push(b']');
-    notices.close(&mut out);
-    Ok((out, reservation))
+const NAMES: Shape<String> =
+    Shape { brackets: *b"[]", bytes: String::len, push: |out, name| push_string(out, name) };
+
+/// Answers what the three have in common: a list of what series have that satisfy one of the selectors.
+async fn answer<T: 'static>(
+    app: Arc<App>,
+    request: ApiRequest,
+    what: &str,
+    shape: Shape<T>,
+    find: impl FnOnce(&QueryContext, &dyn Queryable, &LabelQuery) -> Result<Vec<T>, StoreError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let params = &request.params;
+    params.check()?;
+    let (limit, range, text) = (params.limit()?, range(params)?, listed(what, params));
+    list::answer(app, request, &text, limit, shape, move |ctx, request| {
+        // One more than the limit tells whether anything was left out.
+        let most = if limit == 0 { 0 } else { limit.saturating_add(1) };
+        let query = LabelQuery::new(selectors(&request.params, &ctx.cancel)?, range).limited_to(most);
+        Ok(Some(find(ctx, &*request.store, &query)?))
+    })
+    .await
 }
 
 /// `GET|POST /api/v1/labels`
 pub(crate) async fn names(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
-    let query = label_query(&request.params)?;
-    answer(
-        app,
-        request,
-        query,
-        |ctx, store, query| store.label_names(ctx, query),
-        String::len,
-        |out, name| push_string(out, name),
-    )
-    .await
+    answer(app, request, "labels", NAMES, |ctx, store, query| store.label_names(ctx, query)).await
 }
 
 /// `GET /api/v1/label/<name>/values`
 pub(crate) async fn values(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
     let request = match ApiRequest::from_request(request, &app).await {
         Ok(request) => request,
         Err(response) => return response,
     };
+    let Ok(Path(name)) = name else {
+        return ApiError::bad_data("invalid label name: it is not valid UTF-8").into_response();
+    };
     let name = unescape_name(&name);
     if name.is_empty() {
         return ApiError::bad_data("invalid label name: \"\"").into_response();
     }
-    let query = match label_query(&request.params) {
-        Ok(query) => query,
-        Err(error) => return error.into_response(),
+    let what = format!("values of {name}");
+    let find = move |ctx: &QueryContext, store: &dyn Queryable, query: &LabelQuery| {
+        store.label_values(ctx, &name, query)
     };
-    answer(
-        app,
-        request,
-        query,
-        move |ctx, store, query| store.label_values(ctx, &name, query),
-        String::len,
-        |out, name| push_string(out, name),
-    )
-    .await
-    .into_response()
+    answer(app, request, &what, NAMES, find).await.into_response()
 }
 
 /// `GET|POST /api/v1/series`
 pub(crate) async fn series(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
-    if request.params.all("match[]").next().is_none() {
-        return Err(ApiError::bad_data("no match[] parameter provided"));
-    }
-    let query = label_query(&request.params)?;
-    answer(
-        app,
-        request,
-        query,
-        |ctx, store, query| store.series(ctx, query),
-        |labels: &Labels| labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum(),
-        push_labels,
-    )
-    .await
+    request.params.check()?;
+    request.params.some("match[]")?;
+    let shape = Shape {
+        brackets: *b"[]",
+        bytes: |labels: &Labels| {
+            labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum()
+        },
+        push: |out, labels| push_labels(out, labels),
+    };
+    answer(app, request, "series", shape, |ctx, store, query| store.series(ctx, query)).await
 }
 
 /// Undoes the escaping by which UTF-8 names travel as `U__my_2e_name`; a name that is not escaped

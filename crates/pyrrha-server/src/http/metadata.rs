@@ -1,35 +1,46 @@
 //! `metadata` and `query_exemplars`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use pyrrha_model::contract::{Exemplars, LabelQuery, Queryable};
+use axum::response::Response;
+use pyrrha_model::contract::{Exemplars, LabelQuery};
 use pyrrha_model::go_fmt::{push_json_float, push_json_timestamp};
-use pyrrha_model::{Matcher, Metadata, TimeRange};
+use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata};
 use pyrrha_promql::ast::Expr;
-use serde_json::{Value, json};
 
-use super::envelope::{ApiError, NoticeLists, success, success_list};
-use super::params::{MAX_TIME, MIN_TIME, Params};
-use super::query::{context, deadline};
+use super::envelope::ApiError;
+use super::labels::range;
+use super::list::{self, Shape};
+use super::params::Params;
 use super::request::ApiRequest;
 use crate::app::App;
-use crate::json::push_labels;
+use crate::json::{push_labels, push_string};
 
 /// `GET /api/v1/metadata`
 pub(crate) async fn metadata(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
     let params = &request.params;
     let limit = count(params, "limit")?;
-    let per_metric = count(params, "limit_per_metric")?;
-    let metric = params.get("metric").map(str::to_owned);
-    let (deadline, ctx) = (deadline(&app, params)?, context(&app, &request));
-    let (cancel, tenant) = (ctx.cancel.clone(), request.tenant.clone());
-    let job = move || request.store.metadata(&ctx, metric.as_deref());
-    let (found, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
-    Ok(success(&describe(found?, limit, per_metric), &NoticeLists::default()))
+    // Zero means no limit per metric, as Prometheus has it.
+    let per_metric = match count(params, "limit_per_metric")? {
+        0 => usize::MAX,
+        n => n,
+    };
+    let shape = Shape {
+        brackets: *b"{}",
+        bytes: |(metric, all): &(String, Vec<Metadata>)| {
+            metric.len()
+                + all.iter().map(|m| size_of::<Metadata>() + m.help.len() + m.unit.len()).sum::<usize>()
+        },
+        push: push_metadata,
+    };
+    let text = format!("metadata {}", params.get("metric").unwrap_or_default());
+    list::answer(app, request, text.trim_end(), 0, shape, move |ctx, request| {
+        let mut found = request.store.metadata(ctx, request.params.get("metric"))?;
+        found.values_mut().for_each(|all| all.truncate(per_metric));
+        Ok(Some(found.into_iter().take(limit).collect()))
+    })
+    .await
 }
 
 /// A count; absent or negative is no limit.
@@ -39,19 +50,20 @@ fn count(params: &Params, name: &'static str) -> Result<usize, ApiError> {
     Ok(usize::try_from(n).unwrap_or(usize::MAX))
 }
 
-fn describe(
-    found: BTreeMap<String, Vec<Metadata>>,
-    limit: usize,
-    per_metric: usize,
-) -> BTreeMap<String, Vec<Value>> {
-    let one = |m: &Metadata| json!({"type": m.metric_type.as_str(), "help": m.help, "unit": m.unit});
-    // Zero means no limit per metric, as Prometheus has it.
-    let per_metric = if per_metric == 0 { usize::MAX } else { per_metric };
-    found
-        .into_iter()
-        .take(limit)
-        .map(|(metric, all)| (metric, all.iter().take(per_metric).map(one).collect()))
-        .collect()
+/// `"metric":[{"type":…,"help":…,"unit":…},…]`
+fn push_metadata(out: &mut Vec<u8>, (metric, all): &(String, Vec<Metadata>)) {
+    push_string(out, metric);
+    out.extend_from_slice(b":[");
+    for (i, one) in all.iter().enumerate() {
+        out.extend_from_slice(if i == 0 { br#"{"type":"# } else { br#",{"type":"# });
+        push_string(out, one.metric_type.as_str());
+        out.extend_from_slice(br#","help":"#);
+        push_string(out, &one.help);
+        out.extend_from_slice(br#","unit":"#);
+        push_string(out, &one.unit);
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 /// `GET|POST /api/v1/query_exemplars`
@@ -59,31 +71,32 @@ pub(crate) async fn exemplars(
     State(app): State<Arc<App>>,
     request: ApiRequest,
 ) -> Result<Response, ApiError> {
-    let params = &request.params;
-    let start = params.time("start")?.unwrap_or(MIN_TIME);
-    let end = params.time("end")?.unwrap_or(MAX_TIME);
-    if end < start {
+    let range = range(&request.params)?;
+    if range.end < range.start {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let (deadline, ctx) = (deadline(&app, params)?, context(&app, &request));
-    let (cancel, tenant) = (ctx.cancel.clone(), request.tenant.clone());
-    let text = params.get("query").unwrap_or("").to_owned();
+    let query = request.params.get("query").unwrap_or("").to_owned();
     let features = app.limits(&request.tenant).features;
-    let job = move || {
-        let expr = pyrrha_promql::parse(&text, &features).map_err(|e| ApiError::parameter("query", e))?;
+    let shape = Shape { brackets: *b"[]", bytes, push: push_exemplars };
+    list::answer(app, request, &format!("exemplars {query}"), 0, shape, move |ctx, request| {
+        let expr = pyrrha_promql::parse(&query, &features).map_err(|e| ApiError::bad_data(e.to_string()))?;
         let mut selectors = Vec::new();
         collect_selectors(&expr, &mut selectors);
         if selectors.is_empty() {
             return Ok(None);
         }
-        let store: &dyn Queryable = &*request.store;
-        let found = store.exemplars(&ctx, &LabelQuery::new(selectors, TimeRange::new(start, end)))?;
-        Ok::<_, ApiError>(Some((found, ctx.notices.warnings())))
+        Ok(Some(request.store.exemplars(ctx, &LabelQuery::new(selectors, range))?))
+    })
+    .await
+}
+
+/// About how much memory one series' exemplars take.
+fn bytes(found: &Exemplars) -> usize {
+    let labels = |labels: &Labels| {
+        labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum::<usize>()
     };
-    let (found, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
-    // Nothing is asked for, so there is nothing to tell, not even an empty list.
-    let Some((found, warnings)) = found? else { return Ok(StatusCode::NO_CONTENT.into_response()) };
-    Ok(success_list(&found, render, &NoticeLists { warnings, infos: Vec::new() }))
+    let all = found.exemplars.iter().map(|e| labels(&e.labels) + size_of::<Exemplar>());
+    labels(&found.series) + all.sum::<usize>()
 }
 
 /// The matchers of every selector of an expression.
@@ -110,7 +123,7 @@ fn collect_selectors(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
 }
 
 /// One series' exemplars.
-fn render(out: &mut Vec<u8>, series: &Exemplars) {
+fn push_exemplars(out: &mut Vec<u8>, series: &Exemplars) {
     out.extend_from_slice(br#"{"seriesLabels":"#);
     push_labels(out, &series.series);
     out.extend_from_slice(br#","exemplars":["#);

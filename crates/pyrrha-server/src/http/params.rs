@@ -6,10 +6,11 @@ use pyrrha_model::time::parse_duration;
 
 use super::envelope::ApiError;
 
-/// Earliest time, `-292273086-05-16T16:47:06Z`, ms: what an absent start means.
-pub(crate) const MIN_TIME: Timestamp = i64::MIN / 1000 + 62_135_596_801_000;
+/// Earliest time, `-292273086-05-16T16:47:06Z`, ms: what an absent start means. Prometheus has it as
+/// `math.MinInt64/1000 + 62135596801` seconds.
+pub(crate) const MIN_TIME: Timestamp = (i64::MIN / 1000 + 62_135_596_801) * 1000;
 /// Latest time, `292277025-08-18T07:12:54.999999999Z`, ms.
-pub(crate) const MAX_TIME: Timestamp = i64::MAX / 1000 - 62_135_596_801_000 + 999;
+pub(crate) const MAX_TIME: Timestamp = (i64::MAX / 1000 - 62_135_596_801) * 1000 + 999;
 
 const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
@@ -19,32 +20,49 @@ const PARAMS_MAX: usize = 10_000;
 
 /// Decoded `key=value` pairs; those of the body come first.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Params(Vec<(String, String)>);
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+    /// What is wrong with the first pair that could not be decoded.
+    malformed: Option<ApiError>,
+}
 
 impl Params {
-    /// Decodes URL-encoded pairs and appends them.
+    /// Decodes URL-encoded pairs and appends them. Pairs that do not decode are left out, see
+    /// [`check`](Self::check).
     pub(crate) fn add(&mut self, encoded: &str) -> Result<(), ApiError> {
         for pair in encoded.split('&').filter(|p| !p.is_empty()) {
-            if pair.contains(';') {
-                return Err(bad_form("invalid semicolon separator in query"));
-            }
-            if self.0.len() == PARAMS_MAX {
+            if self.pairs.len() == PARAMS_MAX {
                 return Err(bad_form(&format!("more than {PARAMS_MAX} parameters")));
             }
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            self.0.push((decode(key)?, decode(value)?));
+            match decode_pair(pair) {
+                Ok(decoded) => self.pairs.push(decoded),
+                Err(error) if self.malformed.is_none() => self.malformed = Some(error),
+                Err(_) => {}
+            }
         }
         Ok(())
     }
 
+    /// Fails if a pair could not be decoded. Prometheus looks at this where it asks for lists of values;
+    /// elsewhere it takes what is good.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        self.malformed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Fails if there is no value of `name`.
+    pub(crate) fn some(&self, name: &str) -> Result<(), ApiError> {
+        let none = || ApiError::bad_data(format!("no {name} parameter provided"));
+        self.all(name).next().map(|_| ()).ok_or_else(none)
+    }
+
     /// The first value of `name`; "" is absent.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+        self.pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
     /// All values of `name`.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
-        self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
+        self.pairs.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
     /// A time, ms.
@@ -67,6 +85,21 @@ impl Params {
         parse_span(self.get(name).unwrap_or("")).map_err(|e| ApiError::parameter(name, e))
     }
 
+    /// A switch, in Go's words; absent is off.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+            None | Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+            Some(text) => Err(ApiError::parameter(
+                name,
+                format!(
+                    "unable to parse boolean: strconv.ParseBool: parsing {}: invalid syntax",
+                    quote(text)
+                ),
+            )),
+        }
+    }
+
     /// `limit`; 0 means none.
     pub(crate) fn limit(&self) -> Result<usize, ApiError> {
         let Some(text) = self.get("limit") else { return Ok(0) };
@@ -81,6 +114,14 @@ impl Params {
         })?;
         usize::try_from(limit).map_err(|_| ApiError::parameter("limit", "limit must be non-negative"))
     }
+}
+
+fn decode_pair(pair: &str) -> Result<(String, String), ApiError> {
+    if pair.contains(';') {
+        return Err(bad_form("invalid semicolon separator in query"));
+    }
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    Ok((decode(key)?, decode(value)?))
 }
 
 /// A percent-decoded URL component, `+` being a space.

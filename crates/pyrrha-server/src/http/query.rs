@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use pyrrha_model::contract::{MemoryBudget, QueryContext};
+use pyrrha_model::contract::QueryContext;
 use pyrrha_model::{ErrorKind, Labels, Timestamp};
 use pyrrha_promql::{EngineOptions, Features, QueryError, QueryOptions, QueryResult, QueryValue, Stopwatch};
 
@@ -16,6 +16,7 @@ use super::body::streamed;
 use super::envelope::{self, ApiError, NoticeLists};
 use super::params::Params;
 use super::request::ApiRequest;
+use super::work::{context, deadline};
 use crate::active::{ActiveQuery, Reservation, Sending};
 use crate::app::{App, QueryLimits};
 use crate::json::ResultEncoder;
@@ -90,25 +91,9 @@ fn steps(params: &Params) -> Result<When, ApiError> {
     Ok(When::Steps { start, end, step })
 }
 
-/// The deadline of a request: its `timeout`, but no later than the server's.
-pub(crate) fn deadline(app: &App, params: &Params) -> Result<Duration, ApiError> {
-    let wanted = params.duration("timeout")?.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-    Ok(wanted.map_or(app.settings.query_timeout, |w| w.min(app.settings.query_timeout)))
-}
-
-/// A context for one query.
-pub(crate) fn context(app: &App, request: &ApiRequest) -> QueryContext {
-    let tenant = app.budgets.of(&request.tenant);
-    let limit = app.limits(&request.tenant).memory_budget;
-    let budget = MemoryBudget::new("query", limit, Some(&tenant));
-    let mut ctx = QueryContext::new(request.tenant.clone(), budget, Default::default());
-    ctx.partial_response = request.params.get("partial_response").is_some_and(|v| v == "true" || v == "1");
-    ctx
-}
-
 async fn run(app: Arc<App>, request: ApiRequest, when: When, wanted: Wanted) -> Result<Response, ApiError> {
     let limits = app.limits(&request.tenant);
-    let deadline = deadline(&app, &request.params)?.min(limits.timeout);
+    let deadline = deadline(&app, &request)?;
     let mut options = options(&app, &request.params, limits.features)?;
     options.explain |= wanted == Wanted::Plan;
     let ctx = context(&app, &request);
@@ -132,6 +117,7 @@ async fn run(app: Arc<App>, request: ApiRequest, when: When, wanted: Wanted) -> 
         Ok((Err(error), _)) => return Err(error),
         Err(error) => ApiError::from(error),
     };
+    app.telemetry.query_failed();
     let waited = app.clock.monotonic().saturating_sub(query.began);
     let outcome = Outcome { error: Some(refused.to_string()), queued: waited, ..Outcome::default() };
     app.query_log.tell(&query, span(when), &outcome);
@@ -278,7 +264,7 @@ fn respond(
     let span = span(when);
     let start = if span.step == 0 { 0 } else { span.start };
     Ok(Sending {
-        encoder: ResultEncoder::new(value, start, span.step, tail),
+        encoder: Box::new(ResultEncoder::new(value, start, span.step, tail)),
         _reservation: reservation,
         last_read: now,
     })

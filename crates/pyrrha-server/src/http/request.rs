@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
-use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_model::{ErrorKind, TenantId};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::envelope::{self, ApiError};
 use super::params::Params;
@@ -22,6 +23,8 @@ pub(crate) struct ApiRequest {
     pub(crate) params: Params,
     pub(crate) tenant: TenantId,
     pub(crate) store: Arc<dyn Store>,
+    /// The memory of its form.
+    _form: Option<OwnedSemaphorePermit>,
 }
 
 impl FromRequest<Arc<App>> for ApiRequest {
@@ -32,41 +35,46 @@ impl FromRequest<Arc<App>> for ApiRequest {
         let tenant = tenant::of(request.headers()).map_err(|e| ApiError::bad_data(e).into_response())?;
         let (parts, body) = request.into_parts();
         let mut params = Params::default();
-        let is_form = (parts.method == Method::POST || parts.method == Method::PUT)
-            && parts
-                .headers
-                .get(header::CONTENT_TYPE)
-                .and_then(|v| v.to_str().ok())
-                .is_some_and(|t| t.trim().starts_with("application/x-www-form-urlencoded"));
-        if is_form {
-            let form = read(body).await.map_err(IntoResponse::into_response)?;
-            params.add(&form).map_err(IntoResponse::into_response)?;
+        let mut form = None;
+        if is_form(&parts.method, &parts.headers) {
+            let (text, held) = read(app, &parts.headers, body).await.map_err(IntoResponse::into_response)?;
+            params.add(&text).map_err(IntoResponse::into_response)?;
+            form = Some(held);
         }
         params.add(parts.uri.query().unwrap_or("")).map_err(IntoResponse::into_response)?;
-        Ok(Self { params, tenant, store })
+        Ok(Self { params, tenant, store, _form: form })
     }
 }
 
-/// Runs something that waits for the disk, or the bucket, on a thread of its own: those of the runtime
-/// do not wait.
-pub(crate) async fn on_thread<T: Send + 'static>(
-    run: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let (send, receive) = tokio::sync::oneshot::channel();
-    let failed = || ApiError::of_kind(ErrorKind::Internal, "the request failed unexpectedly");
-    let thread = std::thread::Builder::new().name("api".into());
-    thread.spawn(move || drop(send.send(run()))).map_err(|_| failed())?;
-    Ok(receive.await.map_err(|_| failed())??)
+/// Whether a form is sent, as Go's `ParseForm` sees it.
+fn is_form(method: &Method, headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    (method == Method::POST || method == Method::PUT)
+        && media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-async fn read(body: Body) -> Result<String, ApiError> {
-    let bytes = Limited::new(body, FORM_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(|e| ApiError::bad_data(format!("error parsing form values: {e}")))?
-        .to_bytes();
-    String::from_utf8(bytes.into())
-        .map_err(|_| ApiError::bad_data("error parsing form values: body is not valid UTF-8"))
+/// Reads a form, in memory that all forms share: it is held until the request is answered.
+async fn read(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(String, OwnedSemaphorePermit), ApiError> {
+    let refused = |why: String| ApiError::bad_data(format!("error parsing form values: {why}"));
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    // What is not declared is taken to be large, until it has arrived.
+    let kib = declared.unwrap_or(FORM_BYTES_MAX).min(FORM_BYTES_MAX) / 1024 + 1;
+    let Ok(mut held) = app.form_kib.clone().try_acquire_many_owned(kib as u32) else {
+        return Err(ApiError::of_kind(ErrorKind::Unavailable, "too many forms are being read"));
+    };
+    let Ok(bytes) = tokio::time::timeout(app.body_time, Limited::new(body, FORM_BYTES_MAX).collect()).await
+    else {
+        return Err(ApiError::body_too_slow());
+    };
+    let bytes = bytes.map_err(|e| refused(e.to_string()))?.to_bytes();
+    drop(held.split(kib - kib.min(bytes.len() / 1024 + 1)));
+    let text = String::from_utf8(bytes.into()).map_err(|_| refused("body is not valid UTF-8".into()))?;
+    Ok((text, held))
 }
 
 /// The answer while the store opens and while the server stops.

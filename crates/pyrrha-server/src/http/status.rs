@@ -1,19 +1,19 @@
 //! Status endpoints: build, runtime, flags, configuration, head, replay.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
-use pyrrha_model::contract::{LabelQuery, QueryContext, Queryable};
-use pyrrha_model::{METRIC_NAME, Matcher, StoreError, TimeRange, rfc3339};
+use pyrrha_model::contract::QueryContext;
+use pyrrha_model::rfc3339;
 use pyrrha_storage::Cardinality;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::envelope::{ApiError, NoticeLists, success};
-use super::query::{context, deadline};
-use super::request::{ApiRequest, on_thread};
+use super::request::ApiRequest;
+use super::work;
 use crate::app::App;
 
 /// The API level that clients may rely on: Grafana chooses its requests by this version.
@@ -99,16 +99,6 @@ pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
     success(&data, &NoticeLists::default())
 }
 
-/// `GET /api/v1/rules`: this server evaluates none. Grafana asks when it opens a datasource.
-pub(crate) async fn rules() -> Response {
-    success(&json!({"groups": []}), &NoticeLists::default())
-}
-
-/// `GET /api/v1/alerts`: without rules there are none.
-pub(crate) async fn alerts() -> Response {
-    success(&json!({"alerts": []}), &NoticeLists::default())
-}
-
 #[derive(Serialize)]
 struct Stat {
     name: String,
@@ -117,22 +107,20 @@ struct Stat {
 
 /// `GET /api/v1/status/tsdb`
 pub(crate) async fn tsdb(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
+    /// Greatest `limit`, as Prometheus has it.
+    const LIMIT_MAX: usize = 10_000;
     let limit = match request.params.get("limit").map(str::parse::<usize>) {
         None => 10,
-        Some(Ok(n)) if (1..=10_000).contains(&n) => n,
-        Some(_) => return Err(ApiError::bad_data("limit must be a positive number, at most 10000")),
+        Some(Ok(n)) if n > LIMIT_MAX => {
+            return Err(ApiError::bad_data(format!("limit must not exceed {LIMIT_MAX}")));
+        }
+        Some(Ok(n)) if n > 0 => n,
+        Some(_) => return Err(ApiError::bad_data("limit must be a positive number")),
     };
-    let (deadline, ctx) = (deadline(&app, &request.params)?, context(&app, &request));
-    let (cancel, tenant, now) = (ctx.cancel.clone(), request.tenant.clone(), app.clock.now_ms());
-    // The head's span: what was written within the last two block ranges.
-    let range = TimeRange::new(now - 4 * 3_600_000, now + 600_000);
-    let owner = tenant.clone();
-    let job = move || match request.store.cardinality(&owner, limit) {
-        Some(cardinality) => Ok(statistics(cardinality)),
-        None => head_statistics(&ctx, &*request.store, range, limit),
-    };
-    let (statistics, _) = app.queries.run(&tenant, deadline, cancel, job).await?;
-    Ok(success(&statistics?, &NoticeLists::default()))
+    let job =
+        move |_: &QueryContext, request: &ApiRequest| Ok(request.store.cardinality(&request.tenant, limit));
+    let (found, _) = work::run(&app, request, "statistics of the head", job).await?;
+    Ok(success(&statistics(found), &NoticeLists::default()))
 }
 
 /// `GET /api/v1/status/tsdb/blocks`
@@ -141,8 +129,12 @@ pub(crate) async fn blocks(request: ApiRequest) -> Response {
 }
 
 /// `GET /api/v1/status/bucket/jobs`: what is planned, under way and waiting, and how long it takes.
-pub(crate) async fn bucket_jobs(request: ApiRequest) -> Result<Response, ApiError> {
-    let overview = on_thread(move || request.store.bucket_jobs(&request.tenant)).await?;
+pub(crate) async fn bucket_jobs(
+    State(app): State<Arc<App>>,
+    request: ApiRequest,
+) -> Result<Response, ApiError> {
+    let look = |request: &ApiRequest| Ok(request.store.bucket_jobs(&request.tenant)?);
+    let overview = work::wait(&app, request, "jobs of the bucket", look).await?;
     Ok(success(&overview, &NoticeLists::default()))
 }
 
@@ -164,59 +156,4 @@ fn statistics(found: Cardinality) -> Value {
         "memoryInBytesByLabelName": stats(found.bytes_by_label),
         "seriesCountByLabelValuePair": stats(found.series_by_pair),
     })
-}
-
-fn head_statistics(
-    ctx: &QueryContext,
-    store: &dyn Queryable,
-    range: TimeRange,
-    limit: usize,
-) -> Result<Value, StoreError> {
-    let all = [vec![
-        Matcher::new(pyrrha_model::MatchOp::Regex, METRIC_NAME, ".+")
-            .map_err(|e| StoreError::new(pyrrha_model::ErrorKind::Internal, e.to_string()))?,
-    ]];
-    let series = store.series(ctx, &LabelQuery::new(all, range))?;
-    let mut by_metric: HashMap<&str, u64> = HashMap::new();
-    let mut by_pair: HashMap<(&str, &str), u64> = HashMap::new();
-    for labels in &series {
-        ctx.cancel.check()?;
-        *by_metric.entry(labels.metric_name()).or_default() += 1;
-        for label in labels {
-            *by_pair.entry((&label.name, &label.value)).or_default() += 1;
-        }
-    }
-    let mut values: HashMap<&str, u64> = HashMap::new();
-    let mut bytes: HashMap<&str, u64> = HashMap::new();
-    for (name, value) in by_pair.keys() {
-        *values.entry(name).or_default() += 1;
-        *bytes.entry(name).or_default() += value.len() as u64;
-    }
-    let pairs = by_pair.len();
-    let by_pair = by_pair.into_iter().map(|((n, v), count)| (format!("{n}={v}"), count));
-    Ok(json!({
-        "headStats": {
-            "numSeries": series.len(),
-            "numLabelPairs": pairs,
-            "chunkCount": 0,
-            "minTime": range.start,
-            "maxTime": range.end,
-        },
-        "seriesCountByMetricName": top(by_metric.into_iter().map(own), limit),
-        "labelValueCountByLabelName": top(values.into_iter().map(own), limit),
-        "memoryInBytesByLabelName": top(bytes.into_iter().map(own), limit),
-        "seriesCountByLabelValuePair": top(by_pair, limit),
-    }))
-}
-
-fn own((name, value): (&str, u64)) -> (String, u64) {
-    (name.to_owned(), value)
-}
-
-/// The greatest `limit`, greatest first.
-fn top(counts: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<Stat> {
-    let mut all: Vec<Stat> = counts.map(|(name, value)| Stat { name, value }).collect();
-    all.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
-    all.truncate(limit);
-    all
 }

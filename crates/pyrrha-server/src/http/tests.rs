@@ -8,6 +8,7 @@ use pyrrha_env::SystemClock;
 use pyrrha_ingest::proto;
 use pyrrha_model::contract::{Deletes, Ingest};
 use pyrrha_model::{Exemplar, Labels, Metadata, MetricType, TenantId};
+use pyrrha_storage::Cardinality;
 use pyrrha_testkit::ModelDb;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -16,9 +17,14 @@ use super::*;
 use crate::app::Store;
 use crate::config::{Flags, Settings};
 
+mod bounds;
 mod hostile;
 
 impl Store for ModelDb {
+    fn cardinality(&self, _: &TenantId, _: usize) -> Cardinality {
+        Cardinality::default()
+    }
+
     fn deletes(&self) -> Option<&dyn Deletes> {
         Some(self)
     }
@@ -47,6 +53,11 @@ pub(super) fn app() -> Arc<App> {
 }
 
 fn app_with(flags: Flags) -> Arc<App> {
+    Arc::new(unshared(flags))
+}
+
+/// An app that is not shared yet, with some data.
+fn unshared(flags: Flags) -> App {
     let settings = Settings::resolve(flags).expect("valid");
     let app = App::new(settings, Arc::new(SystemClock::new())).expect("put together");
     let db = ModelDb::new();
@@ -64,7 +75,7 @@ fn app_with(flags: Flags) -> Arc<App> {
     appender.append_metadata("up", metadata);
     appender.commit().expect("committed");
     app.set_store(Arc::new(db));
-    Arc::new(app)
+    app
 }
 
 pub(super) async fn send(app: &Arc<App>, request: Request) -> Answer {
@@ -166,7 +177,17 @@ async fn bad_parameters_have_prometheus_texts() {
             "bad_data",
             "end timestamp must not be before start timestamp",
         ),
-        ("query?query=%zz", 400, "bad_data", r#"error parsing form values: invalid URL escape "%zz""#),
+        ("labels?x=%zz", 400, "bad_data", r#"error parsing form values: invalid URL escape "%zz""#),
+        (
+            "query?query=%zz",
+            400,
+            "bad_data",
+            r#"invalid parameter "query": 1:1: parse error: no expression found in input"#,
+        ),
+        ("label/%ff/values", 400, "bad_data", "invalid label name: it is not valid UTF-8"),
+        ("status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
+        ("status/tsdb?limit=10001", 400, "bad_data", "limit must not exceed 10000"),
+        ("rules?type=bogus", 400, "bad_data", r#"invalid parameter "type": not supported value "bogus""#),
     ] {
         let answer = get_(&app, &format!("/api/v1/{uri}")).await;
         assert_eq!(answer.code, code, "{uri}: {}", answer.text);
@@ -177,6 +198,33 @@ async fn bad_parameters_have_prometheus_texts() {
     assert_eq!(unparsable.code, 400);
     let text = unparsable.json()["error"].as_str().unwrap_or("").to_owned();
     assert!(text.starts_with(r#"invalid parameter "query": 1:5: parse error: "#), "{text}");
+    let unparsable = get_(&app, "/api/v1/query_exemplars?query=sum(").await;
+    let text = unparsable.json()["error"].as_str().unwrap_or("").to_owned();
+    assert!(unparsable.code == 400 && text.starts_with("1:5: parse error: "), "{text}");
+    for uri in ["rules?group_limit=0", "rules?group_limit=x", "rules?group_next_token=00"] {
+        assert_eq!(get_(&app, &format!("/api/v1/{uri}")).await.code, 400, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_decode_is_passed_over_where_single_values_are_asked_for() {
+    let app = app();
+    assert_eq!(get_(&app, "/api/v1/query?query=1&junk=%zz").await.code, 200);
+    let form = ("content-type", "Application/X-WWW-Form-URLencoded; charset=utf-8");
+    let answer = send(&app, request(Method::POST, "/api/v1/query", &[form], "query=1&a;b")).await;
+    assert_eq!(answer.code, 200, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_lookback_that_is_none_is_the_default() {
+    let app = app();
+    for lookback in ["0", "-5", "5m"] {
+        let uri = format!("/api/v1/query?query=up&time=1700000090&lookback_delta={lookback}");
+        let result = get_(&app, &uri).await.json()["data"]["result"].as_array().map(Vec::len);
+        assert_eq!(result, Some(2), "{lookback}");
+    }
+    let short = get_(&app, "/api/v1/query?query=up&time=1700000090&lookback_delta=1").await.json();
+    assert_eq!(short["data"]["result"], json!([]));
 }
 
 #[tokio::test]
@@ -250,7 +298,7 @@ async fn queries_are_formatted_and_taken_apart() {
 async fn a_tenant_may_have_features_and_limits_of_its_own() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("pyrrha.yml");
-    let text = "limits:\n  a: {features: [promql-experimental-functions], query_max_samples: 1, query_timeout: 1ms}\n";
+    let text = "limits:\n  a: {features: [promql-experimental-functions], query_max_samples: 1}\n";
     std::fs::write(&path, text).expect("written");
     let settings = Settings::resolve(Flags { config_file: Some(path), ..Flags::default() }).expect("valid");
     let app = Arc::new(App::new(settings, Arc::new(SystemClock::new())).expect("put together"));
@@ -266,7 +314,7 @@ async fn a_tenant_may_have_features_and_limits_of_its_own() {
         assert!(refused.text.contains(r#"function \"max_of\" is not enabled"#), "{}", refused.text);
     }
     let over = ask("a", "/api/v1/query_range?query=vector(1)&start=0&end=10&step=1").await;
-    assert!([422, 503].contains(&over.code), "{}", over.text);
+    assert_eq!((over.code, over.json()["errorType"].clone()), (422, json!("execution")), "{}", over.text);
     assert_eq!(ask("b", "/api/v1/query_range?query=vector(1)&start=0&end=10&step=1").await.code, 200);
 }
 
@@ -304,7 +352,8 @@ async fn cors_and_compression_are_offered() {
     assert!(answer.headers.get_all("vary").iter().any(|v| v == "Origin"));
     let preflight = send(&app, request(Method::OPTIONS, "/api/v1/query", &origin, Body::empty())).await;
     assert_eq!(preflight.code, 204);
-    assert_eq!(preflight.header("access-control-allow-methods"), "GET, POST, OPTIONS");
+    assert_eq!(preflight.header("access-control-allow-methods"), "GET, POST, DELETE, OPTIONS");
+    assert!(preflight.header("access-control-allow-headers").contains("X-Scope-OrgID"));
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Remote write: `write` and `push`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -15,8 +14,7 @@ use pyrrha_model::{ErrorKind, TenantId};
 use super::{envelope, request, tenant};
 use crate::app::{App, Store, WRITE_KIB_MAX};
 
-/// Time for a body to arrive: a sender that stalls holds memory that others wait for.
-const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+const WAITING: &str = "too many write requests are waiting";
 
 /// `POST /api/v1/write`, `POST /api/v1/push`
 pub(crate) async fn write(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -66,12 +64,13 @@ async fn take(
     // Memory is admitted before a body is read: what is not declared is taken to be large.
     let kib = declared.unwrap_or(max as u64).div_ceil(1024).max(1);
     let kib = u32::try_from(kib.min(WRITE_KIB_MAX as u64)).unwrap_or(u32::MAX);
-    let Ok(_held) = app.write_kib.try_acquire_many(kib) else { return Err(busy()) };
-    let Ok(body) = tokio::time::timeout(BODY_TIME_MAX, read(request.into_body(), max)).await else {
-        return Err(envelope::text(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"));
+    let Ok(_held) = app.write_kib.try_acquire_many(kib) else { return Err(busy(WAITING)) };
+    let Ok(body) = tokio::time::timeout(app.body_time, read(request.into_body(), max)).await else {
+        // Senders drop what is answered with 4xx, and nothing is wrong with these samples.
+        return Err(busy("the body did not arrive in time"));
     };
     let body = body?;
-    let Ok(_slot) = app.write_slots.acquire().await else { return Err(busy()) };
+    let Ok(_slot) = app.write_slots.acquire().await else { return Err(busy(WAITING)) };
     let (app, tenant) = (app.clone(), tenant.clone());
     // Waits for the disk, so it gets a thread of its own. The number of slots bounds the threads.
     let task = tokio::task::spawn_blocking(move || {
@@ -108,8 +107,9 @@ fn too_large(max: usize) -> Response {
     envelope::text(StatusCode::PAYLOAD_TOO_LARGE, &text)
 }
 
-fn busy() -> Response {
-    let mut response = envelope::text(StatusCode::SERVICE_UNAVAILABLE, "too many write requests are waiting");
+/// Asks the sender to send the same again.
+fn busy(why: &str) -> Response {
+    let mut response = envelope::text(StatusCode::SERVICE_UNAVAILABLE, why);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

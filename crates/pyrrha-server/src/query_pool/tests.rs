@@ -70,14 +70,19 @@ async fn a_caller_that_goes_away_cancels() {
     let seen = cancel.clone();
     let clock = SystemClock::new();
     let (done, ended) = mpsc::channel();
+    let (begin, begun) = oneshot::channel();
     let tenant = TenantId::anonymous();
     let job = pool.run(&tenant, LONG, cancel, move || {
+        let _ = begin.send(());
         while seen.reason().is_none() {
             clock.sleep(Duration::from_millis(1));
         }
         let _ = done.send(seen.reason());
     });
-    let _ = tokio::time::timeout(Duration::from_millis(20), job).await;
+    tokio::select! {
+        _ = job => panic!("it ends when it is cancelled"),
+        begun = begun => begun.expect("it begins"),
+    }
     let reason = ended.recv_timeout(LONG).expect("the job noticed");
     assert_eq!(reason, Some(CancelReason::Canceled));
 }

@@ -50,6 +50,10 @@ impl LongTerm {
     /// Opens the bucket of the settings, if they name one. A store that cannot be reached is tried
     /// again later; one that refuses, or ignores conditions, is an error.
     pub(super) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Option<Arc<Self>>, String> {
+        let compacts = settings.bucket.config_file.is_some() && settings.compactor.enabled;
+        if settings.compactor.mirror().is_some() && !compacts {
+            tracing::warn!("objstore.mirror changes nothing: this server looks after no bucket's blocks");
+        }
         let Some(file) = &settings.bucket.config_file else { return Ok(None) };
         let bucket = config::open_file(file).map_err(|e| format!("{e} file={}", file.display()))?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);

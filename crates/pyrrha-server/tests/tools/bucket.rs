@@ -201,6 +201,8 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
     assert!(fixture.run("cleanup", &[&scratch, quiet, "--dry-run"]).contains("goes after the delay"));
     fixture.run("cleanup", &[&scratch, quiet, "--compactor.delete-delay=0s"]);
     assert!(!leaving() && marked(&fixture) == 0);
+    let copies = std::fs::read_dir(fixture.tenant().join("markers"));
+    assert_eq!(copies.map_or(0, Iterator::count), 0, "the copies of marks go with the blocks");
     assert_eq!(fixture.try_run("verify", &["--deep", &scratch]).0, Some(0));
     fixture.run("mark", &["--marker=deletion", "--resolution=raw"]);
     let shown = fixture.run("cleanup", &[&scratch, quiet, "--dry-run"]);

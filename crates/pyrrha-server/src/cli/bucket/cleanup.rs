@@ -24,7 +24,11 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let (bucket, dry_run) = (args.worker.bucket().clone(), args.worker.is_dry_run());
     // What could not be cleaned up may be what a job still names.
     let good = compact::run(out, args.worker, Task::CleanUp)?;
-    let Some(older_than) = args.orphans_older_than.filter(|_| good) else { return Ok(good) };
+    let Some(older_than) = args.orphans_older_than else { return Ok(good) };
+    if !good {
+        eprintln!("orphans are left alone, as not all could be cleaned up: the log says what");
+        return Ok(false);
+    }
     let tools = tools_of(bucket.open()?);
     let done = if dry_run { "goes" } else { "removed" };
     for tenant in tools.tenant_ids(&[])? {

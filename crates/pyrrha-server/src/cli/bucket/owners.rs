@@ -13,6 +13,8 @@ use crate::config::{Layout, span};
 
 /// Cache of a command that reads blocks, bytes.
 const CACHE: usize = 64 << 20;
+/// Memory for what is known of opened blocks: each is looked at once.
+const HEADERS: usize = 4 << 20;
 
 /// What others' buckets need to be told about.
 #[derive(Debug, clap::Args)]
@@ -50,7 +52,7 @@ impl OwnerArgs {
                 cache_dir: PathBuf::new(),
                 cache_bytes: CACHE,
                 disk_bytes: 0,
-                header_bytes: 4 << 20,
+                header_bytes: HEADERS,
             })
         }
     }

@@ -9,12 +9,21 @@ use pyrrha_model::contract::{
     Appender, Exemplars, Ingest, LabelQuery, QueryContext, Queryable, SelectHints, SeriesSet,
 };
 use pyrrha_model::{Labels, Matcher, Metadata, StoreError, TimeRange};
+use pyrrha_storage::Cardinality;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::app::Store;
 use crate::config::{Flags, Settings};
 use crate::http::tests::{Answer, app, get_, request, send};
+
+fn endless_work<T>(ctx: &QueryContext) -> Result<T, StoreError> {
+    let clock = SystemClock::new();
+    loop {
+        ctx.cancel.check()?;
+        clock.sleep(std::time::Duration::from_millis(1));
+    }
+}
 
 /// A store whose answers take until the query is stopped.
 struct Endless;
@@ -27,15 +36,11 @@ impl Queryable for Endless {
         _: TimeRange,
         _: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StoreError> {
-        let clock = SystemClock::new();
-        loop {
-            ctx.cancel.check()?;
-            clock.sleep(std::time::Duration::from_millis(1));
-        }
+        endless_work(ctx)
     }
 
-    fn label_names(&self, _: &QueryContext, _: &LabelQuery) -> Result<Vec<String>, StoreError> {
-        Ok(Vec::new())
+    fn label_names(&self, ctx: &QueryContext, _: &LabelQuery) -> Result<Vec<String>, StoreError> {
+        endless_work(ctx)
     }
 
     fn label_values(&self, _: &QueryContext, _: &str, _: &LabelQuery) -> Result<Vec<String>, StoreError> {
@@ -65,11 +70,18 @@ impl Ingest for Endless {
     }
 }
 
-impl Store for Endless {}
+impl Store for Endless {
+    fn cardinality(&self, _: &TenantId, _: usize) -> Cardinality {
+        Cardinality::default()
+    }
+}
 
 /// An app over [`Endless`] that runs `at_once` queries.
 fn endless(at_once: usize) -> Arc<App> {
-    let flags = Flags { query_max_concurrency: Some(at_once), ..Flags::default() };
+    endless_with(Flags { query_max_concurrency: Some(at_once), ..Flags::default() })
+}
+
+fn endless_with(flags: Flags) -> Arc<App> {
     let settings = Settings::resolve(flags).expect("valid");
     let app = App::new(settings, Arc::new(SystemClock::new())).expect("put together");
     app.set_store(Arc::new(Endless));
@@ -134,19 +146,51 @@ async fn queries_are_listed_and_cancelled_where_they_are() {
     assert_eq!(delete(&app, &json!("x"), &[]).await.code, 400);
 }
 
+fn timed_out(place: &str) -> Value {
+    json!({"status": "error", "errorType": "timeout", "error": format!("query timed out in {place}")})
+}
+
 #[tokio::test]
-async fn deadlines_say_where_they_passed() {
+async fn a_deadline_may_pass_in_the_queue() {
     let app = endless(1);
-    let running = get_(&app, "/api/v1/query?query=up&timeout=30ms");
-    let queued = async {
-        until_active(&app, 1).await;
-        get_(&app, "/api/v1/query?query=up&timeout=10ms").await
+    let blocker = tokio::spawn({
+        let app = app.clone();
+        async move { get_(&app, "/api/v1/query?query=up").await }
+    });
+    let list = until_active(&app, 1).await;
+    let queued = get_(&app, "/api/v1/query?query=up&timeout=10ms").await;
+    assert_eq!((queued.code, queued.json()), (503, timed_out("query queue")));
+    assert_eq!(delete(&app, &list[0]["id"], &[]).await.code, 204);
+    assert_eq!(blocker.await.expect("answered").code, 499);
+}
+
+#[tokio::test]
+async fn a_deadline_may_pass_in_the_evaluation() {
+    let app = endless(1);
+    let mut timeout = 10;
+    let running = loop {
+        let running = get_(&app, &format!("/api/v1/query?query=up&timeout={timeout}ms")).await;
+        if running.json() != timed_out("query queue") {
+            break running;
+        }
+        // No thread was ready so soon.
+        timeout *= 2;
     };
-    let (running, queued) = tokio::join!(running, queued);
-    for (answer, place) in [(running, "query execution"), (queued, "query queue")] {
-        assert_eq!(answer.code, 503);
-        let expected = json!({"status": "error", "errorType": "timeout", "error": format!("query timed out in {place}")});
-        assert_eq!(answer.json(), expected);
+    assert_eq!((running.code, running.json()), (503, timed_out("query execution")));
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_tenant_is_that_of_all_its_requests() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("pyrrha.yml");
+    std::fs::write(&path, "limits:\n  a: {query_timeout: 20ms}\n").expect("written");
+    let app = endless_with(Flags { config_file: Some(path), ..Flags::default() });
+    for path in ["query?query=up", "query_range?query=up&start=0&end=1&step=1", "labels", "labels?timeout=1h"]
+    {
+        let ask = request(Method::GET, &format!("/api/v1/{path}"), &[("X-Scope-OrgID", "a")], Body::empty());
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(60), send(&app, ask)).await;
+        let answer = answer.expect("it does not wait for the deadline of the server");
+        assert_eq!((answer.code, answer.json()["errorType"].clone()), (503, json!("timeout")), "{path}");
     }
 }
 

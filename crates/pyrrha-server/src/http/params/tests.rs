@@ -20,9 +20,26 @@ fn body_and_query_are_one_form() {
 #[test]
 fn malformed_encoding_is_refused() {
     for (bad, part) in [("a=%zz", "%zz"), ("a=%4", "%4"), ("a;b=1", "semicolon"), ("a=%ff", "UTF-8")] {
-        let error = Params::default().add(bad).expect_err(bad);
+        let params = params(&format!("query=1&{bad}&c=2"));
+        assert_eq!((params.get("query"), params.get("a"), params.get("c")), (Some("1"), None, Some("2")));
+        let error = params.check().expect_err(bad);
         assert!(error.to_string().contains(part), "{error}");
     }
+    assert!(params("a=1").check().is_ok());
+    assert!(Params::default().add(&"a=1&".repeat(PARAMS_MAX + 1)).is_err());
+}
+
+#[test]
+fn switches_have_words_of_go() {
+    for (text, on) in
+        [("x=1", true), ("x=t", true), ("x=True", true), ("x=0", false), ("x=F", false), ("", false)]
+    {
+        assert_eq!(params(text).flag("x"), Ok(on), "{text}");
+    }
+    assert_eq!(
+        params("x=yes").flag("x").map_err(|e| e.to_string()),
+        Err(r#"invalid parameter "x": unable to parse boolean: strconv.ParseBool: parsing "yes": invalid syntax"#.into())
+    );
 }
 
 #[test]
@@ -40,6 +57,8 @@ fn times_are_seconds_or_rfc3339() {
         (MIN_TIME_TEXT, MIN_TIME),
         (MAX_TIME_TEXT, MAX_TIME),
         ("1e300", MAX_TIME),
+        ("1e13", 10_000_000_000_000_000),
+        ("-1e13", -10_000_000_000_000_000),
         ("1730000000000", 1_730_000_000_000_000),
     ] {
         assert_eq!(parse_time(text), Ok(ms), "{text}");

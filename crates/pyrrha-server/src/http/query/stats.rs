@@ -19,12 +19,13 @@ pub(super) struct Times {
     pub(super) took: Duration,
 }
 
-/// Statistics as Prometheus has them, and beside them what was read of buckets.
+/// Statistics as Prometheus has them, and beside them what was read of buckets, if anything was.
 #[derive(Serialize)]
 struct Stats {
     timings: Timings,
     samples: Samples,
-    bucket: BucketReads,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket: Option<BucketReads>,
 }
 
 /// Seconds.
@@ -103,7 +104,7 @@ pub(super) fn of(
             samples_read: result.stats.samples_read,
             peak_samples: result.stats.peak_samples,
         },
-        bucket: fetched.into(),
+        bucket: (fetched != FetchedCounts::default()).then(|| fetched.into()),
     };
     member("stats", &stats)
 }
