@@ -184,20 +184,8 @@ impl QueryPool {
     }
 
     /// Runs `job` on a thread of the pool and returns its result and how long it waited. `cancel`
-    /// is set when the deadline passes or the caller stops polling; a job that has not begun by
-    /// then is not run.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        tenant: &TenantId,
-        deadline: Duration,
-        cancel: CancelToken,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<(T, Duration), PoolError> {
-        self.run_until(tenant, deadline, cancel, std::future::pending(), job).await
-    }
-
-    /// [`QueryPool::run`] for a job that somebody may cancel: `cancelled` ends after `cancel` was
-    /// set.
+    /// is set when the deadline passes or the caller stops polling, or by others: `cancelled` ends after
+    /// that. A job that has not begun by then is not run.
     pub(crate) async fn run_until<T: Send + 'static>(
         &self,
         tenant: &TenantId,

@@ -10,6 +10,19 @@ fn pool(threads: usize, waiting_max: usize) -> QueryPool {
     QueryPool::new(threads, waiting_max, Arc::new(SystemClock::new()))
 }
 
+impl QueryPool {
+    /// [`QueryPool::run_until`] for a job that nobody else cancels.
+    async fn run<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        deadline: Duration,
+        cancel: CancelToken,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Duration), PoolError> {
+        self.run_until(tenant, deadline, cancel, std::future::pending(), job).await
+    }
+}
+
 const LONG: Duration = Duration::from_secs(30);
 
 #[tokio::test]
