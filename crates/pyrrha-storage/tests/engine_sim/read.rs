@@ -73,9 +73,9 @@ fn take(
 }
 
 impl Run {
-    /// Whether each sample came in order, and was never read after its range was cut.
+    /// Whether each sample came in order, and no start had to do without a file that says what was cut.
     fn nothing_is_late(&self) -> bool {
-        self.config.out_of_order_window_ms == 0 && !self.faults && !self.busy_starts
+        self.config.out_of_order_window_ms == 0 && !self.faults && !self.busy_starts && self.hurt.is_empty()
     }
 
     fn horizon(&self) -> i64 {
