@@ -48,7 +48,7 @@ fn having(input: &[u8]) {
     let _ = HavingTable::decode(&section);
     for range in [0..section.len() as u64, 8..u64::MAX] {
         if let Ok(table) = HavingTable::read(&section, &range) {
-            let _ = (table.list("a"), table.bytes());
+            let _ = table.list("a");
         }
     }
     let _ = HavingTable::table_range(input, input.len() as u64);
