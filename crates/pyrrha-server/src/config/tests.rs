@@ -63,8 +63,8 @@ fn tenants_may_have_limits_of_their_own() {
     assert_eq!((a.query_timeout, a.query_max_samples), (Some(Duration::from_secs(30)), Some(10)));
     assert_eq!((a.query_memory_budget, a.memory_budget), (Some(1 << 20), Some(5000)));
     assert_eq!(settings.limits[&tenant("b")], TenantLimits::default());
-    let misspelt = resolve("limits:\n  a: {features: [promql-experimental-funtions]}\n").expect("only warns");
-    assert_eq!(misspelt.limits[&tenant("a")].unknown_features, ["promql-experimental-funtions"]);
+    let misspelt = resolve("limits:\n  a: {features: [promql-experimental-function]}\n").expect("only warns");
+    assert_eq!(misspelt.limits[&tenant("a")].unknown_features, ["promql-experimental-function"]);
     let both = "a: {features: [otlp-deltatocumulative, otlp-native-delta-ingestion]}";
     for bad in
         [both, "a/b: {}", "a: {query_timeout: soon}", "a: {query_timeout: 0s}", "a: {memory_budget: x}"]
