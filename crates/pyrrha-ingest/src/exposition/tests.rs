@@ -67,7 +67,7 @@ fn a_bad_line_is_named_with_its_place() {
         ("a{x=\"1\",x=\"2\"} 1\n", "label \"x\" is given twice"),
         ("{x=\"1\"} 1\n", "no metric name"),
         ("# TYPE a thing\n", "invalid metric type"),
-        ("a{x=\"\\q\"} 1\n", "line 1"),
+        ("a{x=\"q} 1\n", "line 1"),
         ("9a 1\n", "line 1"),
     ] {
         let error = parse(text, Format::Prometheus).expect_err(text);

@@ -6,7 +6,7 @@ use crate::bucket::{Fixture, id};
 fn blocks_are_rewritten_by_rules_in_files_and_flags() {
     let fixture = Fixture::new();
     let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
-    let delete = "--rewrite.to-delete-config=- matchers: '{__name__=\"m\", i=~\"0|1\"}'";
+    let delete = "--rewrite.to-delete-config=- matchers: '{__name__=\"m\", i=~\"000|001\"}'";
     assert_eq!(fixture.try_run("rewrite", &[delete, &scratch]).0, Some(1), "all is to be said");
     assert_eq!(fixture.try_run("rewrite", &["--all", &scratch]).0, Some(1), "no rules");
     let bad = "--rewrite.to-delete-config=- matchers: '{'";
