@@ -140,7 +140,6 @@ impl fmt::Debug for GoRegex {
 #[derive(Clone)]
 pub struct GoReplacer {
     regex: Regex,
-    program_bytes: usize,
     template: Template,
 }
 
@@ -148,14 +147,9 @@ impl GoReplacer {
     /// Compiles `expression` anchored at both ends, and the replacement `template` with its `$1`,
     /// `${1}`, `$name`, `$$`.
     pub fn new(expression: &str, template: &str) -> Result<Self, RegexError> {
-        let (regex, program_bytes) = automaton(&translate::translate(expression)?, expression)?;
+        let (regex, _) = automaton(&translate::translate(expression)?, expression)?;
         let template = Template::parse(template, &regex);
-        Ok(Self { regex, program_bytes, template })
-    }
-
-    /// About how many bytes the compiled program takes, rounded up.
-    pub fn program_bytes(&self) -> usize {
-        self.program_bytes
+        Ok(Self { regex, template })
     }
 
     /// The template filled in with the groups of `text`; None if `text` does not match.
