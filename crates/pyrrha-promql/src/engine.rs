@@ -179,7 +179,8 @@ impl Engine {
         Self { options, decoders: Arc::default(), helpers }
     }
 
-    /// This engine with other settings; its queries get no more threads than this one has.
+    /// This engine with other settings. Both share what is remembered and the threads, of which there are as
+    /// many as this one's settings ask for.
     pub fn with(&self, options: EngineOptions) -> Self {
         Self { options, decoders: self.decoders.clone(), helpers: self.helpers.clone() }
     }
