@@ -10,13 +10,13 @@ use axum::response::Response;
 use pyrrha_encoding::{SeriesDecoder, SeriesSamples, Want};
 use pyrrha_model::contract::{QueryContext, Queryable, SelectHints, SeriesBatch};
 use pyrrha_model::{
-    ErrorKind, FloatHistogram, Label, Labels, Matcher, StoreError, TimeRange, Timestamp, is_stale_nan,
+    ErrorKind, FloatHistogram, Labels, Matcher, StoreError, TimeRange, Timestamp, is_stale_nan,
 };
 
 use super::body::streamed;
 use super::envelope::ApiError;
 use super::labels::{listed, selectors};
-use super::list::sending;
+use super::list::{bytes_of_labels, sending};
 use super::request::ApiRequest;
 use super::work;
 use crate::active::Reservation;
@@ -74,12 +74,11 @@ async fn answer(app: Arc<App>, headers: &HeaderMap, request: ApiRequest) -> Resu
 
 /// About how much memory, or text, a sample takes.
 fn bytes(newest: &Newest) -> usize {
-    let labels: usize = newest.labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum();
     let lines = match &newest.value {
         Value::Float(_) => 1,
         Value::Buckets(histogram) => histogram.custom_values.len() + 3,
     };
-    size_of::<Newest>() + lines * (labels + 48)
+    size_of::<Newest>() + lines * (bytes_of_labels(&newest.labels) + 48)
 }
 
 /// The newest samples of all series that satisfy one of the sets, stale ones left out; each series once.

@@ -6,11 +6,11 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use pyrrha_model::contract::{CancelToken, LabelQuery, QueryContext, Queryable};
-use pyrrha_model::{Label, Labels, Matcher, StoreError, TimeRange};
+use pyrrha_model::{Matcher, StoreError, TimeRange};
 use pyrrha_promql::parser::{PROGRAM_BYTES_MAX, TEXT_BYTES_MAX, parse_selector, program_bytes};
 
 use super::envelope::ApiError;
-use super::list::{self, Shape};
+use super::list::{self, Shape, bytes_of_labels};
 use super::params::{MAX_TIME, MIN_TIME, Params};
 use super::request::ApiRequest;
 use crate::app::App;
@@ -108,13 +108,8 @@ pub(crate) async fn values(
 pub(crate) async fn series(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
     request.params.check()?;
     request.params.some("match[]")?;
-    let shape = Shape {
-        brackets: *b"[]",
-        bytes: |labels: &Labels| {
-            labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum()
-        },
-        push: |out, labels| push_labels(out, labels),
-    };
+    let shape =
+        Shape { brackets: *b"[]", bytes: bytes_of_labels, push: |out, labels| push_labels(out, labels) };
     answer(app, request, "series", shape, |ctx, store, query| store.series(ctx, query)).await
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use pyrrha_model::StoreError;
 use pyrrha_model::contract::QueryContext;
+use pyrrha_model::{Label, Labels, StoreError};
 
 use super::body::streamed;
 use super::envelope::{ApiError, NoticeLists, json};
@@ -24,6 +24,11 @@ pub(crate) struct Shape<T> {
     pub(crate) bytes: fn(&T) -> usize,
     /// Writes one.
     pub(crate) push: fn(&mut Vec<u8>, &T),
+}
+
+/// About how many bytes a label set takes.
+pub(crate) fn bytes_of_labels(labels: &Labels) -> usize {
+    labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum()
 }
 
 /// Answers with what `find` finds, cut to `limit` (0: all), and says so. If there was nothing to look for

@@ -6,12 +6,12 @@ use axum::extract::State;
 use axum::response::Response;
 use pyrrha_model::contract::{Exemplars, LabelQuery};
 use pyrrha_model::go_fmt::{push_json_float, push_json_timestamp};
-use pyrrha_model::{Exemplar, Label, Labels, Matcher, Metadata};
+use pyrrha_model::{Exemplar, Matcher, Metadata};
 use pyrrha_promql::ast::Expr;
 
 use super::envelope::ApiError;
 use super::labels::range;
-use super::list::{self, Shape};
+use super::list::{self, Shape, bytes_of_labels};
 use super::params::Params;
 use super::request::ApiRequest;
 use crate::app::App;
@@ -92,11 +92,8 @@ pub(crate) async fn exemplars(
 
 /// About how much memory one series' exemplars take.
 fn bytes(found: &Exemplars) -> usize {
-    let labels = |labels: &Labels| {
-        labels.iter().map(|l| l.name.len() + l.value.len() + size_of::<Label>()).sum::<usize>()
-    };
-    let all = found.exemplars.iter().map(|e| labels(&e.labels) + size_of::<Exemplar>());
-    labels(&found.series) + all.sum::<usize>()
+    let all = found.exemplars.iter().map(|e| bytes_of_labels(&e.labels) + size_of::<Exemplar>());
+    bytes_of_labels(&found.series) + all.sum::<usize>()
 }
 
 /// The matchers of every selector of an expression.
