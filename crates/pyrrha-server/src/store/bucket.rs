@@ -52,7 +52,9 @@ impl LongTerm {
     pub(super) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Option<Arc<Self>>, String> {
         let compacts = settings.bucket.config_file.is_some() && settings.compactor.enabled;
         if settings.compactor.mirror().is_some() && !compacts {
-            tracing::warn!("objstore.mirror changes nothing: this server looks after no bucket's blocks");
+            tracing::warn!(
+                "objstore.mirror changes nothing here: blocks are mirrored by whoever compacts their bucket"
+            );
         }
         let Some(file) = &settings.bucket.config_file else { return Ok(None) };
         let bucket = config::open_file(file).map_err(|e| format!("{e} file={}", file.display()))?;
@@ -77,13 +79,7 @@ impl LongTerm {
             true => Compactor::new(t, r, d, c, work).map_err(|e| e.to_string())?,
             false => Compactor::observer(t, r, d, c, work),
         };
-        let mirror = settings.compactor.mirror();
-        if mirror.is_some() && !settings.compactor.enabled {
-            tracing::warn!(
-                "blocks are mirrored by whoever compacts, which this server does not: mirror is off here"
-            );
-        }
-        let mirror = mirror.filter(|_| settings.compactor.enabled);
+        let mirror = settings.compactor.mirror().filter(|_| settings.compactor.enabled);
         let (t, r, c) = (tenants.clone(), runtime.clone(), clock.clone());
         let long_term = Self {
             compactor,
