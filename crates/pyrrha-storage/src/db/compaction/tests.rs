@@ -476,15 +476,20 @@ fn exemplars_that_the_disk_did_not_give_for_a_while_are_not_lost() {
     assert_eq!(hit, 1);
 }
 
-#[test]
-fn a_late_sample_that_the_log_has_in_order_outlives_compaction_over_its_gap() {
+/// The disk of a database with a sample at each hour, but for the third and the fourth.
+fn with_a_gap() -> SimDisk {
     let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
     let db = open(&disk, config(false));
     for hour in (0..20).filter(|hour| !(2..4).contains(hour)) {
         append(&db, &tenant, &[(0, hour * HOUR, hour as f64)]);
     }
     db.maintain().expect("maintains");
-    drop(db);
+    disk
+}
+
+#[test]
+fn a_late_sample_that_the_log_has_in_order_outlives_compaction_over_its_gap() {
+    let (disk, tenant) = (with_a_gap(), TenantId::anonymous());
     let clock = Arc::new(SimClock::new(1000 * HOUR));
     let patient = || StorageConfig { quiet_before_cut: Duration::from_secs(60), ..config(true) };
     let db = Db::open_stepwise(patient(), Arc::new(disk.clone()), clock.clone()).expect("opens");
@@ -509,13 +514,7 @@ fn a_late_sample_that_the_log_has_in_order_outlives_compaction_over_its_gap() {
 
 #[test]
 fn compaction_goes_on_when_a_gap_closes_without_a_commit() {
-    let (disk, tenant) = (SimDisk::new(1), TenantId::anonymous());
-    let db = open(&disk, config(false));
-    for hour in (0..20).filter(|hour| !(2..4).contains(hour)) {
-        append(&db, &tenant, &[(0, hour * HOUR, hour as f64)]);
-    }
-    db.maintain().expect("maintains");
-    drop(db);
+    let (disk, tenant) = (with_a_gap(), TenantId::anonymous());
     let clock = Arc::new(SimClock::new(1000 * HOUR));
     let patient = StorageConfig { quiet_before_cut: Duration::from_secs(60), ..config(true) };
     let db = Db::open_stepwise(patient, Arc::new(disk.clone()), clock.clone()).expect("opens");
