@@ -2,6 +2,8 @@
 //! ends them well when the server stops.
 
 mod first_head;
+mod raw_urls;
+mod request_lines;
 
 use std::future::Future;
 use std::io;
@@ -21,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
 use first_head::FirstHead;
+use raw_urls::RawUrls;
 
 /// A client that takes no byte for so long is dropped (decision 38).
 pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
@@ -103,7 +106,8 @@ where
     server.http1().timer(TokioTimer::new()).header_read_timeout(patience.next_head);
     let http2 = &mut server.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(patience.ping).keep_alive_timeout(patience.ping);
-    let io = TokioIo::new(ImpatientStream::new(stream, patience.first_head, patience.write));
+    let stream = ImpatientStream::new(stream, patience.first_head, patience.write);
+    let io = TokioIo::new(RawUrls::new(stream));
     server.serve_connection(io, TowerToHyperService::new(router)).into_owned()
 }
 

@@ -1,5 +1,7 @@
 //! Tests of the streams below HTTP: peers that neither speak nor listen.
 
+use axum::extract::Path;
+use axum::http::Uri;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -75,6 +77,35 @@ async fn a_client_may_rest_between_requests_longer_than_before_the_first() {
         }
         tokio::time::sleep(SHORT * 3).await;
         client.write_all(GET.as_bytes()).await.expect("still open");
+    }
+    drop(client);
+    served.await.expect("ends");
+}
+
+#[tokio::test]
+async fn urls_may_have_raw_bytes_on_a_connection_that_goes_on() {
+    let patience = Patience { first_head: LONG, next_head: LONG, ping: LONG, write: LONG };
+    let (ours, mut client) = tokio::io::duplex(1000);
+    let echo = |Path(path): Path<String>, uri: Uri, body: String| async move {
+        format!("[{path}|{}|{body}]", uri.query().unwrap_or_default())
+    };
+    let router = Router::new().route("/{path}", get(echo).post(echo));
+    let connection = connection(ours, router, patience);
+    let served = tokio::spawn(async move { drop(connection.await) });
+    let cases: [(&[u8], &str); 4] = [
+        (b"GET /<a>?q=up{job=\"x\"}#1 HTTP/1.1\r\nHost: x\r\n\r\n", "[<a>|q=up%7Bjob=%22x%22%7D%231|]"),
+        (b"POST /b?\"{ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nGET /\"> {", "[b|%22%7B|GET /\"> {]"),
+        ("GET /ä?ä`\\^| HTTP/1.1\r\nHost: x\r\n\r\n".as_bytes(), "[ä|%C3%A4%60%5C%5E%7C|]"),
+        (b"GET /c?\xff HTTP/1.1\r\nHost: x\r\n\r\n", "[c|%FF|]"),
+    ];
+    for (request, expected) in cases {
+        client.write_all(request).await.expect("open");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"]") {
+            answer.push(client.read_u8().await.expect("answered"));
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(expected), "{answer}");
     }
     drop(client);
     served.await.expect("ends");

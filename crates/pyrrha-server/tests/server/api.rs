@@ -126,3 +126,23 @@ fn the_dashboard_asks_for_metrics_that_exist() {
         assert!(is_there(family) || is_there(openmetrics), "{name}");
     }
 }
+
+#[test]
+fn urls_may_have_raw_characters_as_examples_have_them() {
+    let (_guard, dir) = directory();
+    let server = Server::start(&dir, &["--self-scrape=false", "--web.enable-admin-api"]);
+    let samples = ramp(3);
+    let labels = |instance| [("__name__", "up"), ("instance", instance), ("job", "<ä>#1")];
+    let request = body(vec![series(&labels("a"), &samples), series(&labels("b"), &samples)]);
+    assert_eq!(server.write("anonymous", &request).unwrap().status, 204);
+    let t = samples[2].0 / 1000;
+    let found = |matchers: &str| {
+        let answer = server.get(&format!("/api/v1/query?time={t}&query=up{matchers}")).json();
+        answer["data"]["result"].as_array().map(Vec::len)
+    };
+    assert_eq!(found(r#"{instance="a",job="<ä>#1"}"#), Some(1));
+    assert_eq!(found(r##"{instance=~"a|b|`\\^",job!="#"}"##), Some(2));
+    let deleted = "/api/v1/admin/tsdb/delete_series?match[]=none&match[]=up{instance=\"a\"}";
+    assert_eq!(http::request(&server.address, "POST", deleted, &[], b"").unwrap().status, 204);
+    assert_eq!((found(r#"{instance="a"}"#), found("")), (Some(0), Some(1)));
+}
