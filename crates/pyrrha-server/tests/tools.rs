@@ -1,5 +1,5 @@
-//! `pyrrha tsdb`, `import` and `export` beside promtool and a real Prometheus. Skipped, with a word,
-//! where they are not on the path.
+//! `pyrrha tsdb`, `import` and `export` beside promtool and a real Prometheus, and what works on buckets over
+//! directories and a real S3 server. Skipped, with a word, where these are not on the path.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -15,6 +15,8 @@ mod look;
 mod marks;
 #[path = "tools/migrate.rs"]
 mod migrate;
+#[path = "tools/place.rs"]
+mod place;
 #[path = "tools/rewrite.rs"]
 mod rewrite;
 #[path = "tools/run.rs"]

@@ -1,17 +1,27 @@
-//! `pyrrha backup …` over buckets in directories.
+//! `pyrrha backup …`.
 
 use crate::bucket::{Fixture, id};
+use crate::place::on_each_bucket;
 use crate::run::{pyrrha, pyrrha_ok, text};
 
 fn json(arguments: &[&str]) -> serde_json::Value {
     serde_json::from_str(&pyrrha_ok(&[arguments, &["--output=json"]].concat())).unwrap()
 }
 
+on_each_bucket! { a_backup_is_made_verified_and_restored }
+
 #[test]
-fn a_backup_is_made_verified_and_restored() {
-    let fixture = Fixture::new();
-    let dir = fixture.home.path().join("backups");
-    let place = format!("--backup.dir={}", dir.display());
+fn a_directory_of_backups_needs_no_file() {
+    let fixture = Fixture::new(crate::place::Place::directory());
+    let place = format!("--backup.dir={}", fixture.place.home().join("kept").display());
+    json(&["backup", "create", &fixture.flag, &place]);
+    assert_eq!(json(&["backup", "ls", &place]).as_array().unwrap().len(), 1);
+    assert!(fixture.place.home().join("kept/team-a").join(id(1).to_string()).join("index").exists());
+}
+
+fn a_backup_is_made_verified_and_restored(fixture: &Fixture) {
+    let kept = fixture.place.bucket("backups", "");
+    let place = kept.flag("backup.config-file");
     let looked = json(&["backup", "create", &fixture.flag, &place, "--dry-run"]);
     assert_eq!((looked[0]["blocks"].as_u64(), looked[0]["backup"].as_str()), (Some(3), None));
     let made = json(&["backup", "create", &fixture.flag, &place]);
@@ -25,16 +35,14 @@ fn a_backup_is_made_verified_and_restored() {
     assert!(said.starts_with("team-a: sound backups=2 blocks=3"), "{said}");
 
     // Into an empty bucket, where it is as it was.
-    let file = fixture.home.path().join("new.yml");
-    let bucket = fixture.home.path().join("new");
-    std::fs::write(&file, format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", bucket.display())).unwrap();
-    let flag = format!("--objstore.config-file={}", file.display());
+    let new = fixture.place.bucket("new", "");
+    let flag = new.flag("objstore.config-file");
     json(&["backup", "restore", &flag, &place, "--dry-run"]);
-    assert!(!bucket.join("team-a").exists());
+    assert!(new.keys("team-a").is_empty());
     let chosen = format!("--id={}", made[0]["backup"].as_str().unwrap());
     let done = json(&["backup", "restore", &flag, &place, &chosen]);
     assert_eq!((done[0]["blocks"].as_u64(), done[0]["committed"].as_bool()), (Some(3), Some(true)));
-    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+    let scratch = fixture.scratch();
     pyrrha_ok(&["bucket", "verify", &flag, "--deep", "--strict", &scratch]);
     let blocks = |flag: &str| json(&["bucket", "ls", flag])["blocks"].clone();
     assert_eq!(blocks(&flag), blocks(&fixture.flag));
@@ -48,19 +56,16 @@ fn a_backup_is_made_verified_and_restored() {
     let other = format!("--id={}", id(1));
     let refused = pyrrha(&["backup", "restore", &flag, &place, &other]);
     assert_eq!(refused.status.code(), Some(1), "no such backup");
-    let beside = format!("--backup.config-file={}", file.display());
+    let beside = new.flag("backup.config-file");
     let refused = pyrrha(&["backup", "create", &fixture.flag, &beside]);
     let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && errors.contains("bucket that lives"), "{errors}");
-    let index = dir.join("team-a").join(id(1).to_string()).join("index");
-    let mut bytes = std::fs::read(&index).unwrap();
-    bytes[30] ^= 1;
-    std::fs::write(&index, &bytes).unwrap();
+    kept.flip(&format!("team-a/{}/index", id(1)), 30);
     assert!(pyrrha(&["backup", "verify", &place, "--lengths-only"]).status.success());
     let found = pyrrha(&["backup", "verify", &place]);
     assert_eq!(found.status.code(), Some(1));
     assert!(text(&found).contains("file=index: expected crc32c="), "{}", text(&found));
-    std::fs::remove_dir_all(bucket.join("team-a")).unwrap();
+    new.remove("team-a");
     assert!(!pyrrha(&["backup", "restore", &flag, &place, "--tenant=team-a"]).status.success());
     assert_eq!(json(&["bucket", "ls", &flag, "--tenant=team-a"])["total"]["blocks"], 0);
 }

@@ -1,24 +1,25 @@
-//! `pyrrha bucket …` over a bucket in a directory.
+//! `pyrrha bucket …`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use pyrrha_bucket::{BucketRuntime, BucketTenants, Shipper, config};
+use pyrrha_bucket::{BucketTenants, Shipper};
 use pyrrha_encoding::encode_series;
 use pyrrha_env::{Clock, Disk, OsDisk, SystemClock};
 use pyrrha_model::contract::Value;
 use pyrrha_model::{Labels, TenantId};
 use pyrrha_storage::block::{Block, BlockId, BlockMeta, BlockWriter};
-use pyrrha_testkit::object_stores::directory_yml;
 
+use crate::place::{Objects, Place, on_each_bucket};
 use crate::run::{pyrrha, pyrrha_ok, text};
 
 const RANGE: i64 = 7_200_000;
 const BLOCKS: u64 = 3;
 
-/// A bucket in a directory with three blocks of five series.
+/// A bucket with three blocks of five series.
 pub(crate) struct Fixture {
-    pub(crate) home: tempfile::TempDir,
+    pub(crate) place: Place,
+    pub(crate) objects: Objects,
     pub(crate) flag: String,
 }
 
@@ -27,25 +28,27 @@ pub(crate) fn id(n: u64) -> BlockId {
 }
 
 impl Fixture {
-    pub(crate) fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("objstore.yml");
-        let bucket = home.path().join("bucket");
-        std::fs::write(&file, directory_yml(&bucket, "")).unwrap();
+    pub(crate) fn new(place: Place) -> Self {
+        let objects = place.bucket("bucket", "");
+        let flag = objects.flag("objstore.config-file");
+        let fixture = Self { place, objects, flag };
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let runtime = Arc::new(BucketRuntime::start(2).unwrap());
-        let opened = config::open_file(&file).unwrap();
-        let tenants = Arc::new(BucketTenants::new(opened, runtime.clone(), clock));
-        let blocks: Vec<Block> = (0..BLOCKS).map(|n| block(&disk, &home.path().join("local"), n)).collect();
-        let shipper = Shipper::new(tenants, runtime, disk);
-        shipper.ship(&[(TenantId::new("team-a").unwrap(), blocks)], &|| false).unwrap();
-        let flag = format!("--objstore.config-file={}", file.display());
-        Self { home, flag }
+        let local = fixture.place.home().join("local");
+        fixture.ship("team-a", (0..BLOCKS).map(|n| block_of(&disk, &local, n, 5)).collect());
+        fixture
     }
 
-    pub(crate) fn tenant(&self) -> PathBuf {
-        self.home.path().join("bucket/team-a")
+    fn ship(&self, tenant: &str, blocks: Vec<Block>) {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let runtime = self.objects.runtime.clone();
+        let tenants = Arc::new(BucketTenants::new(self.objects.bucket.clone(), runtime.clone(), clock));
+        let shipper = Shipper::new(tenants, runtime, Arc::new(OsDisk));
+        shipper.ship(&[(TenantId::new(tenant).unwrap(), blocks)], &|| false).unwrap();
+    }
+
+    /// The flag for a directory to work in.
+    pub(crate) fn scratch(&self) -> String {
+        format!("--scratch-dir={}", self.place.home().join("scratch").display())
     }
 
     pub(crate) fn run(&self, command: &str, more: &[&str]) -> String {
@@ -61,10 +64,6 @@ impl Fixture {
         let output = pyrrha(&[&["bucket", command, &self.flag], more].concat());
         (output.status.code(), text(&output))
     }
-}
-
-fn block(disk: &Arc<dyn Disk>, home: &Path, n: u64) -> Block {
-    block_of(disk, home, n, 5)
 }
 
 fn block_of(disk: &Arc<dyn Disk>, home: &Path, n: u64, series: u64) -> Block {
@@ -83,9 +82,18 @@ fn block_of(disk: &Arc<dyn Disk>, home: &Path, n: u64, series: u64) -> Block {
     Block::open(&**disk, &dir).unwrap()
 }
 
-#[test]
-fn blocks_are_listed_sorted_and_chosen() {
-    let fixture = Fixture::new();
+on_each_bucket! {
+    blocks_are_listed_sorted_and_chosen
+    room_is_told_by_purpose
+    damage_is_found_and_the_exit_code_says_so
+    a_lost_manifest_is_rebuilt
+    windows_are_made_and_what_jobs_left_goes_on_demand
+    what_nobody_names_goes_only_on_request_and_only_if_it_is_old
+    a_bucket_is_copied_and_the_copy_goes_on_where_it_stopped
+    blocks_that_would_be_too_large_become_shards
+}
+
+fn blocks_are_listed_sorted_and_chosen(fixture: &Fixture) {
     let listed = fixture.run("ls", &[]);
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 5, "{listed}");
@@ -107,11 +115,8 @@ fn blocks_are_listed_sorted_and_chosen() {
     assert_eq!(fixture.try_run("ls", &["--tenant=nobody"]).0, Some(1));
 }
 
-#[test]
-fn room_is_told_by_purpose() {
-    let fixture = Fixture::new();
-    std::fs::create_dir(fixture.tenant().join(id(99).to_string())).unwrap();
-    std::fs::write(fixture.tenant().join(id(99).to_string()).join("index"), [0; 1234]).unwrap();
+fn room_is_told_by_purpose(fixture: &Fixture) {
+    fixture.objects.put(&format!("team-a/{}/index", id(99)), vec![0; 1234]);
     let usage = fixture.json("du", &[]);
     let sum = |class: &str| -> u64 {
         let rows = usage[0]["rows"].as_array().unwrap().iter().filter(|row| row["class"] == class);
@@ -124,17 +129,13 @@ fn room_is_told_by_purpose() {
     assert!(shown.contains("orphaned=1.2KiB") && shown.contains("blocks=3 samples=7200"), "{shown}");
 }
 
-#[test]
-fn damage_is_found_and_the_exit_code_says_so() {
-    let fixture = Fixture::new();
-    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+fn damage_is_found_and_the_exit_code_says_so(fixture: &Fixture) {
+    let scratch = fixture.scratch();
     let (code, said) = fixture.try_run("verify", &["--deep", &scratch, "--strict"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("team-a: sound manifest=3 blocks=3") && said.contains("samples=7200"), "{said}");
-    let chunks = fixture.tenant().join(id(2).to_string()).join("chunks/000001");
-    let mut bytes = std::fs::read(&chunks).unwrap();
-    bytes[100] ^= 0x40;
-    std::fs::write(&chunks, &bytes).unwrap();
+    let chunks = format!("team-a/{}/chunks/000001", id(2));
+    fixture.objects.flip(&chunks, 100);
     assert_eq!(fixture.try_run("verify", &[]).0, Some(0));
     let (code, said) = fixture.try_run("verify", &["--checksums"]);
     assert_eq!(code, Some(1));
@@ -145,19 +146,17 @@ fn damage_is_found_and_the_exit_code_says_so() {
     let issues = report[0]["issues"].as_array().unwrap();
     let damage = issues.iter().find(|issue| issue["kind"] == "damage").unwrap();
     assert!(damage["offset"].is_u64() && damage["block"] == id(2).to_string(), "{said}");
-    std::fs::remove_file(&chunks).unwrap();
+    fixture.objects.remove(&chunks);
     let (code, said) = fixture.try_run("verify", &[]);
     assert_eq!(code, Some(1));
     assert!(said.contains("object is not there"), "{said}");
 }
 
-#[test]
-fn a_lost_manifest_is_rebuilt() {
-    let fixture = Fixture::new();
+fn a_lost_manifest_is_rebuilt(fixture: &Fixture) {
     let tenant = "--tenant=team-a";
     assert_eq!(fixture.try_run("rebuild-manifest", &[tenant]).0, Some(1), "it reads");
     let before = fixture.json("ls", &[]);
-    std::fs::remove_dir_all(fixture.tenant().join("manifest")).unwrap();
+    fixture.objects.remove("team-a/manifest");
     assert_eq!(fixture.json("ls", &[])["total"]["blocks"], 0);
     let found = fixture.json("rebuild-manifest", &[tenant, "--dry-run"]);
     assert_eq!((found["live"].as_array().unwrap().len(), found["committed"].as_bool()), (3, Some(false)));
@@ -169,14 +168,12 @@ fn a_lost_manifest_is_rebuilt() {
 
 /// Blocks with a deletion mark beside them.
 fn marked(fixture: &Fixture) -> usize {
-    let blocks = std::fs::read_dir(fixture.tenant()).unwrap().map(|entry| entry.unwrap().path());
-    blocks.filter(|block| block.join("deletion-mark.json").exists()).count()
+    let keys = fixture.objects.keys("team-a");
+    keys.iter().filter(|key| key.ends_with("/deletion-mark.json")).count()
 }
 
-#[test]
-fn windows_are_made_and_what_jobs_left_goes_on_demand() {
-    let fixture = Fixture::new();
-    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+fn windows_are_made_and_what_jobs_left_goes_on_demand(fixture: &Fixture) {
+    let scratch = fixture.scratch();
     let quiet = "--log.level=error";
     let planned = fixture.run("downsample", &[&scratch, quiet, "--dry-run"]);
     assert!(planned.contains("downsample-5m") && !planned.contains("compact "), "{planned}");
@@ -190,9 +187,9 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
     // A merge leaves its inputs, until somebody cleans up; others are told by marks and an index.
     fixture.run("compact", &[&scratch, quiet, "--once", "--objstore.mirror=mimir"]);
     assert!(of("raw") < 3);
-    assert!(fixture.tenant().join("bucket-index.json.gz").exists());
-    assert_eq!(std::fs::read_dir(fixture.tenant().join("markers")).unwrap().count(), marked(&fixture));
-    assert!(marked(&fixture) >= 3);
+    assert!(fixture.objects.has("team-a/bucket-index.json.gz"));
+    assert_eq!(fixture.objects.keys("team-a/markers").len(), marked(fixture));
+    assert!(marked(fixture) >= 3);
     let leaving =
         || fixture.json("du", &[])[0]["rows"].as_array().unwrap().iter().any(|r| r["class"] == "leaving");
     assert!(leaving());
@@ -200,76 +197,60 @@ fn windows_are_made_and_what_jobs_left_goes_on_demand() {
     assert!(leaving(), "not before the delay");
     assert!(fixture.run("cleanup", &[&scratch, quiet, "--dry-run"]).contains("goes after the delay"));
     fixture.run("cleanup", &[&scratch, quiet, "--compactor.delete-delay=0s"]);
-    assert!(!leaving() && marked(&fixture) == 0);
-    let copies = std::fs::read_dir(fixture.tenant().join("markers"));
-    assert_eq!(copies.map_or(0, Iterator::count), 0, "the copies of marks go with the blocks");
+    assert!(!leaving() && marked(fixture) == 0);
+    assert!(fixture.objects.keys("team-a/markers").is_empty(), "the copies of marks go with the blocks");
     assert_eq!(fixture.try_run("verify", &["--deep", &scratch]).0, Some(0));
     fixture.run("mark", &["--marker=deletion", "--resolution=raw"]);
     let shown = fixture.run("cleanup", &[&scratch, quiet, "--dry-run"]);
     assert!(shown.contains("marked for deletion, leaves at "), "{shown}");
 }
 
-#[test]
-fn what_nobody_names_goes_only_on_request_and_only_if_it_is_old() {
-    let fixture = Fixture::new();
-    let orphan = fixture.tenant().join(id(99).to_string());
-    std::fs::create_dir_all(orphan.join("chunks")).unwrap();
-    std::fs::write(orphan.join("chunks/000001"), [7; 100]).unwrap();
-    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+fn what_nobody_names_goes_only_on_request_and_only_if_it_is_old(fixture: &Fixture) {
+    let orphan = format!("team-a/{}/chunks/000001", id(99));
+    fixture.objects.put(&orphan, vec![7; 100]);
+    let scratch = fixture.scratch();
     let quiet = "--log.level=error";
     fixture.run("cleanup", &[&scratch, quiet, "--compactor.delete-delay=0s"]);
     fixture.run("cleanup", &[&scratch, quiet, "--orphans-older-than=1h"]);
     let looked = fixture.run("cleanup", &[&scratch, quiet, "--orphans-older-than=0s", "--dry-run"]);
     assert!(looked.contains(&format!("orphan={} objects=1 size=100B goes", id(99))), "{looked}");
-    assert!(orphan.join("chunks/000001").exists());
+    assert!(fixture.objects.has(&orphan));
     let done = fixture.run("cleanup", &[&scratch, quiet, "--orphans-older-than=0s"]);
     assert!(done.contains("removed"), "{done}");
-    assert!(!orphan.join("chunks/000001").exists());
+    assert!(!fixture.objects.has(&orphan));
     fixture.run("verify", &["--strict", "--checksums"]);
 }
 
-#[test]
-fn a_bucket_is_copied_and_the_copy_goes_on_where_it_stopped() {
-    let fixture = Fixture::new();
-    let (file, bucket) = (fixture.home.path().join("to.yml"), fixture.home.path().join("copy"));
-    std::fs::write(&file, directory_yml(&bucket, "safe")).unwrap();
-    let to = format!("--objstore-to.config-file={}", file.display());
+fn a_bucket_is_copied_and_the_copy_goes_on_where_it_stopped(fixture: &Fixture) {
+    let copy = fixture.place.bucket("copy", "safe");
+    let to = copy.flag("objstore-to.config-file");
     let looked = fixture.json("replicate", &[&to, "--dry-run"]);
     assert_eq!(looked[0]["blocks"].as_array().unwrap().len(), 3);
-    assert!(!bucket.join("safe").exists());
+    assert!(copy.keys("").is_empty());
     let one = fixture.json("replicate", &[&to, "--max-time=0"]);
     assert_eq!(one[0]["blocks"][0], id(1).to_string());
     // As if it had been killed within the second block.
-    let index = format!("safe/team-a/{}/index", id(2));
-    std::fs::create_dir_all(bucket.join(&index).parent().unwrap()).unwrap();
-    std::fs::copy(fixture.tenant().join(id(2).to_string()).join("index"), bucket.join(&index)).unwrap();
+    let index = format!("team-a/{}/index", id(2));
+    let present = fixture.objects.get(&index).unwrap();
+    copy.put(&index, present.clone());
     let rest = fixture.json("replicate", &[&to]);
     assert_eq!((rest[0]["knownBlocks"].as_u64(), rest[0]["blocks"].as_array().unwrap().len()), (Some(1), 2));
-    assert_eq!(rest[0]["presentBytes"].as_u64(), Some(bucket.join(&index).metadata().unwrap().len()));
+    assert_eq!(rest[0]["presentBytes"].as_u64(), Some(present.len() as u64));
     let copied = one[0]["copiedBytes"].as_u64().unwrap() + rest[0]["copiedBytes"].as_u64().unwrap();
     assert_eq!(
         copied + rest[0]["presentBytes"].as_u64().unwrap(),
         looked[0]["copiedBytes"].as_u64().unwrap()
     );
-    let flag = format!("--objstore.config-file={}", file.display());
+    let flag = copy.flag("objstore.config-file");
     let listed = pyrrha_ok(&["bucket", "ls", &flag, "--output=json"]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&listed).unwrap(), fixture.json("ls", &[]));
     pyrrha_ok(&["bucket", "verify", &flag, "--checksums", "--strict"]);
 }
 
-#[test]
-fn blocks_that_would_be_too_large_become_shards() {
-    let fixture = Fixture::new();
-    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let runtime = Arc::new(BucketRuntime::start(2).unwrap());
-    let opened = config::open_file(&fixture.home.path().join("objstore.yml")).unwrap();
-    let tenants = Arc::new(BucketTenants::new(opened, runtime.clone(), clock));
-    let blocks: Vec<Block> =
-        (50..52).map(|n| block_of(&disk, &fixture.home.path().join("large"), n, 70)).collect();
-    let shipper = Shipper::new(tenants, runtime, disk);
-    shipper.ship(&[(TenantId::new("team-b").unwrap(), blocks)], &|| false).unwrap();
+fn blocks_that_would_be_too_large_become_shards(fixture: &Fixture) {
+    let scratch = fixture.scratch();
+    let (disk, large): (Arc<dyn Disk>, _) = (Arc::new(OsDisk), fixture.place.home().join("large"));
+    fixture.ship("team-b", (50..52).map(|n| block_of(&disk, &large, n, 70)).collect());
     fixture.run("compact", &[&scratch, "--log.level=error", "--once", "--compactor.block-series=20"]);
     let listed = fixture.json("inspect", &["--tenant=team-b", "--resolution=raw"]);
     let shards: Vec<&str> =

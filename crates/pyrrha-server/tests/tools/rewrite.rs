@@ -1,11 +1,15 @@
 //! `pyrrha bucket rewrite` and `retention`.
 
 use crate::bucket::{Fixture, id};
+use crate::place::on_each_bucket;
 
-#[test]
-fn blocks_are_rewritten_by_rules_in_files_and_flags() {
-    let fixture = Fixture::new();
-    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+on_each_bucket! {
+    blocks_are_rewritten_by_rules_in_files_and_flags
+    what_is_past_retention_leaves_once_and_is_shown_before
+}
+
+fn blocks_are_rewritten_by_rules_in_files_and_flags(fixture: &Fixture) {
+    let scratch = fixture.scratch();
     let delete = "--rewrite.to-delete-config=- matchers: '{__name__=\"m\", i=~\"000|001\"}'";
     assert_eq!(fixture.try_run("rewrite", &[delete, &scratch]).0, Some(1), "all is to be said");
     assert_eq!(fixture.try_run("rewrite", &["--all", &scratch]).0, Some(1), "no rules");
@@ -22,10 +26,10 @@ fn blocks_are_rewritten_by_rules_in_files_and_flags() {
     let done = fixture.json("rewrite", &[&one, delete, &scratch]);
     assert_eq!((done.as_array().unwrap().len(), done[0]["committed"].as_bool()), (1, Some(true)));
     assert_eq!(fixture.json("ls", &[])["total"]["samples"], 7200 - 2 * 480);
-    let made = fixture.tenant().join(done[0]["rewrittenTo"].as_str().unwrap());
-    let log = std::fs::read_to_string(made.join("change.log")).unwrap();
+    let made = done[0]["rewrittenTo"].as_str().unwrap();
+    let log = String::from_utf8(fixture.objects.get(&format!("team-a/{made}/change.log")).unwrap()).unwrap();
     assert_eq!(log.lines().count(), 2, "{log}");
-    let file = fixture.home.path().join("relabel.yml");
+    let file = fixture.place.home().join("relabel.yml");
     std::fs::write(&file, "- action: labeldrop\n  regex: i\n").unwrap();
     let relabel = format!("--rewrite.to-relabel-config-file={}", file.display());
     let said = fixture.run("rewrite", &["--all", &relabel, &scratch]);
@@ -34,13 +38,11 @@ fn blocks_are_rewritten_by_rules_in_files_and_flags() {
     assert_eq!(fixture.try_run("verify", &["--deep", &scratch, "--strict"]).0, Some(0));
     // What was replaced goes as after any job.
     fixture.run("cleanup", &[&scratch, "--log.level=error", "--compactor.delete-delay=0s"]);
-    assert!(!fixture.tenant().join(id(2).to_string()).join("index").exists());
+    assert!(!fixture.objects.has(&format!("team-a/{}/index", id(2))));
 }
 
-#[test]
-fn what_is_past_retention_leaves_once_and_is_shown_before() {
-    let fixture = Fixture::new();
-    let scratch = format!("--scratch-dir={}", fixture.home.path().join("scratch").display());
+fn what_is_past_retention_leaves_once_and_is_shown_before(fixture: &Fixture) {
+    let scratch = fixture.scratch();
     let keep = ["--retention.resolution-raw=1h", "--downsampling.disable", &scratch];
     let waits = fixture.run("retention", &["--retention.resolution-raw=1h", &scratch]);
     assert!(waits.contains("stays until its windows are made") && waits.contains("blocks=0"), "{waits}");
@@ -50,5 +52,5 @@ fn what_is_past_retention_leaves_once_and_is_shown_before() {
     let done = fixture.json("retention", &keep);
     assert_eq!((done.as_array().unwrap().len(), done[0]["committed"].as_bool()), (3, Some(true)));
     assert_eq!(fixture.json("ls", &[])["total"]["blocks"], 0);
-    assert!(fixture.tenant().join(id(1).to_string()).join("index").exists(), "until cleanup");
+    assert!(fixture.objects.has(&format!("team-a/{}/index", id(1))), "until cleanup");
 }
