@@ -284,6 +284,28 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::Mod,
+        Self::Pow,
+        Self::Atan2,
+        Self::Eq,
+        Self::Ne,
+        Self::Gt,
+        Self::Lt,
+        Self::Ge,
+        Self::Le,
+        Self::And,
+        Self::Or,
+        Self::Unless,
+        Self::TrimUpper,
+        Self::TrimLower,
+    ];
+
     /// The operator as written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -412,6 +434,29 @@ pub enum AggregateOp {
 }
 
 impl AggregateOp {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Sum,
+        Self::Avg,
+        Self::Min,
+        Self::Max,
+        Self::Count,
+        Self::Group,
+        Self::Stddev,
+        Self::Stdvar,
+        Self::Topk,
+        Self::Bottomk,
+        Self::Quantile,
+        Self::CountValues,
+        Self::Limitk,
+        Self::LimitRatio,
+    ];
+
+    /// Only with `promql-experimental-functions`.
+    pub fn is_experimental(self) -> bool {
+        matches!(self, Self::Limitk | Self::LimitRatio)
+    }
+
     /// The operator's name.
     pub fn as_str(self) -> &'static str {
         match self {

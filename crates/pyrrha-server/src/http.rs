@@ -8,6 +8,7 @@ mod body;
 pub(crate) mod cors;
 mod deletes;
 mod envelope;
+mod features;
 mod federate;
 mod health;
 mod labels;
@@ -17,6 +18,7 @@ mod metrics;
 pub(crate) mod params;
 mod query;
 mod request;
+mod self_metrics;
 mod status;
 mod syntax;
 mod tenant;
@@ -79,6 +81,8 @@ fn api() -> Router<Arc<App>> {
         .route("/targets/metadata", get(absent::targets_metadata))
         .route("/scrape_pools", get(absent::scrape_pools))
         .route("/notifications", get(absent::notifications))
+        .route("/features", get(features::features))
+        .route("/status/self_metrics", get(self_metrics::self_metrics))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/runtimeinfo", get(status::runtimeinfo))
         .route("/status/flags", get(status::flags))

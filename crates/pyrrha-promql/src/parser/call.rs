@@ -83,8 +83,7 @@ impl Parser<'_> {
         if args.is_empty() {
             return Err(self.error(pos, "no arguments for aggregate expression provided"));
         }
-        let experimental = matches!(op, AggregateOp::Limitk | AggregateOp::LimitRatio);
-        if experimental && !self.features.experimental_functions {
+        if op.is_experimental() && !self.features.experimental_functions {
             let message = format!(
                 "{}() is experimental and must be enabled with --enable-feature=promql-experimental-functions",
                 op.as_str()

@@ -1,4 +1,4 @@
-//! Parameters of a request: URL query and form body as one, with Prometheus' rules and texts.
+//! Parameters of a request: URL query and form as one, with Prometheus' rules and texts.
 
 use pyrrha_model::Timestamp;
 use pyrrha_model::go_fmt::quote;
@@ -18,7 +18,7 @@ const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
 /// Most parameters of a request.
 const PARAMS_MAX: usize = 10_000;
 
-/// Decoded `key=value` pairs; those of the body come first.
+/// Decoded `key=value` pairs, of which the first counts where one is asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Params {
     pairs: Vec<(String, String)>,
@@ -31,9 +31,7 @@ impl Params {
     /// [`check`](Self::check).
     pub(crate) fn add(&mut self, encoded: &str) -> Result<(), ApiError> {
         for pair in encoded.split('&').filter(|p| !p.is_empty()) {
-            if self.pairs.len() == PARAMS_MAX {
-                return Err(bad_form(&format!("more than {PARAMS_MAX} parameters")));
-            }
+            self.has_room()?;
             match decode_pair(pair) {
                 Ok(decoded) => self.pairs.push(decoded),
                 Err(error) if self.malformed.is_none() => self.malformed = Some(error),
@@ -41,6 +39,21 @@ impl Params {
             }
         }
         Ok(())
+    }
+
+    /// Appends a value that is not encoded.
+    pub(crate) fn push(&mut self, name: String, value: Vec<u8>) -> Result<(), ApiError> {
+        self.has_room()?;
+        let value = String::from_utf8(value).map_err(|_| not_text())?;
+        self.pairs.push((name, value));
+        Ok(())
+    }
+
+    fn has_room(&self) -> Result<(), ApiError> {
+        match self.pairs.len() < PARAMS_MAX {
+            true => Ok(()),
+            false => Err(bad_form(&format!("more than {PARAMS_MAX} parameters"))),
+        }
     }
 
     /// Fails if a pair could not be decoded. Prometheus looks at this where it asks for lists of values;
@@ -146,10 +159,15 @@ pub(crate) fn decode(text: &str) -> Result<String, ApiError> {
         }
         i += 1;
     }
-    String::from_utf8(out).map_err(|_| bad_form("a parameter is not valid UTF-8"))
+    String::from_utf8(out).map_err(|_| not_text())
 }
 
-fn bad_form(why: &str) -> ApiError {
+fn not_text() -> ApiError {
+    bad_form("a parameter is not valid UTF-8")
+}
+
+/// A form, or what stands for one in a URL, that cannot be read.
+pub(super) fn bad_form(why: &str) -> ApiError {
     ApiError::bad_data(format!("error parsing form values: {why}"))
 }
 

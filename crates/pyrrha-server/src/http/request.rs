@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyDataStream, BodyExt, Full, Limited};
+use multer::Multipart;
 use pyrrha_model::{ErrorKind, TenantId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::envelope::{self, ApiError};
-use super::params::Params;
+use super::params::{Params, bad_form};
 use super::tenant;
 use crate::app::{App, ReplayProgress, Store};
 
@@ -35,32 +36,51 @@ impl FromRequest<Arc<App>> for ApiRequest {
         let tenant = tenant::of(request.headers()).map_err(|e| ApiError::bad_data(e).into_response())?;
         let (parts, body) = request.into_parts();
         let mut params = Params::default();
-        let mut form = None;
-        if is_form(&parts.method, &parts.headers) {
-            let (text, held) = read(app, &parts.headers, body).await.map_err(IntoResponse::into_response)?;
-            params.add(&text).map_err(IntoResponse::into_response)?;
-            form = Some(held);
-        }
-        params.add(parts.uri.query().unwrap_or("")).map_err(IntoResponse::into_response)?;
+        let query = parts.uri.query().unwrap_or("");
+        let form = params_of(app, &parts.method, &parts.headers, query, body, &mut params).await;
+        let form = form.map_err(IntoResponse::into_response)?;
         Ok(Self { params, tenant, store, _form: form })
     }
 }
 
-/// Whether a form is sent, as Go's `ParseForm` sees it.
-fn is_form(method: &Method, headers: &HeaderMap) -> bool {
+/// Collects the parameters of a request in the order of Go's `FormValue`: a URL-encoded form, the URL, the parts
+/// of a multipart form. Gives the memory of the form.
+async fn params_of(
+    app: &App,
+    method: &Method,
+    headers: &HeaderMap,
+    query: &str,
+    body: Body,
+    params: &mut Params,
+) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    (method == Method::POST || method == Method::PUT)
-        && media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    let has_body = method == Method::POST || method == Method::PUT;
+    if has_body && media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        let (bytes, held) = read(app, headers, body).await?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| bad_form("body is not valid UTF-8"))?;
+        params.add(text)?;
+        params.add(query)?;
+        return Ok(Some(held));
+    }
+    params.add(query)?;
+    if !media_type.eq_ignore_ascii_case("multipart/form-data") {
+        return Ok(None);
+    }
+    let boundary = multer::parse_boundary(content_type).map_err(|e| bad_form(&e.to_string()))?;
+    let (bytes, held) = read(app, headers, body).await?;
+    let mut parts = Multipart::new(BodyDataStream::new(Full::new(bytes)), boundary);
+    while let Some(part) = parts.next_field().await.map_err(|e| bad_form(&e.to_string()))? {
+        // A file is no value.
+        let (Some(name), None) = (part.name().map(str::to_owned), part.file_name()) else { continue };
+        let value = part.bytes().await.map_err(|e| bad_form(&e.to_string()))?;
+        params.push(name, value.into())?;
+    }
+    Ok(Some(held))
 }
 
 /// Reads a form, in memory that all forms share: it is held until the request is answered.
-async fn read(
-    app: &App,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<(String, OwnedSemaphorePermit), ApiError> {
-    let refused = |why: String| ApiError::bad_data(format!("error parsing form values: {why}"));
+async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     // What is not declared is taken to be large, until it has arrived.
     let kib = declared.unwrap_or(FORM_BYTES_MAX).min(FORM_BYTES_MAX) / 1024 + 1;
@@ -71,10 +91,9 @@ async fn read(
     else {
         return Err(ApiError::body_too_slow());
     };
-    let bytes = bytes.map_err(|e| refused(e.to_string()))?.to_bytes();
+    let bytes = bytes.map_err(|e| bad_form(&e.to_string()))?.to_bytes();
     drop(held.split(kib - kib.min(bytes.len() / 1024 + 1)));
-    let text = String::from_utf8(bytes.into()).map_err(|_| refused("body is not valid UTF-8".into()))?;
-    Ok((text, held))
+    Ok((bytes, held))
 }
 
 /// The answer while the store opens and while the server stops.

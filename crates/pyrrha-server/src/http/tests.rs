@@ -216,6 +216,42 @@ async fn what_does_not_decode_is_passed_over_where_single_values_are_asked_for()
 }
 
 #[tokio::test]
+async fn forms_of_several_parts_are_taken_as_curl_sends_them() {
+    let app = app();
+    let part =
+        |more: &str, value: &str| format!("--x\r\nContent-Disposition: form-data; {more}\r\n\r\n{value}\r\n");
+    let kind = ("content-type", "Multipart/Form-Data; boundary=x");
+    let ask = async |uri: &str, body: String| {
+        send(&app, request(Method::POST, uri, &[kind], format!("{body}--x--\r\n"))).await
+    };
+    let query = part("name=\"query\"", "up{instance=\"a\"} + 1") + &part("name=\"time\"", "1700000090");
+    let answer = ask("/api/v1/query", query.clone()).await.json();
+    assert_eq!(answer["data"]["result"][0]["value"], json!([1_700_000_090, "6"]));
+    // The URL comes before it, as in Go, and a file is no value.
+    let answer = ask("/api/v1/query?query=7", query).await.json();
+    assert_eq!(answer["data"]["result"], json!([1_700_000_090, "7"]));
+    let files = part("name=\"query\"; filename=\"a\"", "1") + &part("name=\"query\"", "2");
+    assert_eq!(ask("/api/v1/query?time=1", files).await.json()["data"]["result"], json!([1, "2"]));
+    let two = part("name=\"match[]\"", "up{instance=\"a\"}") + &part("name=\"match[]\"", "none");
+    assert_eq!(ask("/api/v1/series", two).await.json()["data"], json!([{"__name__": "up", "instance": "a"}]));
+    for (kind, body) in [
+        ("multipart/form-data", "--x--\r\n".to_owned()),
+        (
+            "multipart/form-data; boundary=x",
+            "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1".to_owned(),
+        ),
+        ("multipart/form-data; boundary=x", "nothing".to_owned()),
+        ("multipart/form-data; boundary=x", part("name=\"a\"", "1").repeat(10_001) + "--x--\r\n"),
+    ] {
+        let answer =
+            send(&app, request(Method::POST, "/api/v1/labels", &[("content-type", kind)], body)).await;
+        assert_eq!((answer.code, answer.json()["errorType"].clone()), (400, json!("bad_data")), "{kind}");
+        assert!(answer.text.contains("error parsing form values: "), "{}", answer.text);
+    }
+    assert_eq!(app.form_kib.available_permits(), 64 << 10, "all is given back");
+}
+
+#[tokio::test]
 async fn a_lookback_that_is_none_is_the_default() {
     let app = app();
     for lookback in ["0", "-5", "5m"] {
@@ -313,6 +349,16 @@ async fn a_tenant_may_have_features_and_limits_of_its_own() {
         assert_eq!(refused.code, 400);
         assert!(refused.text.contains(r#"function \"max_of\" is not enabled"#), "{}", refused.text);
     }
+    for (tenant, is_there) in [("a", true), ("b", false)] {
+        let features = ask(tenant, "/api/v1/features").await.json()["data"].clone();
+        assert_eq!(features.as_object().map(|categories| categories.len()), Some(12));
+        assert_eq!(features["promql_functions"]["max_of"], json!(is_there));
+        assert_eq!(features["promql_operators"]["limitk"], json!(is_there));
+        assert_eq!(
+            (&features["promql"]["subqueries"], &features["api"]["admin"]),
+            (&json!(true), &json!(false))
+        );
+    }
     let over = ask("a", "/api/v1/query_range?query=vector(1)&start=0&end=10&step=1").await;
     assert_eq!((over.code, over.json()["errorType"].clone()), (422, json!("execution")), "{}", over.text);
     assert_eq!(ask("b", "/api/v1/query_range?query=vector(1)&start=0&end=10&step=1").await.code, 200);
@@ -386,6 +432,19 @@ async fn status_pages_answer() {
     assert_eq!(get_(&app, "/api/v1/alerts").await.json()["data"], json!({"alerts": []}));
     assert_eq!(get_(&app, "/api/v1/status/config").await.json()["data"]["yaml"], "");
     assert!(get_(&app, "/api/v1/status/runtimeinfo").await.json()["data"]["startTime"].is_string());
+    let pattern = "/api/v1/status/self_metrics?metric_name_pattern=";
+    let own = get_(&app, &format!("{pattern}pyrrha_http_request.*|pyrrha_build_info")).await.json();
+    let names: Vec<_> = own["data"].as_array().expect("a list").iter().map(|f| f["name"].clone()).collect();
+    assert_eq!(
+        names,
+        ["pyrrha_build_info", "pyrrha_http_request_duration_seconds", "pyrrha_http_requests_total"]
+    );
+    assert_eq!(own["data"][2]["type"], "COUNTER");
+    assert!(own["data"][1]["metric"][0]["histogram"]["sampleCount"].is_string(), "{own}");
+    assert_eq!(get_(&app, &format!("{pattern}pyrrha_http")).await.json()["data"], json!([]), "anchored");
+    let refused = get_(&app, &format!("{pattern}(")).await;
+    let text = refused.json()["error"].as_str().unwrap_or("").to_owned();
+    assert!(refused.code == 400 && text.starts_with("invalid parameter \"metric_name_pattern\": "), "{text}");
     let metrics = get_(&app, "/metrics").await.text;
     assert!(metrics.contains("# TYPE pyrrha_build_info gauge\npyrrha_build_info{version="), "{metrics}");
     let accept = [("Accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")];
