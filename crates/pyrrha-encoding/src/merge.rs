@@ -8,7 +8,7 @@ use crate::chunk::histogram::{decode_histograms, decode_values};
 use crate::chunk::{Rhythm, decode_floats_after, decode_shared_floats};
 use crate::precedence::{Candidate, precedence, value_precedence};
 use crate::rhythms::Rhythms;
-use crate::windows::{HistogramWindows, Windows, decode_windows};
+use crate::windows::decode_windows;
 use crate::{DecodeError, FloatColumn, HistogramColumn, SeriesSamples, Want, WindowSpan};
 
 /// Replaces `out` with the samples of a series in `range`, by time, each time once: where chunks
@@ -97,23 +97,11 @@ impl SeriesDecoder {
         let mut samples = SeriesEntry { deleted: entry.deleted.clone(), ..SeriesEntry::default() };
         samples.chunks.extend(entry.chunks.iter().filter(|c| !is_windows(c)).cloned());
         self.decode(&samples, range, want, out)?;
-        let (mut windows, mut histograms) = (Windows::default(), HistogramWindows::default());
-        let extent = |chunk: &ChunkRef| TimeRange::new(chunk.min_time, chunk.max_time);
-        let mut done = Ok(());
-        for chunk in entry.chunks.iter().filter(is_windows) {
-            match decode_windows(&chunk.bytes, extent(chunk), &mut windows, &mut histograms) {
-                Ok(resolution) => out.window_spans.push(WindowSpan { range: extent(chunk), resolution }),
-                Err(error) => done = done.and(Err(error)),
-            }
-        }
-        if done.is_err() || !windows.is_sound() || !histograms.is_sound() {
+        let done = append_windows(entry.chunks.iter().filter(is_windows), out);
+        if done.is_err() {
             out.clear();
-            return done.and(Err(DecodeError::Malformed { part: "windows of a series" }));
+            return done;
         }
-        (out.windows, out.histogram_windows) = (windows, histograms);
-        // Both parts, of floats and of histograms, stand for the same times.
-        out.window_spans.sort_by_key(|span| (span.range.start, span.range.end));
-        out.window_spans.dedup();
         for chunk in entry.chunks.iter().filter(is_windows) {
             drop_samples(out, extent(chunk));
         }
@@ -163,6 +151,37 @@ impl SeriesDecoder {
     }
 }
 
+/// The times for which a chunk stands.
+fn extent(chunk: &ChunkRef) -> TimeRange {
+    TimeRange::new(chunk.min_time, chunk.max_time)
+}
+
+/// Appends windows, and the times for which they stand.
+fn append_windows<'c>(
+    chunks: impl Iterator<Item = &'c ChunkRef>,
+    out: &mut SeriesSamples,
+) -> Result<(), DecodeError> {
+    let SeriesSamples { windows, histogram_windows, window_spans: spans, .. } = out;
+    for chunk in chunks {
+        let resolution = decode_windows(&chunk.bytes, extent(chunk), windows, histogram_windows)?;
+        spans.push(WindowSpan { range: extent(chunk), resolution });
+    }
+    if !windows.is_sound() || !histogram_windows.is_sound() {
+        return Err(DecodeError::Malformed { part: "windows of a series" });
+    }
+    // Both parts, of floats and of histograms, stand for the same times, and blocks follow each other.
+    spans.sort_by_key(|span| (span.range.start, span.range.end));
+    spans.dedup_by(|next, span| {
+        let meet = next.range.start <= span.range.end.saturating_add(1);
+        let joined = meet && next.resolution == span.resolution;
+        if joined {
+            span.range.end = span.range.end.max(next.range.end);
+        }
+        joined
+    });
+    Ok(())
+}
+
 /// Removes the samples in `range`, for which windows stand.
 fn drop_samples(samples: &mut SeriesSamples, range: TimeRange) {
     fn cut<T>(times: &[Timestamp], range: TimeRange, column: &mut Vec<T>) {
@@ -182,7 +201,7 @@ fn drop_samples(samples: &mut SeriesSamples, range: TimeRange) {
 }
 
 fn chunks_in(entry: &SeriesEntry, range: TimeRange) -> impl Iterator<Item = &ChunkRef> + Clone {
-    entry.chunks.iter().filter(move |c| range.overlaps(&TimeRange::new(c.min_time, c.max_time)))
+    entry.chunks.iter().filter(move |c| range.overlaps(&extent(c)))
 }
 
 fn decode_chunk(

@@ -116,7 +116,7 @@ pub(crate) fn decode(input: &mut &[u8], count: usize, out: &mut Vec<i64>) -> Res
 
 /// Hands over `count` numbers, at most [`BLOCK`] at a time, so that they stay in the nearest cache.
 #[inline]
-pub(super) fn decode_blocks(
+pub(crate) fn decode_blocks(
     input: &mut &[u8],
     count: usize,
     mut take: impl FnMut(&[i64]),

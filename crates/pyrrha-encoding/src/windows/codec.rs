@@ -4,6 +4,8 @@
 //! `1 | part u8 | uvarint resolution ms | uvarint n | window numbers | counts | columns of the part`,
 //! or of a series that has both floats and histograms, `1 | 5 | uvarint len | floats | histograms`.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use pyrrha_model::contract::{ChunkRef, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
@@ -35,8 +37,8 @@ pub enum WindowPart {
 }
 
 /// What all chunks of windows begin with.
+#[derive(Default)]
 pub(super) struct Head {
-    pub(super) resolution: i64,
     pub(super) starts: Vec<Timestamp>,
     pub(super) ends: Vec<Timestamp>,
     pub(super) counts: Vec<u32>,
@@ -164,7 +166,9 @@ pub(crate) fn decoded_windows_size(bytes: &[u8]) -> Result<usize, DecodeError> {
 fn size_of_kind(bytes: &[u8]) -> Result<usize, DecodeError> {
     let input = &mut &bytes[..];
     let (part, of_histograms) = take_kind(input)?;
-    let n = take_head(input)?.starts.len();
+    let Head { mut starts, mut ends, mut counts } = Head::default();
+    take_head(input, &mut starts, &mut ends, &mut counts)?;
+    let n = starts.len();
     if of_histograms {
         Ok(histograms_size(input, n, part)?.saturating_add(n * HISTOGRAM_WINDOW))
     } else {
@@ -194,37 +198,90 @@ fn decode_kind(
 ) -> Result<i64, DecodeError> {
     let input = &mut &bytes[..];
     let (part, of_histograms) = take_kind(input)?;
-    let head = take_head(input)?;
-    let resolution = head.resolution;
-    let from = head.ends.iter().take_while(|end| **end < range.start).count();
-    let to = from + head.starts[from..].iter().take_while(|start| **start <= range.end).count();
-    if of_histograms {
-        let mut read = read_histograms(input, head, part, from..to)?;
-        let known = match part {
-            WindowPart::Edges => histograms.edges.upto.len(),
-            WindowPart::Values => histograms.values.sums.len(),
-        };
-        if completes((&histograms.starts, &histograms.counts), (&read.starts, &read.counts), known)? {
-            (read.starts, read.ends, read.counts) = Default::default();
-        }
-        histograms.extend(&read, 0..to - from);
-        return Ok(resolution);
+    if !of_histograms {
+        return decode_floats(input, part, range, floats);
     }
-    let mut read = read_floats(input, head, part)?;
-    if (from, to) != (0, read.len()) {
-        let mut kept = Windows::default();
-        kept.extend(&read, from..to);
-        read = kept;
-    }
+    let mut head = Head::default();
+    let resolution = take_head(input, &mut head.starts, &mut head.ends, &mut head.counts)?;
+    let wanted = windows_in(range, &head.starts, &head.ends);
+    let len = wanted.len();
+    let mut read = read_histograms(input, head, part, wanted)?;
     let known = match part {
-        WindowPart::Edges => floats.edges.first_times.len(),
-        WindowPart::Values => floats.values.sums.len(),
+        WindowPart::Edges => histograms.edges.upto.len(),
+        WindowPart::Values => histograms.values.sums.len(),
     };
-    if completes((&floats.starts, &floats.counts), (&read.starts, &read.counts), known)? {
+    if completes((&histograms.starts, &histograms.counts), (&read.starts, &read.counts), known)? {
         (read.starts, read.ends, read.counts) = Default::default();
     }
-    floats.extend(&read, 0..to - from);
+    histograms.extend(&read, 0..len);
     Ok(resolution)
+}
+
+/// Reads a chunk of floats behind those that were read before.
+fn decode_floats(
+    input: &mut &[u8],
+    part: WindowPart,
+    range: TimeRange,
+    out: &mut Windows,
+) -> Result<i64, DecodeError> {
+    let before = out.len();
+    let resolution = take_head(input, &mut out.starts, &mut out.ends, &mut out.counts)?;
+    let known = match part {
+        WindowPart::Edges => out.edges.first_times.len(),
+        WindowPart::Values => out.values.sums.len(),
+    };
+    match part {
+        WindowPart::Edges => take_edges(input, &out.starts[before..], &mut out.edges)?,
+        WindowPart::Values => take_totals(input, &out.counts[before..], &mut out.values)?,
+    }
+    let wanted = windows_in(range, &out.starts[before..], &out.ends[before..]);
+    if wanted.len() < out.starts.len() - before {
+        match part {
+            WindowPart::Edges => out.edges.cut(known, &wanted),
+            WindowPart::Values => out.values.cut(known, &wanted),
+        }
+        cut(&mut out.starts, before, &wanted);
+        cut(&mut out.ends, before, &wanted);
+        cut(&mut out.counts, before, &wanted);
+    }
+    let (starts, read) = out.starts.split_at(before);
+    let (counts, read_counts) = out.counts.split_at(before);
+    if completes((starts, counts), (read, read_counts), known)? {
+        out.starts.truncate(before);
+        out.ends.truncate(before);
+        out.counts.truncate(before);
+    }
+    Ok(resolution)
+}
+
+/// Which windows have something in `range`.
+fn windows_in(range: TimeRange, starts: &[Timestamp], ends: &[Timestamp]) -> Range<usize> {
+    let from = ends.partition_point(|end| *end < range.start);
+    from..starts.partition_point(|start| *start <= range.end).max(from)
+}
+
+/// Leaves those of the numbers from `base` on that are `wanted`.
+fn cut<T>(column: &mut Vec<T>, base: usize, wanted: &Range<usize>) {
+    column.truncate(base + wanted.end);
+    column.drain(base..base + wanted.start);
+}
+
+impl Edges {
+    fn cut(&mut self, base: usize, wanted: &Range<usize>) {
+        let Self { first_times, last_times, first_values, last_values, corrections, resets, changes, stale } =
+            self;
+        [first_times, last_times].into_iter().for_each(|c| cut(c, base, wanted));
+        [first_values, last_values, corrections].into_iter().for_each(|c| cut(c, base, wanted));
+        [resets, changes, stale].into_iter().for_each(|c| cut(c, base, wanted));
+    }
+}
+
+impl Totals {
+    fn cut(&mut self, base: usize, wanted: &Range<usize>) {
+        let Self { sums, mins, maxs, nans, deviations } = self;
+        [sums, mins, maxs, deviations].into_iter().for_each(|c| cut(c, base, wanted));
+        cut(nans, base, wanted);
+    }
 }
 
 /// Starts and counts of windows.
@@ -243,42 +300,47 @@ fn completes(
     if counts[known..] == *read_counts { Ok(true) } else { Err(MALFORMED) }
 }
 
-fn take_head(input: &mut &[u8]) -> Result<Head, DecodeError> {
+/// Appends what a chunk begins with, and gives the length of its windows, ms. They are sound.
+fn take_head(
+    input: &mut &[u8],
+    starts: &mut Vec<Timestamp>,
+    ends: &mut Vec<Timestamp>,
+    counts: &mut Vec<u32>,
+) -> Result<i64, DecodeError> {
     let resolution = i64::try_from(take_uvarint(input)?).map_err(|_| MALFORMED)?;
     let n = usize::try_from(take_uvarint(input)?).map_err(|_| MALFORMED)?;
     if n == 0 || n > MAX_WINDOWS || resolution == 0 {
         return Err(MALFORMED);
     }
-    let mut head = Head { resolution, starts: Vec::new(), ends: Vec::with_capacity(n), counts: Vec::new() };
-    integers::decode(input, n, &mut head.starts)?;
-    for start in &mut head.starts {
-        *start = start.checked_mul(resolution).ok_or(MALFORMED)?;
-        head.ends.push(start.checked_add(resolution - 1).ok_or(MALFORMED)?);
+    let before = starts.len();
+    integers::decode(input, n, starts)?;
+    let new = &mut starts[before..];
+    let end =
+        |number: i64| number.checked_mul(resolution).and_then(|start| start.checked_add(resolution - 1));
+    // Where they ascend, those between the first and the last fit, too.
+    let fit = [new[0], new[new.len() - 1]].into_iter().all(|number| end(number).is_some());
+    if !fit || !pairs_all(new, |a, b| a < b) {
+        return Err(MALFORMED);
     }
-    take_u32s(input, n, &mut head.counts)?;
-    let ascend = head.starts.is_sorted_by(|a, b| a < b);
-    if ascend && head.counts.iter().all(|c| *c > 0) { Ok(head) } else { Err(MALFORMED) }
+    new.iter_mut().for_each(|start| *start *= resolution);
+    ends.extend(new.iter().map(|start| start + (resolution - 1)));
+    take_u32s(input, n, counts)?;
+    let least = counts[before..].iter().copied().min();
+    if least > Some(0) { Ok(resolution) } else { Err(MALFORMED) }
 }
 
-fn read_floats(input: &mut &[u8], head: Head, part: WindowPart) -> Result<Windows, DecodeError> {
-    let (n, Head { starts, ends, counts, .. }) = (head.starts.len(), head);
-    let mut windows = Windows { starts, ends, counts, ..Windows::default() };
-    match part {
-        WindowPart::Edges => take_edges(input, n, &windows.starts, &mut windows.edges)?,
-        WindowPart::Values => take_totals(input, n, &windows.counts, &mut windows.values)?,
-    }
-    if windows.is_sound() { Ok(windows) } else { Err(MALFORMED) }
+/// Whether something holds of all neighbours; looks at all of them, which is faster where it does.
+pub(super) fn pairs_all<T>(column: &[T], holds: impl Fn(&T, &T) -> bool) -> bool {
+    column.windows(2).fold(true, |all, pair| all & holds(&pair[0], &pair[1]))
 }
 
-fn take_edges(
-    input: &mut &[u8],
-    n: usize,
-    starts: &[Timestamp],
-    edges: &mut Edges,
-) -> Result<(), DecodeError> {
+/// Appends the edges of the windows that begin at `starts`.
+fn take_edges(input: &mut &[u8], starts: &[Timestamp], edges: &mut Edges) -> Result<(), DecodeError> {
+    let (n, before) = (starts.len(), edges.first_times.len());
     for times in [&mut edges.first_times, &mut edges.last_times] {
+        let before = times.len();
         integers::decode(input, n, times)?;
-        times.iter_mut().zip(starts).for_each(|(t, s)| *t = t.wrapping_add(*s));
+        times[before..].iter_mut().zip(starts).for_each(|(t, s)| *t = t.wrapping_add(*s));
     }
     for column in [&mut edges.resets, &mut edges.changes, &mut edges.stale] {
         take_u32s(input, n, column)?;
@@ -287,27 +349,30 @@ fn take_edges(
         values::decode(input, n, column)?;
     }
     // Readers count on samples by time.
-    let in_order = |(i, (first, last)): (usize, (&Timestamp, &Timestamp))| {
-        first <= last && (i == 0 || edges.last_times[i - 1] < *first)
-    };
-    let times = edges.first_times.iter().zip(&edges.last_times);
-    if times.enumerate().all(in_order) { Ok(()) } else { Err(MALFORMED) }
+    let (first, last) = (&edges.first_times[before..], &edges.last_times[before..]);
+    let inside = first.iter().zip(last).fold(true, |all, (first, last)| all & (first <= last));
+    let between = last.iter().zip(&first[1..]).fold(true, |all, (last, next)| all & (last < next));
+    if inside && between { Ok(()) } else { Err(MALFORMED) }
 }
 
-fn take_totals(input: &mut &[u8], n: usize, counts: &[u32], totals: &mut Totals) -> Result<(), DecodeError> {
+/// Appends the totals of windows of so many samples.
+fn take_totals(input: &mut &[u8], counts: &[u32], totals: &mut Totals) -> Result<(), DecodeError> {
+    let (n, before) = (counts.len(), totals.nans.len());
     take_u32s(input, n, &mut totals.nans)?;
     for column in [&mut totals.sums, &mut totals.mins, &mut totals.maxs, &mut totals.deviations] {
         values::decode(input, n, column)?;
     }
-    if totals.nans.iter().zip(counts).all(|(nans, count)| nans <= count) { Ok(()) } else { Err(MALFORMED) }
+    let nans = totals.nans[before..].iter();
+    if nans.zip(counts).all(|(nans, count)| nans <= count) { Ok(()) } else { Err(MALFORMED) }
 }
 
-/// Reads a column of `n` numbers.
+/// Appends a column of `n` numbers.
 pub(super) fn take_u32s(input: &mut &[u8], n: usize, out: &mut Vec<u32>) -> Result<(), DecodeError> {
-    let mut numbers = Vec::new();
-    integers::decode(input, n, &mut numbers)?;
-    for number in numbers {
-        out.push(u32::try_from(number).map_err(|_| MALFORMED)?);
-    }
-    Ok(())
+    out.reserve(n);
+    let mut bits = 0;
+    integers::decode_blocks(input, n, |numbers| {
+        bits |= numbers.iter().fold(0, |bits, number| bits | number);
+        out.extend(numbers.iter().map(|number| *number as u32));
+    })?;
+    if u32::try_from(bits).is_ok() { Ok(()) } else { Err(MALFORMED) }
 }

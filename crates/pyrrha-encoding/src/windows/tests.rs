@@ -189,6 +189,37 @@ proptest! {
     }
 
     #[test]
+    fn chunks_follow_each_other(
+        samples in samples(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        from in -HOUR..HOUR,
+        length in 0..20 * HOUR,
+        values in any::<bool>(),
+    ) {
+        let w = folded(&samples, FIVE);
+        let range = TimeRange::new(from, from + length);
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(w.len() + 1)).chain([w.len()]).collect();
+        ends.sort_unstable();
+        let (mut back, mut begin) = (Windows::default(), 0);
+        for end in ends {
+            let mut piece = Windows::default();
+            piece.extend(&w, std::mem::replace(&mut begin, end)..end);
+            for part in [Some(WindowPart::Edges), values.then_some(WindowPart::Values)].into_iter().flatten() {
+                if let Some(chunk) = encode_windows(&piece, FIVE, part) {
+                    decode_windows(&chunk.bytes, range, &mut back, &mut none()).unwrap();
+                }
+            }
+        }
+        let wanted = w.ends.partition_point(|e| *e < range.start)..w.starts.partition_point(|s| *s <= range.end);
+        let mut expected = Windows::default();
+        expected.extend(&w, wanted);
+        if !values {
+            expected.values = Totals::default();
+        }
+        prop_assert_eq!(format!("{expected:?}"), format!("{back:?}"));
+    }
+
+    #[test]
     fn hostile_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), samples in samples()) {
         let mut out = Windows::default();
         let _ = decode_windows(&bytes, TimeRange::ALL, &mut out, &mut none());
