@@ -11,7 +11,7 @@ use pyrrha_model::{StoreError, TimeRange};
 use crate::annotations::Annotation;
 use crate::error::QueryError;
 use crate::exec::select::Lookups;
-use crate::exec::watch::Reads;
+use crate::exec::watch::{Reads, Tally};
 use crate::exec::{Charge, Exec, Table, samples::Samples};
 use crate::functions::slide::WindowPlans;
 use crate::labels::LabelIds;
@@ -68,6 +68,8 @@ pub(crate) struct Work<'a> {
     samples: Samples,
     /// Windows of the series before.
     pub(crate) plans: WindowPlans,
+    /// What windows brought to steps.
+    pub(crate) tally: Tally<'a>,
     /// Lookups of the series before.
     pub(crate) lookups: Lookups,
     /// Labels of the series before.
@@ -138,6 +140,7 @@ impl<'a> Work<'a> {
             decoded: SeriesSamples::default(),
             samples: Samples::default(),
             plans: WindowPlans::default(),
+            tally: Tally::new(&exec.watch),
             lookups: Lookups::default(),
             labels: LabelIds::empty(),
             notes: Vec::new(),

@@ -225,9 +225,7 @@ impl Watch {
     pub(crate) fn count_again(&self, counted: &Counted) {
         self.progress.count_total(counted.total);
         if let Some(counts) = &self.per_step {
-            for (count, more) in counts.total.iter().zip(&counted.steps) {
-                count.fetch_add(*more, Ordering::Relaxed);
-            }
+            add_all(&counts.total, &counted.steps);
         }
     }
 
@@ -241,20 +239,48 @@ impl Watch {
             });
         }
     }
+}
 
-    /// Counts samples read by the first step that needs them. Times are moved by `offset`, ms.
-    fn count_read_at(&self, times: &[Timestamp], offset: i64, weight: impl Fn(usize) -> u64) {
-        let Some(StepCounts { steps, read, .. }) = &self.per_step else { return };
-        let last = read.len().saturating_sub(1);
-        for (i, t) in times.iter().enumerate() {
-            let since = t.saturating_add(offset).saturating_sub(steps.start).max(0);
-            let step =
-                usize::try_from((since + steps.step - 1) / steps.step.max(1)).unwrap_or(last).min(last);
-            if let Some(count) = read.get(step) {
-                count.fetch_add(weight(i), Ordering::Relaxed);
-            }
+/// Samples that windows brought to steps, counted by one thread; the watch has them when it is dropped.
+pub(crate) struct Tally<'a> {
+    watch: &'a Watch,
+    /// None if steps are not counted.
+    by_step: Vec<u64>,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(watch: &'a Watch) -> Self {
+        Self { watch, by_step: vec![0; watch.per_step.as_ref().map_or(0, |counts| counts.total.len())] }
+    }
+
+    /// Whether samples are counted by step.
+    pub(crate) fn counts(&self) -> bool {
+        !self.by_step.is_empty()
+    }
+
+    /// Counts samples that a window brought to a step.
+    #[inline]
+    pub(crate) fn count_at(&mut self, step: usize, samples: usize) {
+        if let Some(count) = self.by_step.get_mut(step) {
+            *count += samples as u64;
         }
     }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        if let Some(counts) = &self.watch.per_step {
+            add_all(&counts.total, &self.by_step);
+        }
+    }
+}
+
+/// Adds by step.
+fn add_all(counts: &[AtomicU64], more: &[u64]) {
+    let more = counts.iter().zip(more).filter(|(_, more)| **more > 0);
+    more.for_each(|(count, more)| {
+        count.fetch_add(*more, Ordering::Relaxed);
+    });
 }
 
 /// Samples brought to steps, in all and by step.
@@ -272,12 +298,15 @@ pub(crate) struct Reads<'a> {
     series: usize,
     samples: usize,
     bytes: usize,
+    /// Samples by the first step that needs them; none if steps are not counted.
+    by_step: Vec<u64>,
 }
 
 impl<'a> Reads<'a> {
     /// Reads of the selector with that number, whose samples lie `offset` ms before their steps.
     pub(crate) fn new(watch: &'a Watch, node: usize, offset: i64) -> Self {
-        Self { watch, node, offset, series: 0, samples: 0, bytes: 0 }
+        let by_step = vec![0; watch.per_step.as_ref().map_or(0, |counts| counts.read.len())];
+        Self { watch, node, offset, series: 0, samples: 0, bytes: 0, by_step }
     }
 
     /// Counts a series.
@@ -289,14 +318,28 @@ impl<'a> Reads<'a> {
         self.series += 1;
         self.samples += points;
         self.bytes += 16 * points + 8 * labels + size_of::<Series>();
-        if self.watch.counts_steps() {
-            self.watch.count_read_at(&samples.floats.times, self.offset, |_| 1);
-            self.watch.count_read_at(&samples.windows.ends, self.offset, |_| 1);
-            let weight = |i: usize| histograms::weight(windows, i..i + 1) as u64;
-            self.watch.count_read_at(&windows.ends, self.offset, weight);
+        if !self.by_step.is_empty() {
+            self.count_at_steps(&samples.floats.times, |_| 1);
+            self.count_at_steps(&samples.windows.ends, |_| 1);
+            self.count_at_steps(&windows.ends, |i| histograms::weight(windows, i..i + 1) as u64);
             let weight =
                 |i: usize| samples.histograms.values.get(i).map_or(0, |h| histogram_weight(h) as u64);
-            self.watch.count_read_at(&samples.histograms.times, self.offset, weight);
+            self.count_at_steps(&samples.histograms.times, weight);
+        }
+    }
+
+    /// Counts samples of ascending times.
+    fn count_at_steps(&mut self, times: &[Timestamp], weight: impl Fn(usize) -> u64) {
+        let Some(StepCounts { steps, .. }) = &self.watch.per_step else { return };
+        let (mut step, last) = (0, self.by_step.len().saturating_sub(1));
+        for (i, t) in times.iter().enumerate() {
+            let t = t.saturating_add(self.offset);
+            while step < last && steps.time(step) < t {
+                step += 1;
+            }
+            if let Some(count) = self.by_step.get_mut(step) {
+                *count += weight(i);
+            }
         }
     }
 }
@@ -305,6 +348,9 @@ impl Drop for Reads<'_> {
     fn drop(&mut self) {
         self.watch.progress.count_read(self.series as u64, self.samples as u64);
         self.watch.passed(self.node, self.series, self.samples, self.bytes);
+        if let Some(counts) = &self.watch.per_step {
+            add_all(&counts.read, &self.by_step);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Range windows over samples and subqueries.
 
+use std::ops::Range;
+
 use pyrrha_encoding::{FloatColumn, Want};
 use pyrrha_model::contract::WindowHints;
 use pyrrha_model::{TimeRange, Timestamp};
@@ -9,12 +11,12 @@ use crate::ast::{Pos, RangeMode};
 use crate::error::QueryError;
 use crate::exec::pipeline::{Head, Stage, Work};
 use crate::exec::select::Times;
-use crate::exec::watch::Reads;
+use crate::exec::watch::{Reads, Tally};
 use crate::exec::{Exec, samples::Samples};
 use crate::function::FunctionId;
 use crate::functions::slide::{Slide, WindowPlans, advance};
 use crate::functions::windowed::histograms::{self, HistogramPart};
-use crate::functions::windowed::{self, AsOf, Found, Part, mixed};
+use crate::functions::windowed::{self, Found, Part, StepRange, mixed};
 use crate::kernel::{FloatSlice, HistogramSlice, KernelArgs, KernelNotes, RangeKernel, Window};
 use crate::labels::LabelIds;
 use crate::value::{Column, ScalarColumn, Series, Steps, histogram_weight};
@@ -65,12 +67,12 @@ impl<'a> Windows<'a> {
         &self,
         samples: &Samples,
         labels: &LabelIds,
-        plans: &mut WindowPlans,
+        (plans, tally): (&mut WindowPlans, &mut Tally<'_>),
         notes: &mut Vec<Annotation>,
     ) -> Result<Column, QueryError> {
         let mut column = Column::new(self.steps.count);
         if samples.has_windows() {
-            self.by_windows(samples, labels, &mut column, notes)?;
+            self.by_windows(samples, labels, &mut column, (plans, tally), notes)?;
             return Ok(column);
         }
         let floats_only = samples.histograms.times.is_empty();
@@ -82,12 +84,9 @@ impl<'a> Windows<'a> {
                 slide.run(times, values, &mut column, (plan, room), || cancel.reason().is_some());
                 self.exec.check()?;
                 self.count(plan.points());
-                if self.counted && self.exec.watch.counts_steps() {
-                    let windows = plan.windows().enumerate();
-                    windows.for_each(|(step, window)| self.exec.watch.count_at(step, window.len()));
-                }
+                self.count_steps(tally, plan.windows());
             }
-            _ => self.by_window(samples, labels, &mut column, notes)?,
+            _ => self.by_window(samples, labels, &mut column, tally, notes)?,
         }
         Ok(column)
     }
@@ -97,6 +96,7 @@ impl<'a> Windows<'a> {
         samples: &Samples,
         labels: &LabelIds,
         column: &mut Column,
+        tally: &mut Tally<'_>,
         notes: &mut Vec<Annotation>,
     ) -> Result<(), QueryError> {
         let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions).until(&self.exec.ctx.cancel);
@@ -119,7 +119,7 @@ impl<'a> Windows<'a> {
                 .sum();
             points += floats.len() + weight;
             if self.counted {
-                self.exec.watch.count_at(step, floats.len() + weight);
+                tally.count_at(step, floats.len() + weight);
             }
             if floats.is_empty() && histograms.is_empty() {
                 continue;
@@ -148,33 +148,40 @@ impl<'a> Windows<'a> {
         samples: &Samples,
         labels: &LabelIds,
         column: &mut Column,
+        (plans, tally): (&mut WindowPlans, &mut Tally<'_>),
         notes: &mut Vec<Annotation>,
     ) -> Result<(), QueryError> {
-        let (all, as_of) = (windowed::unified(samples), AsOf(&samples.window_spans));
-        let histograms = histograms::unified(samples);
-        let cancel = &self.exec.ctx.cancel;
+        let (all, histograms) = (windowed::unified(samples), histograms::unified(samples));
+        let (plan, cancel) = (&mut plans.downsampled, &self.exec.ctx.cancel);
+        let bounds = |step| self.bounds(step);
+        let plan = plan.prepare(&all.ends, &samples.window_spans, self.steps.count, bounds);
+        let go_on = || cancel.reason().is_none();
+        if histograms.is_empty() && windowed::fill(self.function, &all, (plan, self.range), column, go_on) {
+            self.exec.check()?;
+            self.count(plan.points());
+            self.count_steps(tally, plan.steps().iter().map(StepRange::windows));
+            return Ok(());
+        }
         let mut found = KernelNotes::new(&self.exec.ctx.symbols, self.positions).until(cancel);
         found.about(Some(labels));
         let (mut args, mut floats) = (self.args(), FloatColumn::default());
-        let (mut range, mut histogram_range, mut points) = (0..0, 0..0, 0);
+        let (mut histogram_range, mut points) = (0..0, 0);
         let mut before = Timestamp::MIN;
-        for step in 0..self.steps.count {
+        for (step, range) in plan.steps().iter().enumerate() {
             self.exec.check()?;
-            let (start, end) = self.bounds(step);
-            let (start, end) = as_of.range(start, end);
+            let StepRange { start, end, .. } = *range;
             if start < before {
-                (range, histogram_range) = (0..0, 0..0);
+                histogram_range = 0..0;
             }
             before = start;
-            range = advance(&all.ends, range, start, end);
             histogram_range = advance(&histograms.ends, histogram_range, start, end);
-            let weight = range.len() + histograms::weight(&histograms, histogram_range.clone());
+            let part = Part::new(&all, range, self.range);
+            let weight = part.range.len() + histograms::weight(&histograms, histogram_range.clone());
             points += weight;
             if self.counted {
-                self.exec.watch.count_at(step, weight);
+                tally.count_at(step, weight);
             }
             args.step = step;
-            let part = Part { windows: &all, range: range.clone(), start, end, asked: self.range };
             if !histogram_range.is_empty() {
                 let range = histogram_range.clone();
                 let others = HistogramPart { windows: &histograms, range, start, end, asked: self.range };
@@ -188,7 +195,7 @@ impl<'a> Windows<'a> {
                     continue;
                 }
             }
-            if range.is_empty() {
+            if part.range.is_empty() {
                 continue;
             }
             match part.value(self.function) {
@@ -218,6 +225,13 @@ impl<'a> Windows<'a> {
         }
     }
 
+    /// Counts them by step, where that is asked for.
+    fn count_steps(&self, tally: &mut Tally<'_>, windows: impl Iterator<Item = Range<usize>>) {
+        if self.counted && tally.counts() {
+            windows.enumerate().for_each(|(step, window)| tally.count_at(step, window.len()));
+        }
+    }
+
     #[inline]
     fn bounds(&self, step: usize) -> (Timestamp, Timestamp) {
         let end = self.times.at(step);
@@ -229,10 +243,10 @@ impl<'a> Windows<'a> {
         &self,
         samples: &Samples,
         mut series: Series,
-        plans: &mut WindowPlans,
+        room: (&mut WindowPlans, &mut Tally<'_>),
         notes: &mut Vec<Annotation>,
     ) -> Result<Option<Series>, QueryError> {
-        series.column = self.column(samples, &series.labels, plans, notes)?;
+        series.column = self.column(samples, &series.labels, room, notes)?;
         if series.column.is_empty() {
             return Ok(None);
         }
@@ -293,7 +307,8 @@ impl Head for RangeHead<'_> {
         // Windows look after stale markers themselves.
         let clean = if samples.has_windows() { None } else { samples.without_stale() };
         let series = Series { labels, drop_name: false, column: Column::default() };
-        self.windows.finish(clean.as_ref().unwrap_or(samples), series, &mut work.plans, &mut work.notes)
+        let room = (&mut work.plans, &mut work.tally);
+        self.windows.finish(clean.as_ref().unwrap_or(samples), series, room, &mut work.notes)
     }
 }
 
@@ -309,6 +324,7 @@ impl Stage for SubqueryStage<'_> {
         let samples = Samples::from_column(&std::mem::take(&mut series.column), self.inner, || {
             self.windows.exec.check()
         })?;
-        self.windows.finish(&samples, series, &mut WindowPlans::default(), notes)
+        let (mut plans, mut tally) = (WindowPlans::default(), Tally::new(&self.windows.exec.watch));
+        self.windows.finish(&samples, series, (&mut plans, &mut tally), notes)
     }
 }

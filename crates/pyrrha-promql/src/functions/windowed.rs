@@ -4,8 +4,10 @@
 //! window mean the end of the one before, and where ranges begin and end with windows, values are
 //! those of the samples. What samples follow the windows are windows of one sample each.
 
+mod fill;
 pub(crate) mod histograms;
 pub(crate) mod mixed;
+mod plan;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,7 +20,10 @@ use pyrrha_model::{Timestamp, is_stale_nan, stale_nan};
 use crate::exec::samples::Samples;
 use crate::function::FunctionId;
 use crate::functions::float_sum::Sum;
-use crate::functions::rate::{Counter, Extrapolation};
+use crate::functions::rate::{self, Counter, Extrapolation};
+use fill::Reach;
+pub(crate) use fill::fill;
+pub(crate) use plan::{RangePlan, StepRange};
 
 /// What a range function needs of windows.
 pub(crate) fn needs(function: FunctionId, max_resolution_ms: i64) -> WindowHints {
@@ -178,7 +183,13 @@ pub(crate) enum Found {
     FromSamples,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// The windows in the range of a step, if there are any. Ranges of `asked` ms were asked for.
+    #[inline]
+    pub(crate) fn new(windows: &'a Windows, range: &StepRange, asked: i64) -> Self {
+        Self { windows, range: range.windows(), start: range.start, end: range.end, asked }
+    }
+
     /// The value of a function.
     pub(crate) fn value(&self, function: FunctionId) -> Found {
         use FunctionId as F;
@@ -208,9 +219,9 @@ impl Part<'_> {
             F::TsOfMinOverTime if edges && values => {
                 Some(self.extreme_time(&self.windows.values.mins, |new, known| new <= known))
             }
-            F::Rate if edges => self.extrapolated(true, true),
-            F::Increase if edges => self.extrapolated(true, false),
-            F::Delta if edges => self.extrapolated(false, false),
+            F::Rate if edges => self.extrapolated(true, true, &mut Reach::default()),
+            F::Increase if edges => self.extrapolated(true, false, &mut Reach::default()),
+            F::Delta if edges => self.extrapolated(false, false, &mut Reach::default()),
             F::Irate if edges => self.newest(true),
             F::Idelta if edges => self.newest(false),
             F::Resets if edges => Some(self.pairs(&self.windows.edges.resets, |a, b| b < a)),
@@ -287,6 +298,7 @@ impl Part<'_> {
     }
 
     /// How far values went; of a counter, what stood before resets is added in their order.
+    #[inline]
     fn difference(&self, is_counter: bool) -> f64 {
         let e = &self.windows.edges;
         let mut difference = e.last_values[self.last()] - e.first_values[self.first()];
@@ -303,7 +315,8 @@ impl Part<'_> {
         difference
     }
 
-    fn extrapolated(&self, is_counter: bool, is_rate: bool) -> Option<f64> {
+    #[inline]
+    fn extrapolated(&self, is_counter: bool, is_rate: bool, reach: &mut Reach) -> Option<f64> {
         let e = &self.windows.edges;
         let samples = usize::try_from(self.count()).ok()?;
         let (first, last) = (e.first_times[self.first()], e.last_times[self.last()]);
@@ -313,10 +326,11 @@ impl Part<'_> {
         let increase = self.difference(is_counter);
         let counter = is_counter.then(|| Counter { first: e.first_values[self.first()], increase });
         let (start, end) = (self.start, self.end);
-        let factor = Extrapolation { start, end, first, last, samples, counter }.factor();
+        reach.look(&Extrapolation { start, end, first, last, samples, counter: None });
+        let factor = rate::factor(reach.extends, counter);
         let length = end - start;
         Some(match is_rate {
-            true => increase * (factor / (length as f64 / 1000.0)),
+            true => increase * (factor / reach.length),
             // Where the range is not that of the windows, what it would be at the same pace.
             false if length != self.asked => increase * factor * (self.asked as f64 / length as f64),
             false => increase * factor,

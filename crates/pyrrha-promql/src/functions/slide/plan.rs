@@ -8,6 +8,7 @@ use foldhash::HashMap;
 use pyrrha_model::Timestamp;
 
 use crate::functions::rate::Extrapolation;
+use crate::functions::windowed::RangePlan;
 use crate::value::{Bits, Column};
 
 /// Most bytes of plans that are kept.
@@ -30,6 +31,8 @@ pub(crate) struct WindowPlans {
     kept_bytes: usize,
     /// Room for what a function puts into windows: first values and differences.
     pub(super) values: (Vec<f64>, Vec<f64>),
+    /// Of the series before that had windows of downsampled samples.
+    pub(crate) downsampled: RangePlan,
 }
 
 /// Where the windows of all steps lie in the samples of a series.
@@ -89,7 +92,7 @@ impl WindowPlans {
             let bounds = (0..steps).map(bounds);
             self.bounds = bounds.map(|(start, end)| (start, end, (end - start) as f64 / 1000.0)).collect();
         }
-        let Self { bounds, last, seen, kept, kept_bytes, values } = self;
+        let Self { bounds, last, seen, kept, kept_bytes, values, .. } = self;
         if last.is_for(times, steps) {
             return (last, values);
         }
@@ -119,7 +122,7 @@ impl WindowPlans {
 
     /// Bytes of the plans that are kept, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.kept_bytes
+        self.kept_bytes + self.downsampled.bytes()
     }
 }
 
