@@ -17,6 +17,8 @@ use super::budget::Reserved;
 
 /// Most series of a piece.
 const SERIES_MAX: u64 = 64;
+/// Of windows, which are small: fewer requests get them all.
+const WINDOWED_MAX: u64 = 256;
 /// Most and least bytes of chunks after which a piece is full. A single series may have more.
 const BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(1 << 20);
 /// Most entries of series that are read ahead of their chunks, and what one takes, about.
@@ -39,7 +41,9 @@ pub(super) const BLOCK_BYTES: u64 = 12 << 10;
 pub(crate) struct Pace {
     at_work: Semaphore,
     /// Series of a piece.
-    pub(super) series: usize,
+    series: usize,
+    /// Series of a piece of windows.
+    windowed: usize,
     /// Bytes of chunks after which a piece is full.
     pub(super) bytes: u64,
     /// Entries of series that are read at once.
@@ -70,17 +74,26 @@ impl Pace {
         let pieces = ahead as u64 + 2;
         let of_block = share / blocks.max(1) as u64;
         let of_one_series = of_one_series.max(1);
-        let series = (share / pieces / of_one_series).clamp(1, SERIES_MAX);
+        let fit = share / pieces / of_one_series;
+        let series = fit.clamp(1, SERIES_MAX);
+        // At most half of what such a block has is read: edges or totals, and no aggregate chunks.
+        let windowed = fit.saturating_mul(2).clamp(1, WINDOWED_MAX);
         let bytes = (of_block / pieces).clamp(*BYTES.start(), *BYTES.end());
         let at_work = (share / (2 * bytes + FETCHED_PER_SERIES * series)).clamp(1, AT_WORK_MAX);
         Self {
             at_work: Semaphore::new(at_work as usize),
             series: series as usize,
+            windowed: windowed as usize,
             bytes,
             rows: (of_block / pieces / ROW_BYTES).clamp(series, ROWS_MAX) as usize,
             ahead,
             read: Mutex::default(),
         }
+    }
+
+    /// Series of a piece, of windows or of samples.
+    pub(super) fn series(&self, of_windows: bool) -> usize {
+        if of_windows { self.windowed } else { self.series }
     }
 
     /// Waits until the block may send requests.
@@ -148,6 +161,7 @@ mod tests {
         let few = Pace::new(256 << 20, 10, 10 << 10);
         assert_eq!((few.series, few.bytes, few.rows, few.ahead), (64, 1 << 20, 256, 2));
         assert_eq!((few.batch(256), few.at_work.available_permits()), (256, 32));
+        assert_eq!((few.series(false), few.series(true)), (64, 256));
         let many = Pace::new(16 << 20, 10_000, 10_000 * 100);
         assert_eq!((many.series, many.bytes, many.rows, many.ahead), (5, 4 << 10, 5, 1));
         assert_eq!(many.batch(256), 5);
@@ -162,8 +176,11 @@ mod tests {
             for of_series in [100, 5_000, 100_000] {
                 let share = 64 << 20;
                 let pace = Pace::new(share, blocks, of_series * blocks as u64);
-                let held = (pace.ahead as u64 + 2) * pace.series as u64 * of_series * blocks as u64;
+                let pieces = pace.ahead as u64 + 2;
+                let held = pieces * pace.series as u64 * of_series * blocks as u64;
                 assert!(held <= share || pace.series == 1, "{blocks} {of_series} {held}");
+                let held = pieces * pace.windowed as u64 * of_series * blocks as u64 / 2;
+                assert!(held <= share || pace.windowed == 1, "{blocks} {of_series} {held}");
             }
         }
     }

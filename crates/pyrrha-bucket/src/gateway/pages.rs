@@ -115,20 +115,23 @@ impl PageCache {
         found
     }
 
-    /// Keeps a copy of a page: what it was cut from is a larger allocation.
-    pub(super) fn put(&self, key: Key, bytes: &[u8]) {
+    /// Keeps a copy of a page: what it was cut from is a larger allocation. Gives the copy; `None` if there is
+    /// no room for it.
+    pub(super) fn put(&self, key: Key, bytes: &[u8]) -> Option<Bytes> {
         let cost = bytes.len() + OVERHEAD;
         if cost > self.limit {
-            return;
+            return None;
         }
         let inner = &mut *self.inner.lock();
-        if inner.pages.contains_key(&key) {
-            return;
+        if let Some(page) = inner.pages.get(&key) {
+            return Some(page.bytes.clone());
         }
         while inner.stats.bytes + cost > self.limit && inner.evict_one() {}
-        inner.pages.insert(key, Page { bytes: Bytes::copy_from_slice(bytes), again: false });
+        let bytes = Bytes::copy_from_slice(bytes);
+        inner.pages.insert(key, Page { bytes: bytes.clone(), again: false });
         inner.order.push_back(key);
         inner.stats.bytes += cost;
+        Some(bytes)
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) struct RangedObject {
     bytes: AtomicU64,
 }
 
-/// Consecutive bytes that are at hand.
-struct Run {
+/// A page that is at hand, where it lies.
+struct Page {
     start: u64,
     bytes: Bytes,
 }
@@ -64,18 +64,18 @@ impl RangedObject {
                 pages.extend(range.start / PAGE..range.end.div_ceil(PAGE));
             }
         }
-        let (mut runs, mut missing) = (Vec::new(), Vec::new());
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
         for page in pages {
             match self.caches.memory.get((self.number, page)) {
-                Some(bytes) => runs.push(Run { start: page * PAGE, bytes }),
+                Some(bytes) => found.push(Page { start: page * PAGE, bytes }),
                 None => missing.push(page),
             }
         }
-        let mut held: u64 = runs.iter().map(|run| run.bytes.len() as u64).sum();
+        let mut held: u64 = found.iter().map(|page| page.bytes.len() as u64).sum();
         reserved.grow(held)?;
         reserved.fetched().from_memory(held);
         if !missing.is_empty() {
-            held += self.look_on_disk(&mut missing, &mut runs, reserved).await?;
+            held += self.look_on_disk(&mut missing, &mut found, reserved).await?;
         }
         let wanted = merged(&missing);
         let fetch: u64 =
@@ -85,18 +85,18 @@ impl RangedObject {
         let fetched = reserved.fetched().clone();
         let fetched = futures::stream::iter(wanted.into_iter().map(|run| self.fetch(run, &fetched)))
             .buffer_unordered(REQUESTS_AT_ONCE)
-            .try_collect::<Vec<Run>>()
+            .try_collect::<Vec<Vec<Page>>>()
             .await?;
-        runs.extend(fetched);
-        runs.sort_by_key(|run| run.start);
-        let mut found: Vec<Bytes> = ranges.iter().map(|range| cut(&runs, &self.clip(range))).collect();
-        let kept: u64 = found.iter().map(|bytes| bytes.len() as u64).sum();
+        found.extend(fetched.into_iter().flatten());
+        found.sort_by_key(|page| page.start);
+        let mut parts: Vec<Bytes> = ranges.iter().map(|range| cut(&found, &self.clip(range))).collect();
+        let kept: u64 = parts.iter().map(|bytes| bytes.len() as u64).sum();
         if kept.saturating_mul(2) < held {
             // Slices would keep all that was fetched along.
-            found.iter_mut().for_each(|bytes| *bytes = Bytes::copy_from_slice(bytes));
+            parts.iter_mut().for_each(|bytes| *bytes = Bytes::copy_from_slice(bytes));
             reserved.shrink(held - kept);
         }
-        Ok(found)
+        Ok(parts)
     }
 
     /// The bytes of one range.
@@ -104,11 +104,11 @@ impl RangedObject {
         Ok(self.read(&[range], reserved).await?.pop().unwrap_or_default())
     }
 
-    /// Moves pages that the disk has from `missing` to `runs`; gives their bytes.
+    /// Moves pages that the disk has from `missing` to `pages`; gives their bytes.
     async fn look_on_disk(
         &self,
         missing: &mut Vec<u64>,
-        runs: &mut Vec<Run>,
+        found: &mut Vec<Page>,
         reserved: &mut Reserved,
     ) -> Result<u64, StoreError> {
         let Some(disk) = self.caches.disk.clone() else { return Ok(0) };
@@ -116,15 +116,15 @@ impl RangedObject {
         reserved.grow(most)?;
         let (key, pages) = (self.disk_key(), missing.clone());
         // A task that was stopped has found nothing.
-        let found = tokio::task::spawn_blocking(move || disk.get(&key, &pages)).await.unwrap_or_default();
+        let on_disk = tokio::task::spawn_blocking(move || disk.get(&key, &pages)).await.unwrap_or_default();
         let mut held = 0;
         let mut there = Vec::new();
-        for (&page, bytes) in missing.iter().zip(found) {
+        for (&page, bytes) in missing.iter().zip(on_disk) {
             let Some(bytes) = bytes else { continue };
-            self.caches.memory.put((self.number, page), &bytes);
             held += bytes.len() as u64;
             there.push(page);
-            runs.push(Run { start: page * PAGE, bytes });
+            let kept = self.caches.memory.put((self.number, page), &bytes);
+            found.push(Page { start: page * PAGE, bytes: kept.unwrap_or(bytes) });
         }
         missing.retain(|page| there.binary_search(page).is_err());
         reserved.fetched().from_disk(held);
@@ -134,20 +134,29 @@ impl RangedObject {
 
     /// Keeps bytes that begin with a page.
     pub(super) async fn keep(&self, first: u64, bytes: &Bytes) {
-        for (page, content) in (first..).zip(bytes.chunks(PAGE as usize)) {
-            self.caches.memory.put((self.number, page), content);
-        }
+        self.kept(first, bytes).await;
+    }
+
+    /// Keeps bytes that begin with a page. Gives their pages, as the cache has them: what is cut from these
+    /// takes no memory beside it.
+    async fn kept(&self, first: u64, bytes: &Bytes) -> Vec<Page> {
+        let pages: Vec<(u64, Bytes)> = (0..bytes.len())
+            .step_by(PAGE as usize)
+            .map(|at| bytes.slice(at..bytes.len().min(at + PAGE as usize)))
+            .zip(first..)
+            .map(|(content, page)| (page, content))
+            .collect();
+        let keep = |(page, content): &(u64, Bytes)| {
+            let kept = self.caches.memory.put((self.number, *page), content);
+            Page { start: page * PAGE, bytes: kept.unwrap_or_else(|| content.clone()) }
+        };
+        let kept = pages.iter().map(keep).collect();
         if let Some(disk) = self.caches.disk.clone() {
-            let (key, bytes) = (self.disk_key(), bytes.clone());
-            let pages: Vec<(u64, Bytes)> = (0..bytes.len())
-                .step_by(PAGE as usize)
-                .map(|at| bytes.slice(at..bytes.len().min(at + PAGE as usize)))
-                .zip(first..)
-                .map(|(content, page)| (page, content))
-                .collect();
+            let key = self.disk_key();
             // The answer does not depend on it.
             let _ = tokio::task::spawn_blocking(move || disk.put(&key, &pages)).await;
         }
+        kept
     }
 
     fn disk_key(&self) -> String {
@@ -160,7 +169,7 @@ impl RangedObject {
     }
 
     /// Fetches pages and keeps them.
-    async fn fetch(&self, pages: Range<u64>, fetched: &Fetched) -> Result<Run, BucketError> {
+    async fn fetch(&self, pages: Range<u64>, fetched: &Fetched) -> Result<Vec<Page>, BucketError> {
         let start = pages.start * PAGE;
         let known = self.bytes.load(Ordering::Relaxed);
         let end = pages.end.saturating_mul(PAGE).min(known);
@@ -174,8 +183,7 @@ impl RangedObject {
             // Where a request ends early the object does.
             self.bytes.fetch_min(start + bytes.len() as u64, Ordering::Relaxed);
         }
-        self.keep(pages.start, &bytes).await;
-        Ok(Run { start, bytes })
+        Ok(self.kept(pages.start, &bytes).await)
     }
 }
 
@@ -197,28 +205,28 @@ fn merged(pages: &[u64]) -> Vec<Range<u64>> {
     runs
 }
 
-/// The bytes of a range from sorted runs, which may overlap; a slice where one run has them all.
-fn cut(runs: &[Run], range: &Range<u64>) -> Bytes {
-    let end_of = |run: &Run| run.start + run.bytes.len() as u64;
-    let (mut at, mut parts) = (range.start, Vec::new());
-    while at < range.end {
-        // Of the runs that begin before, the last but few reaches farthest; all of them are near.
-        let candidates = &runs[..runs.partition_point(|run| run.start <= at)];
-        let best = candidates.iter().rev().take(RUN_PAGES as usize + 1).max_by_key(|run| end_of(run));
-        let Some(run) = best.filter(|run| end_of(run) > at) else { break };
-        let upto = range.end.min(end_of(run));
-        parts.push(run.bytes.slice((at - run.start) as usize..(upto - run.start) as usize));
-        at = upto;
+/// The bytes of a range from sorted pages, of which some may be there twice; a slice where one has them all.
+fn cut(pages: &[Page], range: &Range<u64>) -> Bytes {
+    let end_of = |page: &Page| page.start + page.bytes.len() as u64;
+    // The bytes from `at` on that a page has.
+    let part_at = |at: u64| {
+        let page = pages[..pages.partition_point(|page| page.start <= at)].last()?;
+        let upto = range.end.min(end_of(page));
+        (at < upto).then(|| page.bytes.slice((at - page.start) as usize..(upto - page.start) as usize))
+    };
+    let Some(first) = part_at(range.start) else { return Bytes::new() };
+    let len = range.end - range.start;
+    if first.len() as u64 == len {
+        return first;
     }
-    match parts.len() {
-        0 => Bytes::new(),
-        1 => parts.swap_remove(0),
-        _ => {
-            let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-            parts.iter().for_each(|part| whole.extend_from_slice(part));
-            whole.freeze()
-        }
+    // No more than the pages have, whatever was asked for.
+    let most = pages.iter().map(|page| page.bytes.len()).sum();
+    let mut whole = BytesMut::with_capacity(usize::try_from(len).unwrap_or(most).min(most));
+    whole.extend_from_slice(&first);
+    while let Some(part) = part_at(range.start + whole.len() as u64) {
+        whole.extend_from_slice(&part);
     }
+    whole.freeze()
 }
 
 #[cfg(test)]

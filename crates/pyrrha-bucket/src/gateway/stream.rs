@@ -107,7 +107,8 @@ impl Selection {
         mut rows: Rows<'_>,
         send: &Sender<Sent>,
     ) -> Result<(), StoreError> {
-        let values = self.pace.series * VALUES_PER_SERIES;
+        let series_of_piece = self.pace.series(self.windows().is_some());
+        let values = series_of_piece * VALUES_PER_SERIES;
         let mut translation = Translation::new(self.hints.projection.clone(), values);
         let mut left = if self.hints.limit == 0 { usize::MAX } else { self.hints.limit };
         let (mut piece, mut bytes) = (Vec::new(), 0u64);
@@ -128,7 +129,7 @@ impl Selection {
                 left -= 1;
                 bytes += chunks.iter().map(WantedChunk::bytes).sum::<u64>();
                 piece.push(Found { series, row, chunks });
-                if piece.len() >= self.pace.series || bytes >= self.pace.bytes {
+                if piece.len() >= series_of_piece || bytes >= self.pace.bytes {
                     let found = std::mem::take(&mut piece);
                     if !self.hand_over(opened, hidden, found, &mut translation, send).await? {
                         return Ok(());
@@ -160,6 +161,11 @@ impl Selection {
         Ok(true)
     }
 
+    /// What is wanted of the windows that it is made of.
+    fn windows(&self) -> Option<WindowHints> {
+        self.hints.windows.filter(|_| self.block.entry.resolution > 0)
+    }
+
     /// Whether the block answers for a series, and it is in the query's shard, by the hash that every source uses.
     fn in_shard(&self, opened: &Opened, row: &SeriesRow) -> Result<bool, StoreError> {
         if self.hints.shard.is_none() && self.only.is_none() {
@@ -181,9 +187,7 @@ impl Selection {
         translation: &mut Translation,
     ) -> Result<Piece, StoreError> {
         self.ctx.cancel.check()?;
-        if let Some(hints) = self.hints.windows
-            && self.block.entry.resolution > 0
-        {
+        if let Some(hints) = self.windows() {
             return self.fetch_windows(opened, piece, translation, hints).await;
         }
         let mut counts = Vec::with_capacity(piece.len());
