@@ -32,7 +32,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use pyrrha_model::ErrorKind;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -49,6 +49,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
         .route("/ready", get(health::ready))
+        .route("/-/reload", any(health::lifecycle))
+        .route("/-/quit", any(health::lifecycle))
         .route("/metrics", get(metrics::metrics))
         .route("/federate", get(federate::federate))
         .route("/version", get(status::version))

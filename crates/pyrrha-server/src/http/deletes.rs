@@ -56,7 +56,8 @@ pub(crate) async fn delete_series(
     request.params.some("match[]")?;
     let (range, text) = (range(&request.params)?, listed("delete", &request.params));
     let id = wait(&app, request, &text, move |request, store| {
-        let sets = selectors(&request.params, &CancelToken::default())?;
+        let sets = selectors(&request.params, &CancelToken::default());
+        let sets = sets.map_err(|e| e.of_parameter("match[]"))?;
         Ok(store.delete(&request.tenant, &sets, range)?)
     })
     .await?;

@@ -37,6 +37,11 @@ impl ApiError {
         Self::bad_data(format!("invalid parameter {}: {why}", pyrrha_model::go_fmt::quote(name)))
     }
 
+    /// The same, said of a parameter, if the request is wrong.
+    pub(crate) fn of_parameter(self, name: &str) -> Self {
+        if self.is_bad_data() { Self::parameter(name, self.message) } else { self }
+    }
+
     /// The admin API is off: 500, as Prometheus has it.
     pub(crate) fn admin_disabled() -> Self {
         Self::new("unavailable", StatusCode::INTERNAL_SERVER_ERROR, "admin APIs disabled")

@@ -1,9 +1,9 @@
-//! Health and readiness.
+//! Health and readiness, and what would end them.
 
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
 use super::{envelope, request};
@@ -22,6 +22,14 @@ pub(crate) async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery
         return request::not_recovered(&store.replay());
     }
     envelope::text(StatusCode::OK, "Pyrrha is Ready.")
+}
+
+/// `/-/reload` and `/-/quit`, which there are none of: settings are read at the start, and the server ends by a signal.
+pub(crate) async fn lifecycle(method: Method) -> (StatusCode, &'static str) {
+    match method {
+        Method::POST | Method::PUT => (StatusCode::FORBIDDEN, "Lifecycle API is not enabled."),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed"),
+    }
 }
 
 #[cfg(test)]

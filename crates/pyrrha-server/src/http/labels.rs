@@ -22,9 +22,10 @@ pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
     Ok(TimeRange::new(start, params.time("end")?.unwrap_or(MAX_TIME)))
 }
 
-/// The matchers of all `match[]` parameters, which may mean much work: to be parsed on the query pool.
+/// The matchers of all `match[]` parameters, which may mean much work: to be parsed on the query pool. What is
+/// wrong is said as it is; some endpoints of Prometheus say it of the parameter.
 pub(crate) fn selectors(params: &Params, cancel: &CancelToken) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    let refused = |why: String| ApiError::parameter("match[]", why);
+    let refused = |why: String| ApiError::bad_data(why);
     let bytes: usize = params.all("match[]").map(str::len).sum();
     if bytes > TEXT_BYTES_MAX {
         return Err(refused(format!(
@@ -61,6 +62,7 @@ async fn answer<T: 'static>(
     request: ApiRequest,
     what: &str,
     shape: Shape<T>,
+    refused: fn(ApiError) -> ApiError,
     find: impl FnOnce(&QueryContext, &dyn Queryable, &LabelQuery) -> Result<Vec<T>, StoreError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let params = &request.params;
@@ -69,7 +71,8 @@ async fn answer<T: 'static>(
     list::answer(app, request, &text, limit, shape, move |ctx, request| {
         // One more than the limit tells whether anything was left out.
         let most = if limit == 0 { 0 } else { limit.saturating_add(1) };
-        let query = LabelQuery::new(selectors(&request.params, &ctx.cancel)?, range).limited_to(most);
+        let sets = selectors(&request.params, &ctx.cancel).map_err(refused)?;
+        let query = LabelQuery::new(sets, range).limited_to(most);
         Ok(Some(find(ctx, &*request.store, &query)?))
     })
     .await
@@ -77,7 +80,7 @@ async fn answer<T: 'static>(
 
 /// `GET|POST /api/v1/labels`
 pub(crate) async fn names(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
-    answer(app, request, "labels", NAMES, |ctx, store, query| store.label_names(ctx, query)).await
+    answer(app, request, "labels", NAMES, |e| e, |ctx, store, query| store.label_names(ctx, query)).await
 }
 
 /// `GET /api/v1/label/<name>/values`
@@ -101,7 +104,7 @@ pub(crate) async fn values(
     let find = move |ctx: &QueryContext, store: &dyn Queryable, query: &LabelQuery| {
         store.label_values(ctx, &name, query)
     };
-    answer(app, request, &what, NAMES, find).await.into_response()
+    answer(app, request, &what, NAMES, |e| e, find).await.into_response()
 }
 
 /// `GET|POST /api/v1/series`
@@ -110,7 +113,8 @@ pub(crate) async fn series(State(app): State<Arc<App>>, request: ApiRequest) -> 
     request.params.some("match[]")?;
     let shape =
         Shape { brackets: *b"[]", bytes: bytes_of_labels, push: |out, labels| push_labels(out, labels) };
-    answer(app, request, "series", shape, |ctx, store, query| store.series(ctx, query)).await
+    let refused = |e: ApiError| e.of_parameter("match[]");
+    answer(app, request, "series", shape, refused, |ctx, store, query| store.series(ctx, query)).await
 }
 
 /// Undoes the escaping by which UTF-8 names travel as `U__my_2e_name`; a name that is not escaped

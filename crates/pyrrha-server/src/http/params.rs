@@ -44,8 +44,7 @@ impl Params {
     /// Appends a value that is not encoded.
     pub(crate) fn push(&mut self, name: String, value: Vec<u8>) -> Result<(), ApiError> {
         self.has_room()?;
-        let value = String::from_utf8(value).map_err(|_| not_text())?;
-        self.pairs.push((name, value));
+        self.pairs.push((name, text_of(value)));
         Ok(())
     }
 
@@ -80,7 +79,8 @@ impl Params {
 
     /// A time, ms.
     pub(crate) fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
-        self.get(name).map(|text| parse_time(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+        let refused = |e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"));
+        self.get(name).map(|text| parse_time(text).map_err(refused)).transpose()
     }
 
     /// A time that must be given.
@@ -159,11 +159,12 @@ pub(crate) fn decode(text: &str) -> Result<String, ApiError> {
         }
         i += 1;
     }
-    String::from_utf8(out).map_err(|_| not_text())
+    Ok(text_of(out))
 }
 
-fn not_text() -> ApiError {
-    bad_form("a parameter is not valid UTF-8")
+/// Bytes as text. What is no UTF-8 becomes U+FFFD, as in Prometheus: who reads the value says what is wrong.
+fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
 /// A form, or what stands for one in a URL, that cannot be read.
@@ -202,14 +203,17 @@ fn parse_span(text: &str) -> Result<i64, String> {
         if nanoseconds.is_nan() {
             return Err(bad());
         }
-        return Ok((nanoseconds as i64) / 1_000_000);
+        let ms = (nanoseconds as i64) / 1_000_000;
+        // What is finer than a millisecond is one: nothing is no duration.
+        return Ok(if seconds > 0.0 { ms.max(1) } else { ms });
     }
     parse_duration(text).map_err(|_| bad())
 }
 
-/// What Go's `strconv.ParseFloat` accepts of decimal notation.
+/// What Go's `strconv.ParseFloat` accepts of decimal notation: digits that are too large are none.
 fn parse_go_float(text: &str) -> Option<f64> {
-    text.parse().ok()
+    let value: f64 = text.parse().ok()?;
+    (value.is_finite() || !text.bytes().any(|b| b.is_ascii_digit())).then_some(value)
 }
 
 #[cfg(test)]

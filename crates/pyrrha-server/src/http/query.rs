@@ -73,7 +73,7 @@ fn at(app: &App, params: &Params) -> Result<When, ApiError> {
 fn steps(params: &Params) -> Result<When, ApiError> {
     let (start, end) = (params.required_time("start")?, params.required_time("end")?);
     if end < start {
-        return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
     let step = params.required_duration("step")?;
     if step <= 0 {

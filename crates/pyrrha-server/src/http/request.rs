@@ -58,8 +58,7 @@ async fn params_of(
     let has_body = method == Method::POST || method == Method::PUT;
     if has_body && media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         let (bytes, held) = read(app, headers, body).await?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| bad_form("body is not valid UTF-8"))?;
-        params.add(text)?;
+        params.add(&String::from_utf8_lossy(&bytes))?;
         params.add(query)?;
         return Ok(Some(held));
     }

@@ -119,7 +119,7 @@ async fn bad_parameters_have_prometheus_texts() {
             "query?query=up&time=x",
             400,
             "bad_data",
-            r#"invalid parameter "time": cannot parse "x" to a valid timestamp"#,
+            r#"invalid parameter "time": invalid time value for 'time': cannot parse "x" to a valid timestamp"#,
         ),
         (
             "query?query=up&timeout=x",
@@ -149,7 +149,7 @@ async fn bad_parameters_have_prometheus_texts() {
             "query_range?query=up&start=3&end=2&step=1",
             400,
             "bad_data",
-            r#"invalid parameter "end": end timestamp must not be before start timestamp"#,
+            r#"invalid parameter "end": end timestamp must not be before start time"#,
         ),
         (
             "query_range?query=up&start=1&end=2&step=0",
@@ -170,6 +170,25 @@ async fn bad_parameters_have_prometheus_texts() {
             r#"invalid parameter "query": invalid expression type "range vector" for range query, must be Scalar or instant Vector"#,
         ),
         ("series", 400, "bad_data", "no match[] parameter provided"),
+        (
+            "series?match[]={}",
+            400,
+            "bad_data",
+            r#"invalid parameter "match[]": match[] must contain at least one non-empty matcher"#,
+        ),
+        ("labels?match[]={}", 400, "bad_data", "match[] must contain at least one non-empty matcher"),
+        (
+            "label/x/values?start=x",
+            400,
+            "bad_data",
+            r#"invalid parameter "start": invalid time value for 'start': cannot parse "x" to a valid timestamp"#,
+        ),
+        (
+            "query?query=%FF",
+            400,
+            "bad_data",
+            "invalid parameter \"query\": 1:1: parse error: unexpected character: '\u{fffd}'",
+        ),
         ("metadata?limit=x", 400, "bad_data", "limit must be a number"),
         (
             "query_exemplars?query=up&start=3&end=2",
@@ -386,6 +405,22 @@ async fn unknown_paths_and_methods_are_plain_text() {
     }
     let answer = get_(&app, "/api/v1/write").await;
     assert_eq!((answer.code, answer.header("allow")), (405, "POST"));
+}
+
+#[tokio::test]
+async fn nobody_ends_the_server_from_outside() {
+    let app = app();
+    for path in ["/-/reload", "/-/quit"] {
+        for (method, code, text) in [
+            (Method::POST, 403, "Lifecycle API is not enabled."),
+            (Method::PUT, 403, "Lifecycle API is not enabled."),
+            (Method::GET, 405, "Only POST or PUT requests allowed"),
+        ] {
+            let answer = send(&app, request(method, path, &[], Body::empty())).await;
+            assert_eq!((answer.code, answer.text.as_str()), (code, text), "{path}");
+        }
+    }
+    assert!(!app.is_stopping());
 }
 
 #[tokio::test]

@@ -66,10 +66,7 @@ fn selectors_of_a_request_are_bounded_together() {
     };
     assert_eq!(refused(&params(large, 3)), Ok(3));
     let error = refused(&params(large, 10_000)).expect_err("much more than one should have");
-    assert!(
-        error.starts_with(r#"invalid parameter "match[]": regular expressions are too large"#),
-        "{error}"
-    );
+    assert!(error.starts_with("regular expressions are too large"), "{error}");
     let long = params(&format!("up{{a=\"{}\"}}", "x".repeat(300)), 10_000);
     let error = refused(&long).expect_err("too long");
     assert!(error.contains("selectors are too long together"), "{error}");
