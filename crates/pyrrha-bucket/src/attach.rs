@@ -33,7 +33,8 @@ use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::gateway::{ForeignReader, GatewayConfig, GatewayStats};
 use crate::runtime::BucketRuntime;
-use listing::{Found, Listing, Metas};
+pub(crate) use listing::Metas;
+use listing::{Found, Listing};
 
 pub use ownership::{OwnershipError, TenantRule, TenantRules};
 pub use queryable::WithBuckets;
@@ -349,13 +350,13 @@ impl AttachedBucket {
 }
 
 /// All blocks of a bucket by listing it, whether there is a bucket index or not, each with the reason for
-/// which an attached bucket would not read it.
+/// which an attached bucket would not read it. Small objects that are `known` are not read again.
 pub(crate) async fn survey(
     bucket: Bucket,
     config: AttachConfig,
     now: Timestamp,
+    known: Arc<Mutex<Metas>>,
 ) -> Result<Vec<(Candidate, Option<Why>)>, BucketError> {
-    let known = Arc::default();
     let found = Listing { bucket, config: config.clone(), now, by_index: false, known }.run().await?;
     Ok(rules::Rules::of(&config, found.layout, now).sort_out(found.blocks, &config.tenants))
 }

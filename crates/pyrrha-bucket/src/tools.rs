@@ -4,6 +4,7 @@
 //! the plain way: the manifest, one listing of a tenant, and the objects that are asked about.
 
 mod adopt;
+mod adopter;
 mod compare;
 pub(crate) mod copy;
 mod mark;
@@ -26,6 +27,7 @@ use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestState};
 
 pub use crate::selector::BlockSelector;
 pub use adopt::{AdoptedBlock, AdoptedTenant, Adoption, LeftOut};
+pub use adopter::{Adopter, AdopterMetrics};
 pub use compare::{ComparedRange, Digest};
 pub use copy::CopyOptions;
 pub use mark::{Marked, Unmark};

@@ -1,5 +1,6 @@
 //! Settings: one table of flags, environment variables, file keys and defaults.
 
+mod adopt;
 mod attach;
 mod attach_bucket;
 mod bucket;
@@ -20,6 +21,7 @@ use pyrrha_bucket::GatewayConfig;
 use pyrrha_model::{ErrorKind, TenantId};
 use serde::Deserialize;
 
+pub use adopt::{AdoptFlags, AdoptSettings};
 pub use attach::AttachSetting;
 pub(crate) use attach_bucket::Layout;
 pub use attach_bucket::{AttachFlags, AttachedBucketSetting};

@@ -73,10 +73,7 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     if let Some(long_term) = long_term {
         app.telemetry.add_collector(BucketCollector::new(long_term.clone()));
         store.read_bucket(&long_term);
-        if settings.compactor.enabled {
-            let interval = settings.compactor.interval;
-            compacting = Some(Compacting::start(long_term.clone(), interval).map_err(thread)?);
-        }
+        compacting = Some(Compacting::start(long_term.clone(), &db, settings).map_err(thread)?);
         shipping = Some(Shipping::start(long_term, db.clone()).map_err(thread)?);
     }
     if let Some(attached) = &attached_buckets {

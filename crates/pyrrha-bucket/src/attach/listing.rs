@@ -32,11 +32,11 @@ const TENANT_DELETION: &str = "tenant-deletion-mark.json";
 const GLOBAL_MARKS: &str = "__markers__";
 
 /// Small objects that were read: by key, with length and time of change.
-pub(super) type Metas = HashMap<String, (u64, i64, Result<Small, String>)>;
+pub(crate) type Metas = HashMap<String, (u64, i64, Result<Small, String>)>;
 
 /// What a small object says.
 #[derive(Debug, Clone)]
-pub(super) enum Small {
+pub(crate) enum Small {
     Meta(Arc<BlockMeta>),
     /// When a block is to be deleted from, ms.
     Deletion(Timestamp),

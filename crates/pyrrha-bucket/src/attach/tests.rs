@@ -533,7 +533,7 @@ fn a_tenant_that_is_to_be_deleted_is_not_there() {
     let world = World::new(&foreign, |_| {});
     assert_eq!(tenants(&world), ["stays"], "by listing");
     let (bucket, config) = (world.bucket.clone(), world.attached.config.clone());
-    let listed = world.runtime.wait(survey(bucket, config, NOW)).expect("no fault");
+    let listed = world.runtime.wait(survey(bucket, config, NOW, Arc::default())).expect("no fault");
     assert_eq!(listed.len(), 1, "nor is it adopted");
     for tenant in ["newer", "older", "stays"] {
         foreign.put(&format!("{tenant}/bucket-index.json.gz"), bucket_index(&[], NOW / 1000));

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::BucketTools;
 use super::named::Named;
-use super::theirs::entry_of;
+use super::theirs::{Theirs, entry_of};
 use crate::attach::{self, AttachConfig, Candidate, Why};
 use crate::block_files::{self, external_labels, is_adopted};
 use crate::sources::{Went, has_sources, holders_first, went};
@@ -60,6 +60,13 @@ pub struct LeftOut {
     pub detail: String,
 }
 
+impl LeftOut {
+    /// Whether it is left out for good, unless somebody does something about it.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.why.as_str(), "damaged" | "no-tenant")
+    }
+}
+
 /// What became of the blocks of a tenant, or would.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,8 +98,8 @@ pub struct Adoption {
 impl Adoption {
     /// Whether every block that counts is listed and there.
     pub fn is_whole(&self) -> bool {
-        let lost = self.left_out.iter().any(|left| matches!(left.why.as_str(), "damaged" | "no-tenant"));
-        !lost && self.tenants.iter().all(|tenant| tenant.missing.is_empty())
+        !self.left_out.iter().any(LeftOut::is_lost)
+            && self.tenants.iter().all(|tenant| tenant.missing.is_empty())
     }
 }
 
@@ -114,7 +121,17 @@ impl BucketTools {
         wanted: &[TenantId],
         dry_run: bool,
     ) -> Result<Adoption, StoreError> {
-        let found = self.theirs(config)?;
+        self.adopt_found(self.theirs(config)?, config, wanted, dry_run)
+    }
+
+    /// The same, of blocks that were found.
+    pub(super) fn adopt_found(
+        &self,
+        found: Theirs,
+        config: &AttachConfig,
+        wanted: &[TenantId],
+        dry_run: bool,
+    ) -> Result<Adoption, StoreError> {
         let mut done = Adoption::default();
         let mut tenants: BTreeMap<TenantId, Own> = BTreeMap::new();
         for tenant in self.tenant_ids(&[])? {

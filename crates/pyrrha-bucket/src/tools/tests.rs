@@ -26,7 +26,7 @@ fn get(world: &World, key: &str) -> Vec<u8> {
     found.expect("it is there").to_vec()
 }
 
-fn delete(world: &World, key: &str) {
+pub(crate) fn delete(world: &World, key: &str) {
     let (bucket, key) = (world.bucket.clone(), key.to_owned());
     world.runtime.wait(async move { bucket.delete(&key).await }).expect("no fault");
 }

@@ -1,12 +1,15 @@
 //! The blocks of somebody else's bucket: those that count, by tenant, and how manifests list them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+use pyrrha_model::contract::CancelToken;
 use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::manifest::BlockEntry;
 
 use super::BucketTools;
-use crate::attach::{self, AttachConfig, Candidate, Why};
+use crate::attach::{self, AttachConfig, Candidate, Metas, Why};
 use crate::block_files::{files, with_files, with_labels};
 use crate::marks::{Mark, MarkKind, SUFFIX, with_mark};
 
@@ -21,8 +24,19 @@ pub(super) struct Theirs {
 impl BucketTools {
     /// The blocks that an attached bucket would read, less those that are marked for deletion.
     pub(super) fn theirs(&self, config: &AttachConfig) -> Result<Theirs, StoreError> {
+        self.theirs_knowing(config, Arc::default(), &CancelToken::default())
+    }
+
+    /// The same, by who remembers small objects from one time to the next.
+    pub(super) fn theirs_knowing(
+        &self,
+        config: &AttachConfig,
+        known: Arc<Mutex<Metas>>,
+        cancel: &CancelToken,
+    ) -> Result<Theirs, StoreError> {
         let (bucket, config, now) = (self.tenants.bucket().clone(), config.clone(), self.clock.now_ms());
-        let all = self.runtime.wait(async move { attach::survey(bucket, config, now).await })?;
+        let survey = async move { attach::survey(bucket, config, now, known).await };
+        let all = self.runtime.wait_while(cancel, survey)?;
         let mut found = Theirs { tenants: BTreeMap::new(), others: Vec::new() };
         for (block, why) in all {
             match (why.or_else(|| block.deletion.map(|_| Why::Deleted)), &block.tenant) {

@@ -89,7 +89,7 @@ impl From<Layout> for BucketLayout {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct RuleFile {
+pub(super) struct RuleFile {
     labels: BTreeMap<String, String>,
     tenant: String,
 }
@@ -167,13 +167,8 @@ fn read(entry: AttachFile) -> Result<AttachedBucketSetting, ConfigError> {
     if entry.objstore_file.as_os_str().is_empty() {
         return Err(fail("objstore_file", "", "must name a file".to_owned()));
     }
-    let tenant = |key: &str, id: &str| TenantId::new(id).map_err(|e| fail(key, id, e.to_string()));
     let time = |key: &str, text: Option<String>| {
         text.map(|text| span(&text).map_err(|e| fail(key, &text, e))).transpose()
-    };
-    let rule = |rule: RuleFile| {
-        let owner = tenant("tenants", &rule.tenant)?;
-        TenantRule::new(&rule.labels, owner).map_err(|e| fail("tenants", &rule.tenant, e.to_string()))
     };
     Ok(AttachedBucketSetting {
         objstore_file: entry.objstore_file,
@@ -181,17 +176,34 @@ fn read(entry: AttachFile) -> Result<AttachedBucketSetting, ConfigError> {
             .unwrap_or(Duration::from_secs(300))
             .max(Duration::from_secs(1)),
         layout: entry.layout.into(),
-        tenants: TenantRules {
-            rules: entry.tenants.into_iter().map(rule).collect::<Result<_, _>>()?,
-            label: entry.tenant_label,
-            otherwise: match entry.tenant {
-                Some(id) => tenant("tenant", &id)?,
-                None => TenantId::anonymous(),
-            },
-        },
+        tenants: owners(KEY, entry.tenants, entry.tenant_label, entry.tenant)?,
         replica_labels: entry.replica_labels,
         consistency_delay: time("consistency_delay", entry.consistency_delay)?,
         ignore_deletion_marks_delay: time("ignore_deletion_marks_delay", entry.ignore_deletion_marks_delay)?,
         index_max_age: time("index_max_age", entry.index_max_age)?,
+    })
+}
+
+/// Whose the blocks of a bucket of Thanos are, as a list of `key` says.
+pub(super) fn owners(
+    key: &'static str,
+    rules: Vec<RuleFile>,
+    label: Option<String>,
+    otherwise: Option<String>,
+) -> Result<TenantRules, ConfigError> {
+    let fail = |of: &str, value: &str, message: String| ConfigError::Value {
+        key,
+        value: format!("{of}: {value}"),
+        message,
+    };
+    let tenant = |of: &str, id: &str| TenantId::new(id).map_err(|e| fail(of, id, e.to_string()));
+    let rule = |rule: RuleFile| {
+        let owner = tenant("tenants", &rule.tenant)?;
+        TenantRule::new(&rule.labels, owner).map_err(|e| fail("tenants", &rule.tenant, e.to_string()))
+    };
+    Ok(TenantRules {
+        rules: rules.into_iter().map(rule).collect::<Result<_, _>>()?,
+        label,
+        otherwise: otherwise.map_or_else(|| Ok(TenantId::anonymous()), |id| tenant("tenant", &id))?,
     })
 }

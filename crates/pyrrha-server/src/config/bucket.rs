@@ -8,6 +8,7 @@ use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::adopt::{self, AdoptFile, AdoptFlags, AdoptSettings};
 use super::size::YamlBytes;
 use super::value::{bytes_or_none, setting, span};
 
@@ -40,6 +41,9 @@ pub struct BucketFlags {
         value_name = "DURATION"
     )]
     pub objstore_local_retention: Option<String>,
+    /// Blocks of others.
+    #[command(flatten)]
+    pub adopt: AdoptFlags,
 }
 
 /// The file's keys of the bucket.
@@ -51,6 +55,7 @@ pub(super) struct BucketFile {
     cache_disk: Option<YamlBytes>,
     header_memory: Option<YamlBytes>,
     local_retention: Option<String>,
+    adopt: AdoptFile,
 }
 
 /// Settings of the bucket, resolved.
@@ -66,13 +71,17 @@ pub struct BucketSettings {
     pub header_bytes: usize,
     /// How long shipped blocks stay here.
     pub local_retention: Duration,
+    /// How blocks of others are adopted, if they are.
+    pub adopt: Option<AdoptSettings>,
 }
 
 impl BucketSettings {
     pub(super) fn resolve(flags: BucketFlags, file: BucketFile) -> Result<Self, ConfigError> {
         let (cache, local) = (flags.objstore_cache_memory, flags.objstore_local_retention);
+        let config_file = flags.objstore_config_file.or(file.config_file);
         Ok(Self {
-            config_file: flags.objstore_config_file.or(file.config_file),
+            adopt: adopt::resolve(&flags.adopt, file.adopt, config_file.is_some())?,
+            config_file,
             cache_bytes: setting(CACHE_MEMORY, cache, file.cache_memory, "256MiB", bytes_or_none)?,
             disk_cache_bytes: setting(
                 CACHE_DISK,
@@ -93,7 +102,7 @@ impl BucketSettings {
     }
 
     /// The settings as flags.
-    pub(super) fn as_flags(&self) -> [(&'static str, String); 5] {
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 6] {
         let local = i64::try_from(self.local_retention.as_millis()).unwrap_or(i64::MAX);
         [
             (CONFIG_FILE, self.config_file.as_ref().map(|p| p.display().to_string()).unwrap_or_default()),
@@ -101,6 +110,7 @@ impl BucketSettings {
             (CACHE_DISK, self.disk_cache_bytes.to_string()),
             (HEADER_MEMORY, self.header_bytes.to_string()),
             (LOCAL_RETENTION, DurationDisplay(local).to_string()),
+            ("objstore.adopt", self.adopt.is_some().to_string()),
         ]
     }
 }

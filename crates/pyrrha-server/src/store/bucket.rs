@@ -7,6 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pyrrha_bucket::tools::{Adopter, BucketTools};
 use pyrrha_bucket::{
     Bucket, BucketDeletes, BucketError, BucketQueryable, BucketRuntime, BucketTenants, Compactor, Gateway,
     Mirror, Operation, Retention, Shipper, config,
@@ -36,6 +37,7 @@ pub(super) struct LongTerm {
     pub(super) gateway: Arc<Gateway>,
     pub(super) compactor: Compactor,
     pub(super) mirror: Option<Mirror>,
+    pub(super) adopter: Option<Adopter>,
     tenants: Arc<BucketTenants>,
     runtime: Arc<BucketRuntime>,
     clock: Arc<dyn Clock>,
@@ -80,8 +82,11 @@ impl LongTerm {
             false => Compactor::observer(t, r, d, c, work),
         };
         let mirror = settings.compactor.mirror().filter(|_| settings.compactor.enabled);
+        let tools = BucketTools::new(tenants.clone(), runtime.clone(), disk.clone(), clock.clone());
+        let adopter = settings.bucket.adopt.as_ref().map(|adopt| Adopter::new(tools, adopt.config.clone()));
         let (t, r, c) = (tenants.clone(), runtime.clone(), clock.clone());
         let long_term = Self {
+            adopter,
             compactor,
             mirror: mirror.map(|config| Mirror::new(t, r, c, config)),
             retention,
@@ -150,6 +155,15 @@ impl LongTerm {
         Ok(())
     }
 
+    /// Adopts what others have uploaded. What is here is being shipped, or was.
+    fn adopt(&self, db: &Db, cancel: &CancelToken) {
+        let Some(adopter) = &self.adopter else { return };
+        let ours = |tenant: &TenantId| db.open_blocks(tenant).iter().map(|block| block.meta().ulid).collect();
+        if let Err(error) = adopter.round(&ours, cancel) {
+            tracing::warn!(%error, "blocks of others could not be adopted, it is tried again");
+        }
+    }
+
     /// One round: ship what is new, let go what is shipped and old.
     fn round(&self, db: &Db) -> Result<(), String> {
         if !self.probed.load(Ordering::Relaxed) {
@@ -212,16 +226,31 @@ impl Shipping {
     }
 }
 
-/// The threads that look after the bucket's blocks, and after what others find beside them.
+/// The threads that look after the bucket's blocks, those that others bring among them, and after what others find
+/// beside them.
 pub(super) struct Compacting {
     cancel: CancelToken,
     threads: Vec<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Compacting {
-    pub(super) fn start(long_term: Arc<LongTerm>, interval: Duration) -> std::io::Result<Self> {
+    /// Starts what the settings say.
+    pub(super) fn start(
+        long_term: Arc<LongTerm>,
+        db: &Arc<Db>,
+        settings: &Settings,
+    ) -> std::io::Result<Self> {
         let mut all = Self { cancel: CancelToken::default(), threads: Vec::new() };
-        let compactor = long_term.clone();
+        if let Some(adopt) = &settings.bucket.adopt {
+            let (shared, db) = (long_term.clone(), db.clone());
+            all.every(adopt.look_every, "adopter", long_term.clone(), move |cancel| {
+                shared.adopt(&db, cancel)
+            })?;
+        }
+        if !settings.compactor.enabled {
+            return Ok(all);
+        }
+        let (interval, compactor) = (settings.compactor.interval, long_term.clone());
         all.every(interval, "compactor", long_term.clone(), move |cancel| {
             if let Err(error) = compactor.compactor.round(cancel) {
                 tracing::warn!(%error, "not all of the bucket could be looked after, it is tried again");

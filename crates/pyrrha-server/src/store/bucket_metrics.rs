@@ -91,6 +91,26 @@ impl BucketCollector {
     }
 }
 
+impl BucketCollector {
+    fn adoption(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(adopter) = &self.long_term.adopter else { return Ok(()) };
+        let m = adopter.metrics();
+        let get = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
+        counter(out, "pyrrha_adopter_blocks", "Blocks of others that were adopted", get(&m.blocks))?;
+        counter(out, "pyrrha_adopter_failures", "Looks for blocks of others that failed", get(&m.failures))?;
+        let help = "Adopted blocks that somebody has removed";
+        gauge(out, "pyrrha_adopter_missing_blocks", help, get(&m.missing))?;
+        let help = "Blocks of others that are not adopted, by why";
+        let mut family =
+            out.encode_descriptor("pyrrha_adopter_left_out_blocks", help, None, MetricType::Gauge)?;
+        for (reason, blocks) in m.left_out() {
+            let labels = [("reason", reason.as_str())];
+            ConstGauge::new(blocks as f64).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 impl Collector for BucketCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
         let out = &mut out;
@@ -102,7 +122,8 @@ impl Collector for BucketCollector {
         counter(out, "pyrrha_shipper_blocks", "Blocks shipped", get(&m.shipped_blocks))?;
         counter(out, "pyrrha_shipper_bytes", "Bytes of blocks shipped", get(&m.shipped_bytes))?;
         counter(out, "pyrrha_shipper_failures", "Attempts to ship a block that failed", get(&m.failures))?;
-        self.jobs(out)
+        self.jobs(out)?;
+        self.adoption(out)
     }
 }
 
