@@ -12,6 +12,9 @@ use crate::error::BucketError;
 /// How often a waiting query looks at its cancel flag.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// Threads that read and write local files, for each of the others. Each keeps buffers of what it read last.
+const BLOCKING: usize = 4;
+
 /// A runtime for requests to object stores. They never run on the threads that serve HTTP or
 /// evaluate queries, and callers wait on a channel: nothing blocks on a runtime's thread.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ impl BucketRuntime {
     pub fn start(threads: usize) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
+            .max_blocking_threads(BLOCKING * threads.max(1))
             .enable_all()
             .thread_name("bucket")
             .build()?;

@@ -111,6 +111,16 @@ impl Bits {
         self.0[i / 64] |= 1 << (i % 64);
     }
 
+    /// Adds a range of steps.
+    pub fn set_range(&mut self, steps: std::ops::Range<usize>) {
+        let mut at = steps.start;
+        while at < steps.end {
+            let upto = steps.end.min((at / 64 + 1) * 64);
+            self.0[at / 64] |= u64::MAX >> (64 - (upto - at)) << (at % 64);
+            at = upto;
+        }
+    }
+
     /// Removes step `i`.
     #[inline]
     pub fn clear(&mut self, i: usize) {

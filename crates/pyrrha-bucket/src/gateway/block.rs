@@ -209,7 +209,7 @@ impl BucketBlock {
         let mut reserved = Reserved::new(ctx, 0)?;
         let (parts, whole) = header::fetch(&self.bucket, key, bytes, &mut reserved).await?;
         if let Some(whole) = whole {
-            index.keep(0, &whole).await;
+            index.keep(0, whole).await;
         }
         let fetched = IndexHeader::open(&parts, bytes).map_err(|e| self.blame(e))?;
         if let Err(error) = header::keep(&*self.disk, &self.kept, &parts, bytes) {

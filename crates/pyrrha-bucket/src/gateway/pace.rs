@@ -18,7 +18,7 @@ use super::budget::Reserved;
 /// Most series of a piece.
 const SERIES_MAX: u64 = 64;
 /// Of windows, which are small: fewer requests get them all.
-const WINDOWED_MAX: u64 = 256;
+const WINDOWED_MAX: u64 = 128;
 /// Most and least bytes of chunks after which a piece is full. A single series may have more.
 const BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(1 << 20);
 /// Most entries of series that are read ahead of their chunks, and what one takes, about.
@@ -49,7 +49,7 @@ pub(crate) struct Pace {
     /// Entries of series that are read at once.
     pub(super) rows: usize,
     /// Pieces that are ready before the query asks for them.
-    pub(super) ahead: usize,
+    ahead: usize,
     /// Memory of pieces whose series are in the batch that is being made.
     read: Mutex<Vec<Reserved>>,
 }
@@ -94,6 +94,11 @@ impl Pace {
     /// Series of a piece, of windows or of samples.
     pub(super) fn series(&self, of_windows: bool) -> usize {
         if of_windows { self.windowed } else { self.series }
+    }
+
+    /// Pieces that are ready before the query asks for them: of windows, which are larger, one.
+    pub(super) fn ahead(&self, of_windows: bool) -> usize {
+        if of_windows { 1 } else { self.ahead }
     }
 
     /// Waits until the block may send requests.
@@ -161,7 +166,7 @@ mod tests {
         let few = Pace::new(256 << 20, 10, 10 << 10);
         assert_eq!((few.series, few.bytes, few.rows, few.ahead), (64, 1 << 20, 256, 2));
         assert_eq!((few.batch(256), few.at_work.available_permits()), (256, 32));
-        assert_eq!((few.series(false), few.series(true)), (64, 256));
+        assert_eq!((few.series(false), few.series(true)), (64, 128));
         let many = Pace::new(16 << 20, 10_000, 10_000 * 100);
         assert_eq!((many.series, many.bytes, many.rows, many.ahead), (5, 4 << 10, 5, 1));
         assert_eq!(many.batch(256), 5);

@@ -133,24 +133,23 @@ impl RangedObject {
     }
 
     /// Keeps bytes that begin with a page.
-    pub(super) async fn keep(&self, first: u64, bytes: &Bytes) {
+    pub(super) async fn keep(&self, first: u64, bytes: Bytes) {
         self.kept(first, bytes).await;
     }
 
     /// Keeps bytes that begin with a page. Gives their pages, as the cache has them: what is cut from these
     /// takes no memory beside it.
-    async fn kept(&self, first: u64, bytes: &Bytes) -> Vec<Page> {
-        let pages: Vec<(u64, Bytes)> = (0..bytes.len())
-            .step_by(PAGE as usize)
-            .map(|at| bytes.slice(at..bytes.len().min(at + PAGE as usize)))
-            .zip(first..)
-            .map(|(content, page)| (page, content))
-            .collect();
-        let keep = |(page, content): &(u64, Bytes)| {
-            let kept = self.caches.memory.put((self.number, *page), content);
-            Page { start: page * PAGE, bytes: kept.unwrap_or_else(|| content.clone()) }
+    async fn kept(&self, first: u64, bytes: Bytes) -> Vec<Page> {
+        let keep = |(page, at): (u64, usize)| {
+            let content = bytes.slice(at..bytes.len().min(at + PAGE as usize));
+            let kept = self.caches.memory.put((self.number, page), &content);
+            (page, kept.unwrap_or(content))
         };
-        let kept = pages.iter().map(keep).collect();
+        let pages: Vec<(u64, Bytes)> =
+            (first..).zip((0..bytes.len()).step_by(PAGE as usize)).map(keep).collect();
+        drop(bytes);
+        let kept =
+            pages.iter().map(|(page, bytes)| Page { start: page * PAGE, bytes: bytes.clone() }).collect();
         if let Some(disk) = self.caches.disk.clone() {
             let key = self.disk_key();
             // The answer does not depend on it.
@@ -183,7 +182,7 @@ impl RangedObject {
             // Where a request ends early the object does.
             self.bytes.fetch_min(start + bytes.len() as u64, Ordering::Relaxed);
         }
-        Ok(self.kept(pages.start, &bytes).await)
+        Ok(self.kept(pages.start, bytes).await)
     }
 }
 

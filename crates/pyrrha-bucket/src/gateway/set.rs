@@ -38,7 +38,7 @@ impl BucketSet {
     /// Starts fetching.
     pub(super) fn start(handle: &Handle, selection: Selection) -> Self {
         let (ctx, range, pace) = (selection.ctx.clone(), selection.block.range(), selection.pace.clone());
-        let (send, receive) = channel(pace.ahead);
+        let (send, receive) = channel(pace.ahead(selection.windows().is_some()));
         let (tells_gone, block) = (selection.tells_gone, selection.block.id().to_string());
         let task = handle.spawn(selection.run(send)).abort_handle();
         let handle = handle.clone();

@@ -162,7 +162,7 @@ impl Selection {
     }
 
     /// What is wanted of the windows that it is made of.
-    fn windows(&self) -> Option<WindowHints> {
+    pub(super) fn windows(&self) -> Option<WindowHints> {
         self.hints.windows.filter(|_| self.block.entry.resolution > 0)
     }
 
@@ -193,6 +193,7 @@ impl Selection {
         let mut counts = Vec::with_capacity(piece.len());
         let mut wanted = Vec::new();
         let mut batch = SeriesBatch::default();
+        batch.series.reserve_exact(piece.len());
         for found in piece {
             counts.push(found.chunks.len());
             wanted.extend(found.chunks);
@@ -241,6 +242,7 @@ impl Selection {
         hints: WindowHints,
     ) -> Result<Piece, StoreError> {
         let mut batch = SeriesBatch::default();
+        batch.series.reserve_exact(piece.len());
         for found in &piece {
             let entry = self.entry(opened, &found.row, translation, &mut batch)?;
             batch.series.push(entry);

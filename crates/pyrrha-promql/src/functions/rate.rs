@@ -39,7 +39,14 @@ impl Extrapolation {
     /// edge extends by half an interval only; a counter not below zero.
     #[inline]
     pub(crate) fn factor(&self) -> f64 {
-        factor(self.reach(), self.counter)
+        let (sampled, mut to_start, to_end) = self.reach();
+        if let Some(Counter { first, increase }) = self.counter
+            && increase > 0.0
+            && first >= 0.0
+        {
+            to_start = to_start.min(sampled * (first / increase));
+        }
+        (sampled + to_start + to_end) / sampled
     }
 
     /// From the first sample to the last, and how far the edges of the range extend that at most, by
@@ -72,19 +79,6 @@ impl Extrapolation {
         }
         (sampled + to_end) / sampled
     }
-}
-
-/// The same, by what times alone say ([`Extrapolation::reach`]).
-#[inline]
-pub(crate) fn factor((sampled, to_start, to_end): (f64, f64, f64), counter: Option<Counter>) -> f64 {
-    let mut to_start = to_start;
-    if let Some(Counter { first, increase }) = counter
-        && increase > 0.0
-        && first >= 0.0
-    {
-        to_start = to_start.min(sampled * (first / increase));
-    }
-    (sampled + to_start + to_end) / sampled
 }
 
 pub(crate) fn rate(w: &Window<'_>, args: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) -> Option<Sample> {

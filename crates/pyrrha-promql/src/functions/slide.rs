@@ -12,7 +12,7 @@ use crate::value::Column;
 
 mod plan;
 
-pub(crate) use plan::{WindowPlan, WindowPlans, advance};
+pub(crate) use plan::{Span, WindowPlan, WindowPlans, advance};
 
 /// A function that can slide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,8 +20,7 @@ use pyrrha_model::{Timestamp, is_stale_nan, stale_nan};
 use crate::exec::samples::Samples;
 use crate::function::FunctionId;
 use crate::functions::float_sum::Sum;
-use crate::functions::rate::{self, Counter, Extrapolation};
-use fill::Reach;
+use crate::functions::rate::{Counter, Extrapolation};
 pub(crate) use fill::fill;
 pub(crate) use plan::{RangePlan, StepRange};
 
@@ -219,9 +218,9 @@ impl<'a> Part<'a> {
             F::TsOfMinOverTime if edges && values => {
                 Some(self.extreme_time(&self.windows.values.mins, |new, known| new <= known))
             }
-            F::Rate if edges => self.extrapolated(true, true, &mut Reach::default()),
-            F::Increase if edges => self.extrapolated(true, false, &mut Reach::default()),
-            F::Delta if edges => self.extrapolated(false, false, &mut Reach::default()),
+            F::Rate if edges => self.extrapolated(true, true),
+            F::Increase if edges => self.extrapolated(true, false),
+            F::Delta if edges => self.extrapolated(false, false),
             F::Irate if edges => self.newest(true),
             F::Idelta if edges => self.newest(false),
             F::Resets if edges => Some(self.pairs(&self.windows.edges.resets, |a, b| b < a)),
@@ -297,11 +296,18 @@ impl<'a> Part<'a> {
         self.windows.edges.last_times[at] as f64 / 1000.0
     }
 
-    /// How far values went; of a counter, what stood before resets is added in their order.
+    /// The times of samples as they extend a difference, the first value, and how far values went; none of
+    /// less than two. Of a counter, what stood before resets is added in their order.
     #[inline]
-    fn difference(&self, is_counter: bool) -> f64 {
+    fn difference(&self, is_counter: bool) -> Option<(Extrapolation, f64, f64)> {
         let e = &self.windows.edges;
-        let mut difference = e.last_values[self.last()] - e.first_values[self.first()];
+        let samples = usize::try_from(self.count()).ok()?;
+        let (first, last) = (e.first_times[self.first()], e.last_times[self.last()]);
+        if samples < 2 || first >= last {
+            return None;
+        }
+        let first_value = e.first_values[self.first()];
+        let mut difference = e.last_values[self.last()] - first_value;
         if is_counter {
             for i in self.range.clone() {
                 if i > self.first() && e.first_values[i] < e.last_values[i - 1] {
@@ -312,25 +318,17 @@ impl<'a> Part<'a> {
                 }
             }
         }
-        difference
+        let (start, end) = (self.start, self.end);
+        Some((Extrapolation { start, end, first, last, samples, counter: None }, first_value, difference))
     }
 
-    #[inline]
-    fn extrapolated(&self, is_counter: bool, is_rate: bool, reach: &mut Reach) -> Option<f64> {
-        let e = &self.windows.edges;
-        let samples = usize::try_from(self.count()).ok()?;
-        let (first, last) = (e.first_times[self.first()], e.last_times[self.last()]);
-        if samples < 2 || first >= last {
-            return None;
-        }
-        let increase = self.difference(is_counter);
-        let counter = is_counter.then(|| Counter { first: e.first_values[self.first()], increase });
-        let (start, end) = (self.start, self.end);
-        reach.look(&Extrapolation { start, end, first, last, samples, counter: None });
-        let factor = rate::factor(reach.extends, counter);
-        let length = end - start;
+    fn extrapolated(&self, is_counter: bool, is_rate: bool) -> Option<f64> {
+        let (range, first, increase) = self.difference(is_counter)?;
+        let counter = is_counter.then_some(Counter { first, increase });
+        let factor = Extrapolation { counter, ..range }.factor();
+        let length = self.end - self.start;
         Some(match is_rate {
-            true => increase * (factor / reach.length),
+            true => increase * (factor / (length as f64 / 1000.0)),
             // Where the range is not that of the windows, what it would be at the same pace.
             false if length != self.asked => increase * factor * (self.asked as f64 / length as f64),
             false => increase * factor,

@@ -43,6 +43,18 @@ fn bits_know_their_length() {
 }
 
 #[test]
+fn a_range_of_steps_is_each_of_them() {
+    for range in [0..0, 3..3, 3..4, 0..64, 63..65, 60..130, 128..130, 0..130] {
+        let (mut whole, mut one_by_one) = (Bits::none(130), Bits::none(130));
+        one_by_one.set(7);
+        whole.set(7);
+        range.clone().for_each(|step| one_by_one.set(step));
+        whole.set_range(range.clone());
+        assert_eq!(whole, one_by_one, "{range:?}");
+    }
+}
+
+#[test]
 fn steps_end_at_or_before_the_end() {
     assert_eq!(Steps::between(0, 25, 10).count, 3);
     assert_eq!(Steps::between(0, 25, 10).end(), 20);

@@ -53,7 +53,7 @@ pub(crate) struct WindowPlan {
 }
 
 /// The times of a window.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Span {
     /// From its first to its last sample, s.
     sampled: f64,
@@ -65,6 +65,12 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Of the samples of a window.
+    pub(crate) fn of(samples: &Extrapolation) -> Self {
+        let (sampled, to_start, to_end) = samples.reach();
+        Self { sampled, to_start, to_end, range: (samples.end - samples.start) as f64 / 1000.0 }
+    }
+
     /// What a difference between first and last sample becomes over the whole range; see
     /// [`Extrapolation::factor`], of which this has the bits.
     #[inline(always)]

@@ -1,16 +1,19 @@
-//! Whole columns of the functions that dashboards ask most, each in a loop of its own.
+//! Whole columns of rates, increases and differences: the bits of single steps ([`Part::value`]), but first
+//! what steps look at is gathered, and then a loop without branches computes.
 
 use pyrrha_encoding::windows::Windows;
 
-use super::{Part, RangePlan};
+use super::{Part, RangePlan, StepRange};
 use crate::function::FunctionId;
 use crate::functions::rate::Extrapolation;
+use crate::functions::slide::Span;
 use crate::value::Column;
 
-/// Steps after which a loop over windows of floats asks whether to go on.
-const STEPS_UNASKED: usize = 1024;
+/// Steps that go through the loops together; then it is asked whether to go on.
+const BLOCK: usize = 256;
 
-/// Fills a column by such a function, as long as the query goes on; false if it is another one.
+/// Fills a column by such a function, as long as the query goes on; false if it is another one. Ranges of
+/// `asked` ms were asked for.
 pub(crate) fn fill(
     function: FunctionId,
     windows: &Windows,
@@ -22,56 +25,90 @@ pub(crate) fn fill(
     if !windows.has_edges() {
         return false;
     }
-    let each = (windows, plan, asked);
     match function {
-        F::Rate => each_step(each, column, go_on, |part, reach| part.extrapolated(true, true, reach)),
-        F::Increase => each_step(each, column, go_on, |part, reach| part.extrapolated(true, false, reach)),
-        F::Delta => each_step(each, column, go_on, |part, reach| part.extrapolated(false, false, reach)),
+        F::Rate => extrapolate::<true>(windows, plan, None, column, go_on),
+        F::Increase => extrapolate::<true>(windows, plan, Some(asked), column, go_on),
+        F::Delta => extrapolate::<false>(windows, plan, Some(asked), column, go_on),
         _ => return false,
     }
     true
 }
 
-/// What the times of a range say. Scrapes come at equal distances, so that most ranges of a series say the
-/// same.
-#[derive(Debug, Default)]
-pub(super) struct Reach {
-    /// ms from the start of the range to its first sample, from there to the last, and to the end; samples.
-    of: (i64, i64, i64, usize),
-    /// See [`Extrapolation::reach`].
-    pub(super) extends: (f64, f64, f64),
-    /// Length of the range, s.
-    pub(super) length: f64,
-}
-
-impl Reach {
-    #[inline]
-    pub(super) fn look(&mut self, range: &Extrapolation) {
-        let &Extrapolation { start, end, first, last, samples, .. } = range;
-        let of = (first - start, last - first, end - last, samples);
-        if self.of != of {
-            *self = Self { of, extends: range.reach(), length: (end - start) as f64 / 1000.0 };
+/// `asked`: how far values went over ranges of that length, ms; else per second.
+fn extrapolate<const COUNTER: bool>(
+    windows: &Windows,
+    plan: &RangePlan,
+    asked: Option<i64>,
+    column: &mut Column,
+    go_on: impl Fn() -> bool,
+) {
+    let mut block = Block::default();
+    let (floats, present) = column.floats_mut();
+    for (i, ranges) in plan.steps().chunks(BLOCK).enumerate().take_while(|_| go_on()) {
+        block.gather(windows, ranges, COUNTER);
+        let samples = block.spans.iter().zip(&block.firsts);
+        for (value, (span, &first)) in block.values.iter_mut().zip(samples) {
+            *value = span.extrapolate::<COUNTER>(first, *value, asked.is_none());
+        }
+        for (&step, value) in block.steps.iter().zip(&mut block.values) {
+            let length = ranges[step].end - ranges[step].start;
+            // Where the range is not that of the windows, what it would be at the same pace.
+            if let Some(asked) = asked.filter(|asked| *asked != length) {
+                *value *= asked as f64 / length as f64;
+            }
+            floats[i * BLOCK + step] = *value;
+        }
+        if block.steps.len() == ranges.len() {
+            present.set_range(i * BLOCK..i * BLOCK + ranges.len());
+        } else {
+            block.steps.iter().for_each(|step| present.set(i * BLOCK + step));
         }
     }
 }
 
-#[inline(always)]
-fn each_step(
-    (windows, plan, asked): (&Windows, &RangePlan, i64),
-    column: &mut Column,
-    go_on: impl Fn() -> bool,
-    value: impl Fn(&Part<'_>, &mut Reach) -> Option<f64>,
-) {
-    let mut reach = Reach::default();
-    for (i, steps) in plan.steps().chunks(STEPS_UNASKED).enumerate().take_while(|_| go_on()) {
-        for (step, range) in (i * STEPS_UNASKED..).zip(steps) {
-            let part = Part::new(windows, range, asked);
-            if !part.range.is_empty()
-                && let Some(value) = value(&part, &mut reach)
-            {
-                column.set_float(step, value);
+/// Some steps, as far as their ranges have two samples.
+#[derive(Default)]
+struct Block {
+    steps: Vec<usize>,
+    firsts: Vec<f64>,
+    /// How far values went, and then what is made of that.
+    values: Vec<f64>,
+    spans: Vec<Span>,
+    /// Scrapes come at equal distances, so that most ranges have the times of the one before.
+    before: (Times, Span),
+}
+
+/// ms from the start of a range to its first sample, from there to the last, and to the end; samples.
+type Times = (i64, i64, i64, usize);
+
+impl Block {
+    fn gather(&mut self, windows: &Windows, ranges: &[StepRange], is_counter: bool) {
+        self.steps.clear();
+        self.firsts.clear();
+        self.values.clear();
+        self.spans.clear();
+        for (step, range) in ranges.iter().enumerate() {
+            // What was asked for does not matter here.
+            let part = Part::new(windows, range, 0);
+            if part.range.is_empty() {
+                continue;
             }
+            let Some((samples, first, difference)) = part.difference(is_counter) else { continue };
+            self.steps.push(step);
+            self.firsts.push(first);
+            self.values.push(difference);
+            let span = self.span(&samples);
+            self.spans.push(span);
         }
+    }
+
+    fn span(&mut self, samples: &Extrapolation) -> Span {
+        let &Extrapolation { start, end, first, last, samples: count, .. } = samples;
+        let times = (first - start, last - first, end - last, count);
+        if self.before.0 != times {
+            self.before = (times, Span::of(samples));
+        }
+        self.before.1
     }
 }
 
