@@ -7,12 +7,15 @@ mod request_lines;
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
@@ -21,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
+use tower::ServiceExt;
 
 use first_head::FirstHead;
 use raw_urls::RawUrls;
@@ -31,6 +35,10 @@ pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 4096;
 /// Time that requests in flight have once the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Who sent a request: among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client(pub(crate) IpAddr);
 
 /// How long clients may be silent.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +72,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             slot = slots.clone().acquire_owned() => slot,
             () = &mut stop => break,
         };
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: let some connections end.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -80,7 +88,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
         let watcher = graceful.watcher();
         let router = router.clone();
         tokio::spawn(async move {
-            let connection = connection(stream, router, PATIENCE);
+            let connection = connection(stream, Client(peer.ip()), router, PATIENCE);
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%error, "connection ended badly");
             }
@@ -96,6 +104,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
 /// Serves what comes on one connection.
 fn connection<S>(
     stream: S,
+    client: Client,
     router: Router,
     patience: Patience,
 ) -> impl GracefulConnection<Error: std::fmt::Display>
@@ -108,6 +117,10 @@ where
     http2.timer(TokioTimer::new()).keep_alive_interval(patience.ping).keep_alive_timeout(patience.ping);
     let stream = ImpatientStream::new(stream, patience.first_head, patience.write);
     let io = TokioIo::new(RawUrls::new(stream));
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        request
+    });
     server.serve_connection(io, TowerToHyperService::new(router)).into_owned()
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,9 +39,19 @@ impl From<FetchedCounts> for BucketReads {
     }
 }
 
+/// The request that a query came with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// Who sent it, the proxy if there is one.
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) method: String,
+    pub(crate) path: String,
+}
+
 /// How a query ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcome {
+    pub(crate) asked: Asked,
     /// Time in the queue.
     pub(crate) queued: Duration,
     /// Time on a thread.
@@ -122,6 +133,11 @@ impl QueryLog {
                     "peakSamples": stats.peak_samples,
                 },
                 "bucket": BucketReads::from(outcome.fetched),
+            },
+            "httpRequest": {
+                "clientIP": outcome.asked.client.map(|ip| ip.to_string()).unwrap_or_default(),
+                "method": outcome.asked.method,
+                "path": outcome.asked.path,
             },
             "tenant": query.tenant.as_str(),
             "ts": rfc3339::format(self.clock.now_ms()),

@@ -21,7 +21,7 @@ pub(super) enum Command {
         #[command(flatten)]
         server: Server,
         /// Evaluation time, Unix seconds or RFC 3339 [default: now].
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         time: Option<String>,
         /// The expression.
         #[arg(allow_hyphen_values = true)]
@@ -42,7 +42,7 @@ pub(super) enum Command {
         #[command(flatten)]
         server: Server,
         /// Evaluation time of an instant query [default: now].
-        #[arg(long, conflicts_with_all = ["start", "end", "step"])]
+        #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["start", "end", "step"])]
         time: Option<String>,
         #[command(flatten)]
         span: Span,
@@ -73,13 +73,13 @@ pub(super) struct Server {
 #[derive(Debug, Args)]
 pub(super) struct Span {
     /// First time, Unix seconds or RFC 3339 [default: an hour before the end].
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     start: Option<String>,
     /// Last time [default: now].
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     end: Option<String>,
     /// Distance of the times, seconds or a duration [default: the 250th part, whole seconds].
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     step: Option<String>,
 }
 
@@ -123,13 +123,16 @@ fn at(time: Option<String>) -> Vec<(&'static str, String)> {
 }
 
 fn between(span: Span) -> Result<Vec<(&'static str, String)>, String> {
-    let time = |text: &str| crate::http::params::parse_time(text).map(|ms| ms as f64 / 1000.0);
+    let time = |flag: &str, text: &str| match crate::http::params::parse_time(text) {
+        Ok(ms) => Ok(ms as f64 / 1000.0),
+        Err(error) => Err(format!("--{flag}: {error}")),
+    };
     let end = match &span.end {
-        Some(end) => time(end)?,
+        Some(end) => time("end", end)?,
         None => pyrrha_env::Clock::now_ms(&pyrrha_env::SystemClock::new()) as f64 / 1000.0,
     };
     let start = match &span.start {
-        Some(start) => time(start)?,
+        Some(start) => time("start", start)?,
         None => end - 3600.0,
     };
     let step = span.step.unwrap_or_else(|| ((end - start) / 250.0).floor().max(1.0).to_string());

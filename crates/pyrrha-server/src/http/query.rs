@@ -97,7 +97,7 @@ async fn run(app: Arc<App>, request: ApiRequest, when: When, wanted: Wanted) -> 
     let mut options = options(&app, &request.params, limits.features)?;
     options.explain |= wanted == Wanted::Plan;
     let ctx = context(&app, &request);
-    let (cancel, tenant) = (ctx.cancel.clone(), request.tenant.clone());
+    let (cancel, tenant, asked) = (ctx.cancel.clone(), request.tenant.clone(), request.asked.clone());
     let (now_ms, now) = (app.clock.now_ms(), app.clock.monotonic());
     let guard = app.active.begin(&ctx, &options.text, options.progress.clone(), now_ms, now);
     let query = guard.query.clone();
@@ -119,7 +119,7 @@ async fn run(app: Arc<App>, request: ApiRequest, when: When, wanted: Wanted) -> 
     };
     app.telemetry.query_failed();
     let waited = app.clock.monotonic().saturating_sub(query.began);
-    let outcome = Outcome { error: Some(refused.to_string()), queued: waited, ..Outcome::default() };
+    let outcome = Outcome { asked, error: Some(refused.to_string()), queued: waited, ..Outcome::default() };
     app.query_log.tell(&query, span(when), &outcome);
     Err(refused)
 }
@@ -171,7 +171,7 @@ fn evaluate(
 ) -> Result<(), ApiError> {
     let began = app.clock.monotonic();
     let queued = began.saturating_sub(query.began);
-    let mut outcome = Outcome { queued, ..Outcome::default() };
+    let mut outcome = Outcome { asked: request.asked.clone(), queued, ..Outcome::default() };
     let answer = answer(app, request, ctx, when, options).and_then(|result| {
         outcome.times = result.times;
         let took = app.clock.monotonic().saturating_sub(began);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OriginalUri, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyDataStream, BodyExt, Full, Limited};
@@ -15,6 +15,8 @@ use super::envelope::{self, ApiError};
 use super::params::{Params, bad_form};
 use super::tenant;
 use crate::app::{App, ReplayProgress, Store};
+use crate::listener::Client;
+use crate::query_log::Asked;
 
 /// Largest form body, as Go's `ParseForm` has it.
 const FORM_BYTES_MAX: usize = 10 << 20;
@@ -24,6 +26,8 @@ pub(crate) struct ApiRequest {
     pub(crate) params: Params,
     pub(crate) tenant: TenantId,
     pub(crate) store: Arc<dyn Store>,
+    /// What the query log tells of it.
+    pub(crate) asked: Asked,
     /// The memory of its form.
     _form: Option<OwnedSemaphorePermit>,
 }
@@ -35,11 +39,17 @@ impl FromRequest<Arc<App>> for ApiRequest {
         let Some(store) = app.store() else { return Err(not_ready(app)) };
         let tenant = tenant::of(request.headers()).map_err(|e| ApiError::bad_data(e).into_response())?;
         let (parts, body) = request.into_parts();
+        let path = parts.extensions.get::<OriginalUri>().map_or(parts.uri.path(), |uri| uri.0.path());
+        let asked = Asked {
+            client: parts.extensions.get::<Client>().map(|client| client.0),
+            method: parts.method.to_string(),
+            path: path.to_owned(),
+        };
         let mut params = Params::default();
         let query = parts.uri.query().unwrap_or("");
         let form = params_of(app, &parts.method, &parts.headers, query, body, &mut params).await;
         let form = form.map_err(IntoResponse::into_response)?;
-        Ok(Self { params, tenant, store, _form: form })
+        Ok(Self { params, tenant, store, asked, _form: form })
     }
 }
 

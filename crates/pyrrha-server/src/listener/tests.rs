@@ -52,7 +52,7 @@ async fn served(said: &str, patience: Patience) -> (DuplexStream, tokio::task::J
     let (ours, mut theirs) = tokio::io::duplex(1000);
     theirs.write_all(said.as_bytes()).await.expect("room");
     let router = Router::new().route("/", get(|| async { "here" }));
-    let connection = connection(ours, router, patience);
+    let connection = connection(ours, Client([127, 0, 0, 1].into()), router, patience);
     (theirs, tokio::spawn(async move { drop(connection.await) }))
 }
 
@@ -90,7 +90,7 @@ async fn urls_may_have_raw_bytes_on_a_connection_that_goes_on() {
         format!("[{path}|{}|{body}]", uri.query().unwrap_or_default())
     };
     let router = Router::new().route("/{path}", get(echo).post(echo));
-    let connection = connection(ours, router, patience);
+    let connection = connection(ours, Client([127, 0, 0, 1].into()), router, patience);
     let served = tokio::spawn(async move { drop(connection.await) });
     let cases: [(&[u8], &str); 4] = [
         (b"GET /<a>?q=up{job=\"x\"}#1 HTTP/1.1\r\nHost: x\r\n\r\n", "[<a>|q=up%7Bjob=%22x%22%7D%231|]"),

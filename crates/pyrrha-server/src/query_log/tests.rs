@@ -17,7 +17,13 @@ fn every_query_is_a_line_of_prometheus_shape() {
     let ctx = QueryContext::new(tenant, MemoryBudget::unlimited(), CancelToken::default());
     let guard = Arc::new(ActiveQueries::default()).begin(&ctx, "up == 0", Arc::default(), 0, Duration::ZERO);
     let span = Span { start: 0, end: 60_000, step: 15_000 };
-    log.tell(&guard.query, span, &Outcome { queued: Duration::from_millis(500), ..Outcome::default() });
+    let asked =
+        Asked { client: Some([1, 2, 3, 4].into()), method: "GET".into(), path: "/api/v1/query".into() };
+    log.tell(
+        &guard.query,
+        span,
+        &Outcome { asked, queued: Duration::from_millis(500), ..Outcome::default() },
+    );
     log.tell(&guard.query, span, &Outcome { error: Some("no".into()), ..Outcome::default() });
     let text = std::fs::read_to_string(&path).expect("written");
     let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
@@ -29,5 +35,9 @@ fn every_query_is_a_line_of_prometheus_shape() {
     );
     assert_eq!(lines[0]["stats"]["timings"]["execQueueTime"], 0.5);
     assert_eq!((&lines[0]["tenant"], lines[0].get("error")), (&"team".into(), None));
+    assert_eq!(
+        lines[0]["httpRequest"],
+        json!({"clientIP": "1.2.3.4", "method": "GET", "path": "/api/v1/query"})
+    );
     assert_eq!(lines[1]["error"], "no");
 }

@@ -120,7 +120,9 @@ fn a_query_ends_soon_after_its_client_left_or_somebody_cancelled_it() {
 #[test]
 fn the_command_line_asks_a_running_server() {
     let (_guard, dir) = directory();
-    let server = Server::start(&dir, &["--self-scrape=false"]);
+    let log = dir.with_extension("queries.log");
+    let logged = format!("--query.log-file={}", log.display());
+    let server = Server::start(&dir, &["--self-scrape=false", &logged]);
     fill(&server, 600, 8);
     let url = format!("http://{}", server.address);
     let ask = |args: &[&str]| {
@@ -134,6 +136,10 @@ fn the_command_line_asks_a_running_server() {
     assert!(good && out.starts_with("{} => 600 @["), "{out}");
     let (good, out, _) = ask(&["range", "--start=0", "--end=2", "--step=1", "vector(1)"]);
     assert_eq!((good, out.as_str()), (true, "{} =>\n1 @[0]\n1 @[1]\n1 @[2]\n"));
+    let (good, out, _) = ask(&["range", "--start", "-2", "--end", "-1", "--step", "1", "vector(1)"]);
+    assert_eq!((good, out.as_str()), (true, "{} =>\n1 @[-2]\n1 @[-1]\n"));
+    let (good, _, errors) = ask(&["range", "--start", "soon", "vector(1)"]);
+    assert!(!good && errors.contains("--start: cannot parse \"soon\""), "{errors}");
     let (good, out, _) = ask(&["range", "--output=json", "vector(1)"]);
     let json: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((good, &json["resultType"]), (true, &"matrix".into()));
@@ -150,4 +156,8 @@ fn the_command_line_asks_a_running_server() {
     assert!(!good && errors.contains("bad_data: invalid parameter \"query\": 1:5: parse error"), "{errors}");
     let (good, _, errors) = ask(&["instant", "--tenant=../x", "1"]);
     assert!(!good && !errors.is_empty());
+    let lines = std::fs::read_to_string(&log).unwrap();
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let asked = serde_json::json!({"clientIP": "127.0.0.1", "method": "POST", "path": "/api/v1/query"});
+    assert_eq!(first["httpRequest"], asked);
 }
