@@ -46,10 +46,7 @@ impl MemPostings {
     /// Adds a series with its labels as (name id, value id). References usually ascend; others are
     /// taken, but cost more.
     pub fn insert(&mut self, series: u32, labels: &[(u32, u32)]) {
-        // References ascend nearly always: then there is nothing to search.
-        if self.all.try_push(series).is_err() {
-            self.all.insert(series);
-        }
+        self.all.insert(series);
         for &(name, value) in labels {
             let entry = self
                 .names

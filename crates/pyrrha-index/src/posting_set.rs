@@ -51,10 +51,9 @@ impl PostingSet {
                     insert_sorted(array, series);
                 }
             }
+            // Not `try_push`, which looks through a container for its last bit.
             Repr::Bitmap(bitmap) => {
-                if bitmap.try_push(series).is_err() {
-                    bitmap.insert(series);
-                }
+                bitmap.insert(series);
             }
         }
     }
