@@ -17,7 +17,7 @@ use super::prune;
 use super::runner::Compactor;
 use super::{JobKind, JobSpec, MatcherRetention};
 use crate::block_files::set_aside;
-use crate::downsample;
+use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
 
 /// Two looks at the wall clock, so far apart by the monotonic clock, have to agree.
 const APART: Duration = Duration::from_secs(3600);
@@ -134,7 +134,7 @@ impl Compactor {
         state: &ManifestState,
         now: Timestamp,
     ) -> Option<JobSpec> {
-        removal_of(going(&self.past(tenant, state, &self.awaited(state), now)))
+        removal_of(going(&self.past(tenant, state, &self.awaited(tenant, state, now), now)))
     }
 
     /// Blocks that are past retention as of `now`. Those that are `awaited` get windows first.
@@ -155,10 +155,18 @@ impl Compactor {
 
     /// Blocks that windows are to be made of yet: they stay until that is done (decision 24), unless nobody can
     /// read them.
-    fn awaited(&self, state: &ManifestState) -> BTreeSet<BlockId> {
+    fn awaited(&self, tenant: &TenantId, state: &ManifestState, now: Timestamp) -> BTreeSet<BlockId> {
         let off = self.config().leaves.contains(&JobKind::FiveMinutes);
         let tasks = if off { Vec::new() } else { downsample::plan(state, &self.config().replica_labels) };
-        tasks.iter().flat_map(|task| task.job().inputs).collect()
+        let jobs = tasks.iter().map(DownsampleTask::job);
+        jobs.filter(|job| !self.is_past(tenant, job, now)).flat_map(|job| job.inputs).collect()
+    }
+
+    /// Whether windows are past retention before they are made: then nobody makes them.
+    pub(super) fn is_past(&self, tenant: &TenantId, job: &JobSpec, now: Timestamp) -> bool {
+        let resolution = if job.kind == JobKind::Hour { HOUR } else { FIVE_MINUTES };
+        let horizon = self.config().retention.horizon(tenant, resolution, now);
+        horizon.is_some_and(|horizon| job.max_time <= horizon)
     }
 
     /// Removes what is past retention of these tenants, and says what that is, the oldest first. It goes by one
@@ -176,7 +184,7 @@ impl Compactor {
                 let text = "this machine's clock and the store's disagree, nothing leaves by time";
                 return Err(StoreError::new(ErrorKind::Unavailable, text));
             };
-            let mut held = self.awaited(&state);
+            let mut held = self.awaited(tenant, &state, now);
             let mut past = self.past(tenant, &state, &held, now);
             past.sort_by_key(|(block, ..)| (block.min_time, block.ulid));
             let spec = removal_of(going(&past)).filter(|_| !dry_run);

@@ -27,7 +27,7 @@ use super::record::JobRecord;
 use super::retention::Looks;
 use super::{JobKind, JobSpec, Ladder, Retention};
 use crate::deletes::due;
-use crate::downsample::{self, DownsampleTask, FIVE_MINUTES, HOUR};
+use crate::downsample::{self, DownsampleTask};
 use crate::error::BucketError;
 use crate::gateway::Gateway;
 use crate::runtime::BucketRuntime;
@@ -368,14 +368,8 @@ impl Compactor {
         let mut held = busy.clone();
         held.extend(jobs.iter().flat_map(|job| job.inputs.iter().copied()));
         let windows = downsample::plan(state, &self.config.replica_labels);
-        // Windows that are past retention are not built to be removed.
-        let past = |job: &JobSpec| {
-            let resolution = if job.kind == JobKind::Hour { HOUR } else { FIVE_MINUTES };
-            let horizon = self.config.retention.horizon(tenant, resolution, now);
-            horizon.is_some_and(|horizon| job.max_time <= horizon)
-        };
         let windows = windows.iter().map(DownsampleTask::job).filter(|job| {
-            !past(job)
+            !self.is_past(tenant, job, now)
                 && !self.config.leaves.contains(&job.kind)
                 && !job.inputs.iter().chain(&job.replaces).any(|block| held.contains(block))
         });

@@ -503,6 +503,21 @@ fn raw_blocks_wait_for_their_windows() {
     assert!(of(300_000).any(|b| b.min_time < 8 * RANGE), "windows stay");
 }
 
+#[test]
+fn raw_blocks_do_not_wait_for_windows_that_are_past_retention_themselves() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 5)).collect());
+    let mut worker = Worker::new(&objects, 1, Faults::default());
+    worker.reconfigure(|config| {
+        config.retention.raw = Duration::from_millis(92 * RANGE as u64);
+        config.ladder = Ladder::new(vec![RANGE]).expect("a ladder");
+        config.leaves.clear();
+    });
+    worker.compactor.tenants().discover().expect("reads");
+    let gone = worker.compactor.expired(&TenantId::anonymous(), &worker.state(), 100 * RANGE);
+    assert_eq!(gone.expect("some").replaces.len(), 8);
+}
+
 /// Workers that fail, sleep, are taken for dead and, if they are `mortal`, die, on a bucket that fails; then
 /// one that does not. All of them remove at once what ended jobs left.
 fn storm(workers: u64, seed: u64, mortal: bool) {

@@ -167,6 +167,7 @@ fn what_is_past_retention_leaves_at_once_on_request() {
     worker.reconfigure(|config| {
         config.leaves = Vec::new();
         config.retention.raw = Duration::from_millis(1);
+        config.retention.resolutions = [(300_000, Duration::ZERO), (3_600_000, Duration::ZERO)].into();
     });
     let waits = worker.compactor.retain(&tenants, false, &cancel).expect("no fault");
     assert!(waits[0].awaits_windows && !waits[0].committed);
