@@ -24,7 +24,7 @@ pub struct Target {
     disk: Arc<dyn Disk>,
     home: PathBuf,
     manifest: Option<Manifest>,
-    /// The newest delete that stands: what is imported comes after it, so that it hides none of that.
+    /// What is imported comes after all deletes up to this one, so that they hide none of that.
     deletes_through: DeleteId,
     /// Keeps a server from starting meanwhile.
     _lock: Option<Box<dyn DiskLock>>,
@@ -151,8 +151,10 @@ fn deletes_through(
     data_dir: &Path,
     tenant: &TenantId,
 ) -> Result<DeleteId, BackfillError> {
+    // Where deletes are made without this directory, as of what is only in a bucket, they have ids by the clock.
+    let now = DeleteId(BlockId::new(&**clock).number());
     if !disk.exists(&data_dir.join("head").join(tenant.as_str()).join(DELETES_MARK)) {
-        return Ok(DeleteId::default());
+        return Ok(now);
     }
     let config = StorageConfig { disk_reserve_bytes: 0, ..StorageConfig::new(data_dir) };
     let db = Db::open(config, disk.clone(), clock.clone()).map_err(TsdbError::from)?;
@@ -163,7 +165,7 @@ fn deletes_through(
     check_log_read(&db.log_damage(), data_dir)?;
     let through = db.standing_deletes(tenant)?.iter().map(|delete| delete.id).max();
     db.close().map_err(TsdbError::from)?;
-    Ok(through.unwrap_or_default())
+    Ok(now.max(through.unwrap_or_default()))
 }
 
 /// Whether a directory is one of unfinished blocks.

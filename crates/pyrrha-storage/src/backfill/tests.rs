@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use pyrrha_env::SystemClock;
-use pyrrha_model::contract::{Deletes, Ingest, LabelQuery, QueryContext, Queryable};
+use pyrrha_model::contract::{DeleteId, Deletes, Ingest, LabelQuery, QueryContext, Queryable};
 use pyrrha_model::{Histogram, MetricType, TenantId};
 use pyrrha_testkit::SimDisk;
 
@@ -204,6 +204,20 @@ fn deletes_that_stand_do_not_hide_what_is_imported_after_them() {
     assert!(seen(&db).is_empty(), "a later delete hides what was imported before it");
     db.undo_delete(&tenant, again).expect("undoes");
     assert_eq!(seen(&db), shown);
+}
+
+#[test]
+fn what_is_imported_comes_after_deletes_that_only_a_bucket_knows() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+    let (data, tenant) = (Path::new("/data"), TenantId::anonymous());
+    let elsewhere = DeleteId(BlockId::from_parts(clock().now_ms() as u64 - 1, 0).number());
+    let target = Target::tenant(disk.clone(), clock(), data, &tenant).expect("a target");
+    publish(&target, &backfill_one(&disk, target.home(), None, 4.0)).expect("publishes");
+    let imported = target.manifest().expect("a manifest").blocks.keys().copied().collect::<Vec<_>>();
+    for block in imported {
+        let block = Block::open(&*disk, &target.home().join(block.to_string())).expect("sound");
+        assert!(block.deletes().through > elsewhere);
+    }
 }
 
 #[test]

@@ -40,13 +40,15 @@ impl Deletes for Db {
         let _cuts = tenant.cuts.lock();
         let (mut standing, last) = tenant.head.standing_deletes();
         check_count(tenant.head.effective_deletes().len(), standing.len())?;
-        let id = DeleteId(BlockId::new(&*self.shared.clock).number().max(last.0.saturating_add(1)));
+        // Newer than what imported blocks know, by whatever clock.
+        let blocks = tenant.blocks();
+        let known = blocks.iter().map(Block::deletes_through).fold(last, DeleteId::max);
+        let id = DeleteId(BlockId::new(&*self.shared.clock).number().max(known.0.saturating_add(1)));
         let at = self.shared.clock.now_ms();
         let delete = Delete { id, matcher_sets: matcher_sets.to_vec(), range, at, is_final: false };
         standing.push(delete.clone());
         // First: a block whose index cannot be read refuses the delete.
         let ctx = self.shared.delete_context(&tenant);
-        let blocks = tenant.blocks();
         let hiding: Vec<Block> =
             blocks.iter().map(|b| b.with_deletes(&standing, id, &ctx)).collect::<Result<_, _>>()?;
         self.shared.mark_deletes(&tenant)?;
