@@ -11,8 +11,10 @@ use pyrrha_env::Clock;
 use pyrrha_model::contract::{Delete, DeleteId, Deletes};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId, TimeRange, Timestamp};
 use pyrrha_storage::block::BlockId;
-use pyrrha_storage::manifest::{Change, DeleteEntry, Manifest, ManifestError};
+use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestError};
 
+use crate::block_files::{deletes_through, lists_deletes};
+use crate::downsample::Origin;
 use crate::tenants::BucketTenants;
 
 /// A commit of which nobody knows whether it happened is tried so often.
@@ -32,6 +34,21 @@ impl BucketDeletes {
     /// Of the bucket of `tenants` and of a store before it.
     pub fn new(local: Arc<dyn Deletes>, tenants: Arc<BucketTenants>, clock: Arc<dyn Clock>) -> Self {
         Self { local, tenants, clock }
+    }
+}
+
+/// A delete that stands in a manifest.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// The manifest number that brought it.
+    pub(crate) number: u64,
+    pub(crate) delete: Delete,
+}
+
+impl Standing {
+    /// That of an entry; `None` if it only fences commits.
+    pub(crate) fn of(entry: &DeleteEntry) -> Option<Self> {
+        Some(Self { number: entry.number, delete: entry.to_delete()? })
     }
 }
 
@@ -65,7 +82,8 @@ impl Deletes for BucketDeletes {
         let at = self.clock.now_ms().min(self.tenants.store_now_ms(tenant)?);
         let local = self.local.delete(tenant, matcher_sets, range)?;
         let made = || {
-            let newest = live.deletes.iter().filter_map(|d| d.id.parse::<DeleteId>().ok()).max();
+            let deletes = live.deletes.iter().filter_map(|d| d.id.parse::<DeleteId>().ok());
+            let newest = deletes.chain(live.blocks.values().map(|b| deletes_through(b))).max();
             let next = newest.map_or(0, |id| id.0.saturating_add(1));
             DeleteId(BlockId::new(&*self.clock).number().max(next))
         };
@@ -151,7 +169,7 @@ pub(crate) fn due(
             continue;
         }
         // A block that was cut before it may come up late.
-        let needed = state.blocks.values().any(|block| needs(block, id, delete.range()));
+        let needed = state.blocks.values().any(|block| needs(block, id, delete));
         if !needed && age >= undo.saturating_mul(2) {
             change.deletes_done.push(delete.number);
         }
@@ -179,10 +197,14 @@ fn with_times(
     timed
 }
 
-/// Whether a delete may hide something that a block has.
-pub(crate) fn needs(block: &pyrrha_storage::manifest::BlockEntry, id: DeleteId, range: TimeRange) -> bool {
-    let unknown = crate::block_files::deletes_through(block) < id || crate::block_files::lists_deletes(block);
-    unknown && block.range().overlaps(&range)
+/// Whether a delete with this id may hide something that a block has.
+pub(crate) fn needs(block: &BlockEntry, id: DeleteId, delete: &DeleteEntry) -> bool {
+    let unknown = match Origin::of(block) {
+        // Windows are made of what it was applied to, or say that it was not.
+        Some(origin) => origin.through < delete.number,
+        None => deletes_through(block) < id || lists_deletes(block),
+    };
+    unknown && block.range().overlaps(&delete.range())
 }
 
 #[cfg(test)]

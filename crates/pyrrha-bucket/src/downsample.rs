@@ -18,7 +18,9 @@ pub(crate) use build::{Built, build};
 pub use origin::Origin;
 pub(crate) use plan::{DownsampleTask, plan};
 
-pub(crate) use origin::{deletes_applied, forget_numbers, is_usable, note_deletes_applied, renumber};
+pub(crate) use origin::{
+    deletes_applied, forget_numbers, is_rebuildable, is_usable, note_deletes_applied, renumber,
+};
 
 /// Five minutes, ms.
 pub const FIVE_MINUTES: i64 = 300_000;

@@ -32,10 +32,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{Delete, QueryContext, SelectHints, SeriesSet, WindowHints};
-use pyrrha_model::{Matcher, StoreError, TenantId, TimeRange};
+use pyrrha_model::contract::{QueryContext, SelectHints, SeriesSet, WindowHints};
+use pyrrha_model::{Matcher, StoreError, TenantId, TimeRange, Timestamp};
 use pyrrha_storage::block::BlockId;
-use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
+use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use std::collections::HashMap;
 
 pub(crate) use block::BucketBlock;
@@ -48,6 +48,7 @@ pub(crate) use questions::{Answered, ask_each, names_of, series_of, union, value
 pub(crate) use streams::{merged_since, streams_of};
 pub(crate) use windows::{WINDOWS_MAX, chunks_of, decoded_bytes};
 
+use crate::deletes::Standing;
 use crate::downsample::is_usable;
 use crate::runtime::BucketRuntime;
 use crate::shard::Residues;
@@ -98,7 +99,7 @@ pub(crate) struct Parts {
     /// What there is to say about it.
     pub(crate) warnings: Vec<String>,
     /// Deletes that stand as of the same state.
-    pub(crate) deletes: Arc<[Delete]>,
+    pub(crate) deletes: Arc<[Standing]>,
 }
 
 impl Gateway {
@@ -156,7 +157,7 @@ impl Gateway {
         tenant: &TenantId,
         entry: Arc<BlockEntry>,
         windows: Option<WindowHints>,
-        deletes: Arc<[Delete]>,
+        deletes: Arc<[Standing]>,
         leave_out: Arc<[Vec<Matcher>]>,
         ctx: &QueryContext,
     ) -> Box<dyn SeriesSet> {
@@ -183,7 +184,7 @@ impl Gateway {
         &self,
         tenant: &TenantId,
         entry: Arc<BlockEntry>,
-        deletes: Arc<[Delete]>,
+        deletes: Arc<[Standing]>,
         leave_out: Arc<[Vec<Matcher>]>,
         ctx: &QueryContext,
     ) -> Result<bool, StoreError> {
@@ -204,7 +205,7 @@ impl Gateway {
     }
 
     /// The blocks of a tenant that answer a query, and for which times. `hidden` names blocks whose
-    /// data somebody else has. Also what there is to say of times that are answered otherwise than asked.
+    /// data somebody else has, `horizon` the time before which a resolution is past retention. Also what there is to say of times that are answered otherwise than asked.
     pub(crate) fn parts(
         &self,
         tenant: &TenantId,
@@ -212,16 +213,17 @@ impl Gateway {
         range: TimeRange,
         hints: &SelectHints,
         hidden: impl Fn(&BlockEntry) -> bool,
+        horizon: impl Fn(i64) -> Option<Timestamp>,
     ) -> Parts {
         let (mut parts, mut warnings) = (Vec::new(), Vec::new());
         for stream in self.streams.of(tenant, state, &self.replica_labels).iter() {
-            let (own, said) = choose(stream, range, hints, &hidden);
+            let (own, said) = choose(stream, range, hints, &hidden, &horizon);
             parts.extend(own);
             warnings.extend(said);
         }
         warnings.sort_unstable();
         warnings.dedup();
-        let deletes = state.deletes.iter().filter_map(DeleteEntry::to_delete).collect();
+        let deletes = state.deletes.iter().filter_map(Standing::of).collect();
         let blocks = parts.into_iter().map(|part| (self.block(tenant, part.entry.clone()), part)).collect();
         Parts { blocks, warnings, deletes }
     }
@@ -244,17 +246,21 @@ pub(crate) struct Chosen {
 }
 
 /// The blocks of a state that answer a query, and what there is to say about it. `hidden` names blocks whose
-/// data somebody else has.
+/// data somebody else has, `horizon` the time before which samples of a resolution (ms) do not count.
 pub(crate) fn choose(
     state: &ManifestState,
     range: TimeRange,
     hints: &SelectHints,
     hidden: impl Fn(&BlockEntry) -> bool,
+    horizon: impl Fn(i64) -> Option<Timestamp>,
 ) -> (Vec<Chosen>, Vec<String>) {
     let near = state.overlapping(segments::reach(range));
+    let since = |entry: &BlockEntry| horizon(entry.resolution).unwrap_or(Timestamp::MIN);
     let candidates: Vec<Candidate> = near
         .into_iter()
+        .filter(|entry| since(entry) < entry.max_time)
         .map(|entry| Candidate {
+            since: since(&entry),
             hidden: hidden(&entry),
             usable: entry.resolution > 0 && hints.windows.is_some() && is_usable(state, &entry),
             entry,

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
-use pyrrha_model::{ErrorKind, StoreError, SymbolId, SymbolTable, TimeRange};
+use pyrrha_model::{ChunkEncoding, ErrorKind, StoreError, SymbolId, SymbolTable, TimeRange};
 use smallvec::SmallVec;
 
 use crate::compact::resolve;
@@ -137,7 +137,11 @@ fn apply_deleted(entries: &mut [SeriesEntry]) -> Result<(), StoreError> {
         let within = |c: &ChunkRef| entries[i].deleted.iter().any(|d| d.overlaps(&extent(c)));
         let others = entries.iter().enumerate().filter(|(other, _)| *other != i);
         if others.flat_map(|(_, e)| &e.chunks).any(within) {
-            let mut chunks = Vec::new();
+            // Of windows nothing is hidden any more.
+            let (windows, samples): (Vec<_>, Vec<_>) =
+                entries[i].chunks.drain(..).partition(|chunk| chunk.encoding == ChunkEncoding::Windows);
+            entries[i].chunks = samples.into();
+            let mut chunks = windows;
             resolve(&entries[i], &mut chunks).map_err(|source| {
                 let text = "chunk with deleted samples cannot be read";
                 StoreError::caused(ErrorKind::Corrupt, text, source)
@@ -168,8 +172,8 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
     use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
+    use pyrrha_model::Labels;
     use pyrrha_model::contract::{ChunkRef, Timestamps, Value};
-    use pyrrha_model::{ChunkEncoding, Labels};
 
     use super::*;
 

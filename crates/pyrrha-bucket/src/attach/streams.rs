@@ -75,7 +75,7 @@ impl ForeignStream {
         range: TimeRange,
         hints: &SelectHints,
     ) -> Vec<(ForeignBlock, TimeRange)> {
-        let (parts, warnings) = choose(&self.state, range, hints, |_| false);
+        let (parts, warnings) = choose(&self.state, range, hints, |_| false, |_| None);
         warnings.into_iter().for_each(|warning| ctx.notices.warn(warning));
         let block = |Chosen { entry, range, only }| {
             Some((self.blocks.get(&entry.ulid)?.1.clone().answering(only), range))

@@ -685,7 +685,7 @@ type Window = (i64, u32, f64, f64, f64);
 /// The windows of a series.
 fn windows(world: &World, range: TimeRange, length: i64) -> Option<Vec<Window>> {
     let windows =
-        Some(WindowHints { edges: true, values: true, counter: false, max_resolution_ms: i64::MAX });
+        Some(WindowHints { edges: false, values: true, counter: false, max_resolution_ms: i64::MAX });
     let hints = SelectHints { step_ms: length, range_ms: length, windows, ..SelectHints::default() };
     let mut set = world.all.select(&world.ctx, &[], range, &hints).expect("an answer");
     let (mut batch, mut samples) = (SeriesBatch::default(), SeriesSamples::default());

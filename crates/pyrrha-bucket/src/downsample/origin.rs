@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use pyrrha_storage::block::{BlockId, BlockMeta};
-use pyrrha_storage::manifest::{BlockEntry, ManifestState};
+use pyrrha_storage::manifest::{BlockEntry, DeleteEntry, ManifestState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::deletes::needs;
 use crate::jobs::identity;
 use crate::shard::Shard;
 
@@ -38,6 +39,13 @@ impl Origin {
         }
     }
 
+    /// Notes it in a manifest entry.
+    pub(crate) fn put(&self, entry: &mut BlockEntry) {
+        if let Ok(value) = serde_json::to_value(self) {
+            entry.other.insert(FIELD.to_owned(), value);
+        }
+    }
+
     /// Copies it from a meta to a manifest entry.
     pub(crate) fn copy(meta: &BlockMeta, entry: &mut Map<String, Value>) {
         if let Some(value) = meta.other.get(FIELD) {
@@ -62,10 +70,8 @@ pub(crate) fn note_deletes_applied(entry: &mut BlockEntry, number: u64) {
 /// that come there are newer.
 pub(crate) fn forget_numbers(entry: &mut BlockEntry) {
     entry.other.remove(APPLIED);
-    if let Some(origin) = Origin::of(entry)
-        && let Ok(value) = serde_json::to_value(Origin { through: 0, ..origin })
-    {
-        entry.other.insert(FIELD.to_owned(), value);
+    if let Some(origin) = Origin::of(entry) {
+        Origin { through: 0, ..origin }.put(entry);
     }
 }
 
@@ -78,10 +84,8 @@ pub(crate) fn renumber(entry: &mut BlockEntry, newest: u64, number: u64) {
     if knows(applied) {
         note_deletes_applied(entry, number);
     }
-    if let Some(origin) = origin.filter(|origin| knows(origin.through))
-        && let Ok(value) = serde_json::to_value(Origin { through: number, ..origin })
-    {
-        entry.other.insert(FIELD.to_owned(), value);
+    if let Some(origin) = origin.filter(|origin| knows(origin.through)) {
+        Origin { through: number, ..origin }.put(entry);
     }
 }
 
@@ -89,8 +93,9 @@ pub(crate) fn renumber(entry: &mut BlockEntry, newest: u64, number: u64) {
 /// that it lacks, but such as other windows beside it have (blocks were merged since), and no delete came
 /// after it.
 pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {
-    let through = Origin::of(entry).map_or(u64::MAX, |origin| origin.through);
-    let from: BTreeSet<BlockId> = Origin::of(entry).unwrap_or_default().from.into_iter().collect();
+    let origin = Origin::of(entry);
+    let through = origin.as_ref().map_or(u64::MAX, |origin| origin.through);
+    let from: BTreeSet<BlockId> = origin.unwrap_or_default().from.into_iter().collect();
     let known = |raw: &BlockEntry| {
         from.contains(&identity(raw))
             || (deletes_applied(raw) <= through && !raw.sources.is_empty() && covers(state, entry, raw))
@@ -98,8 +103,14 @@ pub(crate) fn is_usable(state: &ManifestState, entry: &BlockEntry) -> bool {
     let (own, range) = (Shard::of(entry), entry.range());
     let raw = state.blocks.values().filter(|b| b.resolution == 0 && b.range().overlaps(&range));
     let raw = raw.filter(|b| Shard::of(b).meets(own));
-    let deleted = state.deletes.iter().any(|d| d.number > through && d.range().overlaps(&entry.range()));
-    !deleted && raw.into_iter().all(|b| known(b))
+    let deleted = |delete: &DeleteEntry| needs(entry, delete.id.parse().unwrap_or_default(), delete);
+    !state.deletes.iter().any(deleted) && raw.into_iter().all(|b| known(b))
+}
+
+/// Whether windows can be built again: all that they were made from is there as samples.
+pub(crate) fn is_rebuildable(state: &ManifestState, entry: &BlockEntry) -> bool {
+    let raw = || state.blocks.values().filter(|b| b.resolution == 0);
+    entry.sources.iter().all(|source| raw().any(|b| b.sources.contains(source)))
 }
 
 /// Whether each source of a raw block is in a block of windows, or in others of its resolution that do not

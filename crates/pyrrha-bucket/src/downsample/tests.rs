@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyrrha_encoding::windows::Windows;
 use pyrrha_encoding::{SeriesSamples, Want, decode_series, encode_series};
 use pyrrha_model::contract::{
-    CancelToken, QueryContext, Queryable, SelectHints, SeriesBatch, Value, WindowHints,
+    CancelToken, Delete, DeleteId, QueryContext, Queryable, SelectHints, SeriesBatch, Value, WindowHints,
 };
-use pyrrha_model::{Labels, TimeRange};
+use pyrrha_model::{Labels, Matcher, TimeRange};
 use pyrrha_storage::block::{Block, BlockMeta};
 use pyrrha_storage::manifest::{Change, DeleteEntry};
 
 use super::*;
-use crate::jobs::{Compactor, CompactorConfig, JobKind};
+use crate::jobs::{Compactor, CompactorConfig, JobKind, Retention};
 use crate::shard::{Shard, Split};
 use crate::worlds::{RANGE, World, id, write};
 
@@ -73,8 +74,15 @@ fn read(
     range: TimeRange,
     hints: &SelectHints,
 ) -> (BTreeMap<Labels, SeriesSamples>, Vec<String>) {
+    read_of(&world.queryable([]), range, hints)
+}
+
+fn read_of(
+    queryable: &dyn Queryable,
+    range: TimeRange,
+    hints: &SelectHints,
+) -> (BTreeMap<Labels, SeriesSamples>, Vec<String>) {
     let ctx = QueryContext::unlimited();
-    let queryable = world.queryable([]);
     let mut set = queryable.select(&ctx, &[], range, hints).expect("sound");
     let (mut batch, mut all) = (SeriesBatch::default(), BTreeMap::new());
     while set.next_batch(10, &mut batch).expect("sound") {
@@ -162,6 +170,94 @@ fn where_samples_are_gone_windows_answer() {
     let query = pyrrha_model::contract::LabelQuery::all(TimeRange::new(0, HOUR));
     let names = world.queryable([]).label_values(&QueryContext::unlimited(), "n", &query).expect("sound");
     assert_eq!(names.len(), 4);
+}
+
+#[test]
+fn what_comes_late_is_read_beside_windows_whose_samples_are_gone() {
+    let world = World::new();
+    world.ship(&[raw(&world, 1, 0, DAY, 0..2)]).expect("no fault");
+    run_all(&world);
+    let manifest = world.tenants.manifest(&World::tenant()).expect("opens");
+    manifest.commit(&[], &[id(1)]).expect("no fault");
+    world.ship(&[raw(&world, 2, 6 * HOUR, 8 * HOUR, 1..4)]).expect("no fault");
+    run_all(&world);
+    for (step, range) in [(60_000, 120_000), (HOUR, HOUR)] {
+        let (found, _) = read(&world, TimeRange::new(0, DAY), &hints(step, range));
+        for n in 0..2 {
+            let wanted = expected(n, 0, DAY, if step == HOUR { HOUR } else { FIVE_MINUTES });
+            assert_eq!(found[&labels(n)].windows.starts, wanted.starts, "series {n} step {step}");
+        }
+        assert!((2..4).all(|n| !found[&labels(n)].floats.times.is_empty()), "step {step}");
+    }
+}
+
+#[test]
+fn samples_past_retention_are_told_by_windows() {
+    let world = World::new();
+    world.ship(&[raw(&world, 1, 0, DAY, 0..2), raw(&world, 2, DAY, 2 * DAY, 0..2)]).expect("no fault");
+    run_all(&world);
+    // Samples count from the 36th hour on, in the middle of a block, and windows of an hour from the 6th.
+    let keep = |hours: i64| Duration::from_millis((100 * RANGE - hours * HOUR) as u64);
+    let retention = Retention {
+        raw: keep(36),
+        resolutions: [(FIVE_MINUTES, keep(12)), (HOUR, keep(6))].into(),
+        ..Retention::default()
+    };
+    let kept = world.queryable([]).with_retention(retention, world.clock.clone());
+    let (found, warnings) = read_of(&kept, TimeRange::new(0, 2 * DAY), &hints(60_000, 120_000));
+    assert_eq!(warnings.len(), 2, "windows of an hour and of five minutes: {warnings:?}");
+    let series = &found[&labels(0)];
+    assert_eq!(series.windows.starts.first(), Some(&(6 * HOUR)));
+    assert_eq!(series.windows.starts.last(), Some(&(36 * HOUR - FIVE_MINUTES)));
+    assert_eq!(series.floats.times.first(), Some(&(36 * HOUR)));
+    assert_eq!(series.floats.times.len(), 12 * 60);
+    // Who cannot read windows is told what there is.
+    let (found, warnings) = read_of(&kept, TimeRange::new(0, 2 * DAY), &SelectHints::default());
+    assert_eq!(found[&labels(0)].floats.times.first(), Some(&(36 * HOUR)));
+    assert!(warnings.iter().any(|w| w.contains("no samples: from=43200 to=129600")), "{warnings:?}");
+}
+
+#[test]
+fn deletes_reach_windows_whose_samples_are_gone() {
+    let world = World::new();
+    world.ship(&[raw(&world, 1, 0, DAY, 0..4)]).expect("no fault");
+    run_all(&world);
+    let manifest = world.tenants.manifest(&World::tenant()).expect("opens");
+    manifest.commit(&[], &[id(1)]).expect("no fault");
+    let delete = |n: u128, series: &str, range| {
+        let matcher_sets = vec![vec![Matcher::equal("n", series)]];
+        DeleteEntry::of(&Delete { id: DeleteId(n), matcher_sets, range, at: 0, is_final: false })
+    };
+    let hour = TimeRange::new(6 * HOUR + 1, 7 * HOUR - 1);
+    let deletes = vec![delete(1, "001", hour), delete(2, "002", TimeRange::ALL)];
+    manifest.commit_change(&Change { deletes, ..Change::default() }).expect("no fault");
+    let check = |world: &World| {
+        for (step, resolution) in [(60_000, FIVE_MINUTES), (HOUR, HOUR)] {
+            let (found, _) = read(world, TimeRange::new(0, DAY), &hints(step, 2 * step));
+            assert_eq!(found[&labels(0)].windows.starts, expected(0, 0, DAY, resolution).starts);
+            let mut left = expected(1, 0, DAY, resolution).starts;
+            left.retain(|start| !(6 * HOUR..7 * HOUR).contains(start));
+            let series = &found[&labels(1)];
+            assert_eq!(series.windows.starts, left, "step {step}");
+            assert!(series.windows.has_edges() && series.windows.has_values());
+            assert!(found.get(&labels(2)).is_none_or(|series| series.windows.is_empty()));
+        }
+    };
+    check(&world);
+    let purged = |config: &mut CompactorConfig| config.leaves.retain(|kind| *kind != JobKind::Purge);
+    assert_eq!(run_with(&world, purged), 0, "what may be taken back is not written");
+    let deletes_final = manifest.current().deletes.iter().map(|d| d.number).collect();
+    manifest.commit_change(&Change { deletes_final, ..Change::default() }).expect("no fault");
+    assert_eq!(run_with(&world, purged), 2, "both resolutions");
+    assert_eq!(run_with(&world, purged), 0, "once");
+    check(&world);
+    let query = pyrrha_model::contract::LabelQuery::all(TimeRange::new(0, DAY));
+    let names = world.queryable([]).label_values(&QueryContext::unlimited(), "n", &query).expect("sound");
+    assert_eq!(names, ["000", "001", "003"]);
+    // Nothing needs them any more.
+    let now = 1000 * DAY;
+    let due = crate::deletes::due(&manifest.current(), now, Duration::ZERO).expect("something");
+    assert_eq!(due.deletes_done.len(), 2);
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! What deletes that stand hide of a block in the bucket.
 
 use pyrrha_index::RoaringBitmap;
-use pyrrha_model::contract::{Delete, DeleteId, QueryContext, SeriesEntry};
+use pyrrha_model::contract::{DeleteId, QueryContext, SeriesEntry};
 use pyrrha_model::{StoreError, TimeRange};
 
 use super::block::{BucketBlock, Opened};
-use crate::block_files::deletes_through;
+use crate::block_files::{deletes_through, is_adopted};
+use crate::deletes::Standing;
+use crate::downsample::Origin;
+
+/// How far samples of others may be ahead of a delete's clock, ms.
+const AHEAD_MS: i64 = 600_000;
 
 /// What one delete hides.
 #[derive(Debug)]
@@ -23,22 +28,31 @@ impl BucketBlock {
         &self,
         ctx: &QueryContext,
         opened: &Opened,
-        standing: &[Delete],
+        standing: &[Standing],
     ) -> Result<Vec<Hidden>, StoreError> {
         let through = opened.deletes.through.max(deletes_through(&self.entry));
+        // Windows were made of what those before it had been applied to.
+        let origin = Origin::of(&self.entry);
         let mut hidden = Vec::new();
-        for delete in standing {
-            if delete.id <= through {
+        for Standing { number, delete } in standing {
+            if origin.as_ref().map_or(delete.id <= through, |origin| *number <= origin.through) {
                 if opened.deletes.hidden.contains_key(&delete.id) {
                     hidden.push(Hidden::Listed(delete.id));
                 }
-            } else if self.range().overlaps(&delete.range) {
+                continue;
+            }
+            let mut range = delete.range;
+            if is_adopted(&self.entry) {
+                // Those who write there go on: what is newer than the delete came after it.
+                range.end = range.end.min(delete.at.saturating_add(AHEAD_MS));
+            }
+            if self.range().overlaps(&range) {
                 let mut series = RoaringBitmap::new();
                 for matchers in &self.external.left_of_sets(&delete.matcher_sets) {
                     series |= self.matching(ctx, opened, matchers).await?;
                 }
                 if !series.is_empty() {
-                    hidden.push(Hidden::Matching(series, delete.range));
+                    hidden.push(Hidden::Matching(series, range));
                 }
             }
         }
@@ -46,8 +60,9 @@ impl BucketBlock {
     }
 }
 
-/// Adds the intervals that are hidden of a series.
+/// Adds the intervals that are hidden of a series, by tombstones too.
 pub(super) fn hide(hidden: &[Hidden], opened: &Opened, series: u32, entry: &mut SeriesEntry) {
+    entry.deleted.extend_from_slice(opened.tombstones.of(u64::from(series)));
     for what in hidden {
         match what {
             Hidden::Matching(matching, range) if matching.contains(series) => entry.deleted.push(*range),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::stream::StreamExt;
 use pyrrha_env::Disk;
 use pyrrha_index::RoaringBitmap;
-use pyrrha_model::contract::{Delete, LabelQuery, QueryContext, SelectHints, SeriesSet};
+use pyrrha_model::contract::{LabelQuery, QueryContext, SelectHints, SeriesSet};
 use pyrrha_model::{Matcher, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::manifest::BlockEntry;
 
@@ -19,6 +19,7 @@ use super::questions::{BLOCKS_AT_ONCE, stored_values};
 use super::rows::Rows;
 use super::set::BucketSet;
 use super::stream::Selection;
+use crate::deletes::Standing;
 use crate::door::Bucket;
 use crate::external::{External, Way};
 use crate::runtime::BucketRuntime;
@@ -102,7 +103,7 @@ pub(crate) struct ForeignBlock {
     pub(super) runtime: Arc<BucketRuntime>,
     pub(super) block: Arc<BucketBlock>,
     /// Deletes that stand.
-    pub(super) deletes: Arc<[Delete]>,
+    pub(super) deletes: Arc<[Standing]>,
     /// Samples before this moment are past retention.
     pub(super) horizon: Option<Timestamp>,
     /// The series that it answers for, if not all.

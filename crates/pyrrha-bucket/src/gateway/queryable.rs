@@ -61,16 +61,13 @@ impl BucketQueryable {
     fn blocks(&self, ctx: &QueryContext, range: TimeRange, hints: &SelectHints) -> Result<Parts, StoreError> {
         let local = (self.sources)(&ctx.tenant);
         let hidden = |block: &BlockEntry| {
-            let past = |horizon| block.max_time <= horizon || range.end < horizon;
-            if self.horizon(&ctx.tenant, block.resolution).is_some_and(past) {
-                return true;
-            }
             !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
         };
+        let horizon = |resolution| self.horizon(&ctx.tenant, resolution);
         match self.gateway.tenants.to_read(&ctx.tenant) {
             Ok(None) => Ok(Parts::default()),
             Ok(Some(manifest)) => {
-                Ok(self.gateway.parts(&ctx.tenant, &manifest.current(), range, hints, hidden))
+                Ok(self.gateway.parts(&ctx.tenant, &manifest.current(), range, hints, hidden, horizon))
             }
             Err(error) if ctx.partial_response => {
                 ctx.notices.gap(range, error.to_string());

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pyrrha_encoding::windows::window_start;
 use pyrrha_model::contract::SelectHints;
 use pyrrha_model::{TimeRange, Timestamp};
 use pyrrha_storage::manifest::BlockEntry;
@@ -28,6 +29,8 @@ pub(super) struct Segments {
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) entry: Arc<BlockEntry>,
+    /// What it has from before does not count: it is past retention.
+    pub(super) since: Timestamp,
     /// Somebody else has its data: it says that there is some, and is not read.
     pub(super) hidden: bool,
     /// Of windows: whether they say what raw blocks say now.
@@ -39,9 +42,27 @@ impl Candidate {
         self.entry.resolution
     }
 
-    fn covers(&self, range: TimeRange) -> bool {
+    /// The times of which it says something.
+    fn range(&self) -> TimeRange {
         let own = self.entry.range();
+        TimeRange::new(own.start.max(self.since), own.end)
+    }
+
+    fn covers(&self, range: TimeRange) -> bool {
+        let own = self.range();
         own.start <= range.start && range.end <= own.end
+    }
+
+    /// Whether these are samples of which `windows` were made, at a time that the windows they lie in touch: a
+    /// block may begin and end in the middle of one.
+    fn stands_behind(&self, windows: &Self, piece: TimeRange) -> bool {
+        let (own, length) = (self.entry.range(), windows.resolution());
+        let start = window_start(own.start, length).max(self.since);
+        let end = window_start(own.end, length).saturating_add(length - 1);
+        let (ours, theirs) = (&self.entry.sources, &windows.entry.sources);
+        // Who does not say what it was made from may have it all.
+        let shares = || ours.is_empty() || theirs.is_empty() || ours.iter().any(|s| theirs.contains(s));
+        self.resolution() == 0 && TimeRange::new(start, end).overlaps(&piece) && shares()
     }
 }
 
@@ -54,8 +75,9 @@ pub(super) fn is_fine_enough(resolution: i64, ours: bool, range: TimeRange, hint
     if resolution > windows.max_resolution_ms || (step == 0 && length == 0) {
         return false;
     }
-    // Others' windows do not say what the last sample was, only what the mean is.
-    if !ours && length == 0 {
+    // Others' windows do not say what the first and the last sample were, only what the mean is, and how far a
+    // counter went.
+    if !ours && (length == 0 || windows.edges && !windows.counter) {
         return false;
     }
     let aligned = range.end.saturating_add(1).rem_euclid(resolution) <= 1;
@@ -76,43 +98,49 @@ pub(super) fn reach(range: TimeRange) -> TimeRange {
 /// Chooses for every time in `range`.
 pub(super) fn choose(candidates: &[Candidate], range: TimeRange, hints: &SelectHints) -> Segments {
     let mut segments = Segments::default();
-    if hints.windows.is_none() {
-        let raw = candidates.iter().filter(|c| c.resolution() == 0 && !c.hidden);
-        let raw = raw.filter(|c| c.entry.range().overlaps(&range));
-        segments.parts = raw.map(|c| Part { entry: c.entry.clone(), range }).collect();
-        return segments;
-    }
-    let wide = reach(range);
+    let reads_windows = hints.windows.is_some();
+    let wide = if reads_windows { reach(range) } else { range };
     let mut edges = BTreeSet::from([wide.start, wide.end.saturating_add(1)]);
     for block in candidates {
-        edges.extend([block.entry.min_time, block.entry.max_time].map(|t| t.clamp(wide.start, wide.end)));
+        let own = block.range();
+        edges.extend([own.start, own.end.saturating_add(1)].map(|t| t.clamp(wide.start, wide.end)));
     }
-    let edges: Vec<Timestamp> = edges.into_iter().collect();
+    let mut edges: Vec<Timestamp> = edges.into_iter().collect();
     // By block of windows, the times it answers for; and the hull of the times that samples do.
     let mut windows: Vec<(usize, TimeRange)> = Vec::new();
     let mut samples: Vec<TimeRange> = Vec::new();
+    // Times whose samples are gone: those that are there came late.
+    let mut late: Vec<TimeRange> = Vec::new();
+    // Without windows there is nothing to choose.
+    if candidates.iter().all(|c| c.resolution() == 0) {
+        edges = vec![range.start, range.end.saturating_add(1)];
+    }
     for pair in edges.windows(2) {
         let piece = TimeRange::new(pair[0], pair[1] - 1);
         match best(candidates, piece, range, hints) {
-            Some((i, warn)) => {
+            Some(Best { block: i, samples_gone, is_fine }) => {
                 match windows.last_mut() {
                     Some((last, known)) if *last == i && known.end + 1 == piece.start => {
                         known.end = piece.end
                     }
                     _ => windows.push((i, piece)),
                 }
-                if warn {
+                if samples_gone {
+                    late.push(piece);
+                }
+                if !is_fine {
                     note(&mut segments.coarse, piece, candidates[i].resolution());
                 }
             }
             None => samples.push(piece),
         }
     }
-    for (i, part) in windows {
+    for (i, part) in windows.into_iter().filter(|_| reads_windows) {
         segments.parts.push(Part { entry: candidates[i].entry.clone(), range: part });
     }
+    samples.extend(late);
     for raw in candidates.iter().filter(|c| c.resolution() == 0 && !c.hidden) {
-        let within = samples.iter().map(|piece| piece.intersect(&raw.entry.range()).intersect(&range));
+        let within = samples.iter().map(|piece| piece.intersect(&raw.range()).intersect(&range));
         let hull = within.filter(|r| !r.is_empty());
         let hull = hull.reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)));
         segments.parts.extend(hull.map(|range| Part { entry: raw.entry.clone(), range }));
@@ -121,14 +149,17 @@ pub(super) fn choose(candidates: &[Candidate], range: TimeRange, hints: &SelectH
     segments
 }
 
-/// The block of windows that answers for a piece of time, and whether that is worth a warning; `None`:
-/// samples do.
-fn best(
-    candidates: &[Candidate],
-    piece: TimeRange,
-    range: TimeRange,
-    hints: &SelectHints,
-) -> Option<(usize, bool)> {
+/// The block of windows that answers for a piece of time.
+struct Best {
+    block: usize,
+    /// Nothing has the samples that they were made of.
+    samples_gone: bool,
+    /// Whether they answer as well as samples.
+    is_fine: bool,
+}
+
+/// What of windows answers for a piece of time; `None`: samples do.
+fn best(candidates: &[Candidate], piece: TimeRange, range: TimeRange, hints: &SelectHints) -> Option<Best> {
     let windows = |i: &usize| {
         let c = &candidates[*i];
         c.resolution() > 0 && !c.hidden && c.covers(piece)
@@ -137,24 +168,25 @@ fn best(
     let ours = |c: &Candidate| Origin::of(&c.entry).is_some();
     let fine = all.clone().filter(|&i| {
         let c = &candidates[i];
-        c.usable && is_fine_enough(c.resolution(), ours(c), range, hints)
+        is_fine_enough(c.resolution(), ours(c), range, hints)
     });
     let order = |i: &usize| {
         let c = &candidates[*i];
         (c.resolution(), ours(c), c.entry.max_time.saturating_sub(c.entry.min_time), c.entry.ulid)
     };
-    if let Some(i) = fine.max_by_key(order) {
-        return Some((i, false));
+    if let Some(block) = fine.clone().filter(|&i| candidates[i].usable).max_by_key(order) {
+        return Some(Best { block, samples_gone: false, is_fine: true });
     }
-    if candidates.iter().any(|c| c.resolution() == 0 && c.entry.range().overlaps(&piece)) {
-        return None;
-    }
-    // Raw samples are gone: the next coarser.
     let finest = all.min_by_key(|i| {
         let c = &candidates[*i];
         (c.resolution(), !ours(c), std::cmp::Reverse(c.entry.ulid))
-    });
-    finest.map(|i| (i, true))
+    })?;
+    // Others, which came late, do not stand for samples that are gone.
+    if candidates.iter().any(|c| c.stands_behind(&candidates[finest], piece)) {
+        return None;
+    }
+    let fine = fine.max_by_key(order);
+    Some(Best { block: fine.unwrap_or(finest), samples_gone: true, is_fine: fine.is_some() })
 }
 
 fn note(coarse: &mut Vec<(TimeRange, i64)>, piece: TimeRange, resolution: i64) {
@@ -168,6 +200,11 @@ fn note(coarse: &mut Vec<(TimeRange, i64)>, piece: TimeRange, resolution: i64) {
 pub(super) fn warning(range: TimeRange, resolution: i64, hints: &SelectHints) -> String {
     let (from, to) = (range.start.div_euclid(1000), range.end.saturating_add(1).div_euclid(1000));
     let windows = duration(resolution);
+    if hints.windows.is_none() {
+        return format!(
+            "only windows of {windows} are kept of this time, and no samples: from={from} to={to}"
+        );
+    }
     let what = match hints.range_ms {
         0 => "values are as of the end of each window".to_owned(),
         length if length < resolution => format!("range [{}] was widened to {windows}", duration(length)),

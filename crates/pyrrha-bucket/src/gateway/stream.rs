@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use pyrrha_encoding::windows::WindowPart;
 use pyrrha_index::SeriesRow;
-use pyrrha_model::contract::{
-    ChunkRef, Delete, QueryContext, SelectHints, SeriesBatch, SeriesEntry, WindowHints,
-};
-use pyrrha_model::{Matcher, StoreError, TimeRange, Timestamp};
+use pyrrha_model::contract::{ChunkRef, QueryContext, SelectHints, SeriesBatch, SeriesEntry, WindowHints};
+use pyrrha_model::{ChunkEncoding, Matcher, StoreError, TimeRange, Timestamp};
 use pyrrha_storage::block::WindowsEntry;
 use tokio::sync::mpsc::Sender;
 
@@ -20,6 +18,7 @@ use super::labels::Translation;
 use super::pace::{BLOCK_BYTES, Pace};
 use super::rows::{self, Rows};
 use super::windows;
+use crate::deletes::Standing;
 use crate::shard::Residues;
 
 /// Values whose ids a block remembers, for each series of a piece.
@@ -33,7 +32,7 @@ pub(super) struct Selection {
     pub(super) range: TimeRange,
     pub(super) hints: SelectHints,
     /// Deletes that stand.
-    pub(super) deletes: Arc<[Delete]>,
+    pub(super) deletes: Arc<[Standing]>,
     /// Series of which any of these sets holds are left out altogether, of windows too.
     pub(super) leave_out: Arc<[Vec<Matcher>]>,
     /// Samples before this moment are past retention.
@@ -188,7 +187,7 @@ impl Selection {
     ) -> Result<Piece, StoreError> {
         self.ctx.cancel.check()?;
         if let Some(hints) = self.windows() {
-            return self.fetch_windows(opened, piece, translation, hints).await;
+            return self.fetch_windows(opened, hidden, piece, translation, hints).await;
         }
         let mut counts = Vec::with_capacity(piece.len());
         let mut wanted = Vec::new();
@@ -198,7 +197,6 @@ impl Selection {
             counts.push(found.chunks.len());
             wanted.extend(found.chunks);
             let mut entry = self.entry(opened, &found.row, translation, &mut batch)?;
-            entry.deleted.extend_from_slice(opened.tombstones.of(u64::from(found.series)));
             deletes::hide(hidden, opened, found.series, &mut entry);
             if let Some(horizon) = self.horizon
                 && found.row.chunks.iter().any(|chunk| chunk.min_time < horizon)
@@ -237,6 +235,7 @@ impl Selection {
     async fn fetch_windows(
         &self,
         opened: &Opened,
+        hidden: &[Hidden],
         piece: Vec<Found>,
         translation: &mut Translation,
         hints: WindowHints,
@@ -244,13 +243,14 @@ impl Selection {
         let mut batch = SeriesBatch::default();
         batch.series.reserve_exact(piece.len());
         for found in &piece {
-            let entry = self.entry(opened, &found.row, translation, &mut batch)?;
+            let mut entry = self.entry(opened, &found.row, translation, &mut batch)?;
+            deletes::hide(hidden, opened, found.series, &mut entry);
             batch.series.push(entry);
         }
         // Counts are in both parts.
         let edges = hints.edges || !hints.values;
+        let mut reserved = Reserved::new(&self.ctx, 0)?;
         let Some(files) = self.block.windows(&self.ctx, opened).await? else {
-            let mut reserved = Reserved::new(&self.ctx, 0)?;
             for (entry, found) in batch.series.iter_mut().zip(&piece) {
                 let chunks = chunks::fetch(&self.block, &found.chunks, &mut reserved).await?;
                 let hints = WindowHints { edges, ..hints };
@@ -260,11 +260,11 @@ impl Selection {
                 let _decoded = Reserved::new(&self.ctx, decoded as u64)?;
                 let windows = windows::of_aggregates(&chunks, resolution, hints, self.range);
                 entry.chunks.extend(windows.map_err(blame)?);
+                self.drop_deleted(entry)?;
             }
             return Piece::of(batch, reserved);
         };
         let keys: Vec<u64> = piece.iter().map(|f| f.row.chunks.first().map_or(0, |c| c.reference)).collect();
-        let mut reserved = Reserved::new(&self.ctx, 0)?;
         let found = files.find(&self.block, &self.ctx, &keys).await?;
         let parts = [(edges, WindowPart::Edges), (hints.values, WindowPart::Values)];
         let known: Vec<WindowsEntry> = found.iter().flatten().cloned().collect();
@@ -280,7 +280,34 @@ impl Selection {
         for ((entry, series), _) in others {
             entry.chunks.extend(chunks::fetch(&self.block, &series.chunks, &mut reserved).await?);
         }
+        for entry in &mut batch.series {
+            self.drop_deleted(entry)?;
+        }
         Piece::of(batch, reserved)
+    }
+
+    /// Drops what a series' deleted intervals hide; windows that they touch, whole (decision 23).
+    fn drop_deleted(&self, entry: &mut SeriesEntry) -> Result<(), StoreError> {
+        if entry.deleted.is_empty() {
+            return Ok(());
+        }
+        let blame = |e| windows::damaged(&self.block, "windows", &e);
+        let decoded = windows::decoded_bytes(&entry.chunks).map_err(blame)?;
+        let _decoded = Reserved::new(&self.ctx, decoded as u64)?;
+        let mut kept = Vec::with_capacity(entry.chunks.len());
+        for chunk in entry.chunks.drain(..) {
+            if chunk.encoding == ChunkEncoding::Windows {
+                kept.extend(windows::without_touched(chunk, &entry.deleted).map_err(blame)?);
+            } else {
+                kept.push(chunk);
+            }
+        }
+        // Only samples are left to be hidden.
+        if kept.iter().all(|chunk| chunk.encoding == ChunkEncoding::Windows) {
+            entry.deleted.clear();
+        }
+        entry.chunks.extend(kept);
+        Ok(())
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use pyrrha_encoding::windows::{
-    ForeignEdges, HistogramWindows, MAX_WINDOWS, WindowPart, Windows, encode_histogram_windows,
-    encode_windows, from_aggregates, from_histogram_aggregates,
+    ForeignEdges, HistogramWindows, MAX_WINDOWS, WindowPart, Windows, decode_windows,
+    encode_histogram_windows, encode_windows, from_aggregates, from_histogram_aggregates, with_histograms,
 };
 use pyrrha_encoding::{Aggregate, AggregateChunk, DecodeError, crc, decoded_size};
 use pyrrha_model::contract::{ChunkRef, QueryContext, Timestamps, WindowHints};
@@ -177,6 +177,35 @@ pub(crate) fn chunks_of(
         let made = parts.iter().filter_map(|&part| encode_histogram_windows(&piece, resolution, part));
         out.extend(made.map(|c| ChunkRef { bytes: c.bytes, ..empty(stands_for) }));
     }
+}
+
+/// A chunk of windows without those that any of these intervals touches; `None` if none is left.
+pub(super) fn without_touched(
+    chunk: ChunkRef,
+    deleted: &[TimeRange],
+) -> Result<Option<ChunkRef>, DecodeError> {
+    let (mut floats, mut histograms) = (Windows::default(), HistogramWindows::default());
+    let resolution = decode_windows(&chunk.bytes, TimeRange::ALL, &mut floats, &mut histograms)?;
+    let is_left = |start: i64, end: i64| !deleted.iter().any(|d| d.overlaps(&TimeRange::new(start, end)));
+    let all_left = |starts: &[i64], ends: &[i64]| starts.iter().zip(ends).all(|(s, e)| is_left(*s, *e));
+    if all_left(&floats.starts, &floats.ends) && all_left(&histograms.starts, &histograms.ends) {
+        return Ok(Some(chunk));
+    }
+    let (mut left, mut left_histograms) = (Windows::default(), HistogramWindows::default());
+    for i in (0..floats.len()).filter(|&i| is_left(floats.starts[i], floats.ends[i])) {
+        left.extend(&floats, i..i + 1);
+    }
+    for i in (0..histograms.starts.len()).filter(|&i| is_left(histograms.starts[i], histograms.ends[i])) {
+        left_histograms.extend(&histograms, i..i + 1);
+    }
+    let part =
+        if floats.has_edges() && histograms.has_edges() { WindowPart::Edges } else { WindowPart::Values };
+    let made = with_histograms(
+        encode_windows(&left, resolution, part),
+        encode_histogram_windows(&left_histograms, resolution, part),
+    );
+    Ok(made
+        .map(|made| ChunkRef { bytes: made.bytes, ..empty(TimeRange::new(chunk.min_time, chunk.max_time)) }))
 }
 
 /// Which windows go to one chunk, and for which times of `range` that stands.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{CancelToken, Delete, QueryContext, SeriesBatch, SeriesSet, WindowHints};
+use pyrrha_model::contract::{CancelToken, QueryContext, SeriesBatch, SeriesSet, WindowHints};
 use pyrrha_model::{ErrorKind, Labels, Matcher, StoreError, TenantId};
 use pyrrha_storage::block::{
     Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile, ThanosMeta,
@@ -20,8 +20,9 @@ use crate::block_files::{
     self, BlockFile, META, deletes_through, external_labels, files, lists_deletes, with_deletes_through,
     with_root,
 };
+use crate::deletes::Standing;
 use crate::door::Bucket;
-use crate::downsample::{Built, DownsampleTask, build, deletes_applied, note_deletes_applied};
+use crate::downsample::{Built, DownsampleTask, Origin, build, deletes_applied, note_deletes_applied};
 use crate::error::BucketError;
 use crate::fetch::to_file;
 use crate::gateway::{Gateway, GatewayConfig};
@@ -51,9 +52,9 @@ pub(super) struct Work<'a> {
     pub(super) ctx: QueryContext,
     pub(super) replica_labels: &'a [String],
     /// Deletes that are final: what they hide is not written.
-    pub(super) deletes: Arc<[Delete]>,
-    /// The manifest number of the newest of them, 0 if there is none.
-    pub(super) deletes_number: u64,
+    pub(super) deletes: Arc<[Standing]>,
+    /// The manifest number through which all deletes are final.
+    pub(super) settled: u64,
     /// Series that retention rules which are due match: they are not written, either.
     pub(super) leave_out: Arc<[Vec<Matcher>]>,
     /// The names of those rules.
@@ -115,7 +116,7 @@ impl Work<'_> {
         };
         let (metas, beside) = self.fetch_beside()?;
         let reader = self.reader();
-        let honoured = self.deletes.iter().map(|delete| delete.id).max().unwrap_or_default();
+        let honoured = self.deletes.iter().map(|standing| standing.delete.id).max().unwrap_or_default();
         let mut sources = Vec::with_capacity(self.inputs.len());
         for ((entry, meta), beside) in self.inputs.iter().zip(metas).zip(&beside) {
             let (deletes, leave_out) = (self.deletes.clone(), self.leave_out.clone());
@@ -190,7 +191,15 @@ impl Work<'_> {
     fn note_applied(&self, entry: &mut BlockEntry) {
         prune::note(entry, &self.inputs, &self.prunes);
         let before = self.inputs.iter().map(|input| deletes_applied(input)).min().unwrap_or(0);
-        note_deletes_applied(entry, before.max(self.deletes_number));
+        let newest = self.deletes.iter().map(|standing| standing.number).max().unwrap_or(0);
+        note_deletes_applied(entry, before.max(newest));
+        // Of windows that are written anew.
+        if entry.resolution > 0
+            && self.inputs.iter().all(|input| input.resolution == entry.resolution)
+            && let Some(origin) = Origin::of(entry)
+        {
+            Origin { through: origin.through.max(self.settled), ..origin }.put(entry);
+        }
     }
 
     pub(super) fn reader(&self) -> Gateway {
@@ -202,18 +211,20 @@ impl Work<'_> {
     pub(super) fn untouched(&self) -> Result<Option<BlockEntry>, WorkError> {
         let [entry] = self.inputs.as_slice() else { return Ok(None) };
         let reader = self.reader();
-        // Windows are built anew where deletes touch them.
-        let deletes = if entry.resolution == 0 { self.deletes.clone() } else { Arc::default() };
+        let deletes = self.deletes.clone();
         let hidden = reader.is_hidden(self.tenant, entry.clone(), deletes, self.leave_out.clone(), &self.ctx);
         let hidden = hidden.map_err(|error| {
             let damaged = (error.kind() == ErrorKind::Corrupt).then_some(entry.ulid);
             WorkError { error, damaged }
         })?;
-        let honoured = self.deletes.iter().map(|delete| delete.id).max().unwrap_or_default();
+        let honoured = self.deletes.iter().map(|standing| standing.delete.id).max().unwrap_or_default();
         let known = deletes_through(entry).max(honoured);
         // What it lists of deletes that were taken back may stay.
         Ok((!hidden && !lists_deletes(entry)).then(|| {
-            let mut entry = with_deletes_through(entry, known);
+            let mut entry = match entry.resolution {
+                0 => with_deletes_through(entry, known),
+                _ => BlockEntry::clone(entry),
+            };
             self.note_applied(&mut entry);
             entry
         }))

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pyrrha_model::contract::{CancelToken, Delete, MemoryBudget, QueryContext};
+use pyrrha_model::contract::{CancelToken, MemoryBudget, QueryContext};
 use pyrrha_model::{ErrorKind, Matcher, StoreError, TenantId};
 use pyrrha_storage::block::{Block, BlockId};
-use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, Manifest, ManifestState};
+use pyrrha_storage::manifest::{BlockEntry, Change, Manifest, ManifestState};
 
 use super::lease::{End, Lease};
 use super::merge::{Work, WorkError};
@@ -15,7 +15,7 @@ use super::rewrite::Rewrite;
 use super::runner::Compactor;
 use super::{JobKind, JobSpec};
 use crate::block_files::with_set_aside;
-use crate::deletes::commit;
+use crate::deletes::{Standing, commit};
 use crate::downsample::{FIVE_MINUTES, HOUR};
 use crate::marks::change_entries;
 use crate::sources::gone_with;
@@ -89,8 +89,9 @@ impl Compactor {
     fn work_of<'w>(&'w self, task: &Task<'w>, lease: &'w Lease, outputs: &'w [BlockId]) -> Work<'w> {
         let Task { tenant, state, spec, ref orders, .. } = *task;
         let budget = MemoryBudget::new("compaction", self.config().memory_bytes, None);
-        let is_final = || state.deletes.iter().filter(|delete| delete.is_final);
-        let deletes: Vec<Delete> = is_final().filter_map(DeleteEntry::to_delete).collect();
+        let deletes: Vec<Standing> =
+            state.deletes.iter().filter(|delete| delete.is_final).filter_map(Standing::of).collect();
+        let open = state.deletes.iter().filter(|delete| !delete.is_final).map(|delete| delete.number);
         Work {
             tenants: self.tenants(),
             runtime: self.runtime(),
@@ -104,7 +105,7 @@ impl Compactor {
             leave_out: orders.rules.0.clone().into(),
             prunes: orders.rules.1.clone(),
             deletes: deletes.into(),
-            deletes_number: is_final().map(|delete| delete.number).max().unwrap_or(0),
+            settled: open.min().map_or(state.number, |first| first.saturating_sub(1)),
             keeps_custom_buckets: self.config().keeps_custom_buckets,
             before_upload: Box::new(|| lease.hold()),
         }
@@ -227,9 +228,9 @@ impl Work<'_> {
                     return Ok(Made::Blocks(vec![entry]));
                 }
                 let resolution = self.inputs.iter().map(|input| input.resolution).max().unwrap_or(0);
-                match task.spec.kind == JobKind::Prune && resolution > 0 {
-                    true => uploaded(self.downsample(task.state, resolution)?),
-                    false => uploaded(self.merge()?),
+                match resolution {
+                    0 => uploaded(self.merge()?),
+                    _ => uploaded(self.downsample(task.state, resolution)?),
                 }
             }
             JobKind::Retain => Ok(Made::Blocks(Vec::new())),

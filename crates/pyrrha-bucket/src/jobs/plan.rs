@@ -17,6 +17,7 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use super::{JobKind, JobSpec};
 use crate::block_files::{deletes_through, lists_deletes, set_aside};
 use crate::deletes::needs;
+use crate::downsample::{Origin, is_rebuildable};
 use crate::marks::{MarkKind, is_marked};
 use crate::shard::{BlockTargets, Shard, linked, stream_labels};
 
@@ -92,7 +93,11 @@ pub(crate) fn plan(
 }
 
 fn takes_part(block: &BlockEntry) -> bool {
-    block.resolution == 0 && set_aside(block).is_none() && !is_marked(block, MarkKind::Deletion)
+    block.resolution == 0 && is_live(block)
+}
+
+fn is_live(block: &BlockEntry) -> bool {
+    set_aside(block).is_none() && !is_marked(block, MarkKind::Deletion)
 }
 
 /// Blocks of which a final delete may hide something, and that no merge writes anew.
@@ -104,10 +109,13 @@ fn purges(
 ) {
     let merged: BTreeSet<BlockId> = jobs.iter().flat_map(|job| job.inputs.iter().copied()).collect();
     let is_final = state.deletes.iter().filter(|d| d.is_final);
-    let finals: Vec<_> = is_final.filter_map(|d| Some((d.id.parse().ok()?, d.range()))).collect();
+    let finals: Vec<_> = is_final.filter_map(|d| Some((d.id.parse().ok()?, d))).collect();
     let free = |b: &BlockEntry| !busy.contains(&b.ulid) && !merged.contains(&b.ulid);
-    for block in state.blocks.values().filter(|b| takes_part(b) && !waits(b) && free(b)) {
-        if finals.iter().any(|&(id, range)| needs(block, id, range)) {
+    // Windows whose samples are there are built anew of these. Those that others made cannot be written anew.
+    let stays = |b: &BlockEntry| is_live(b) && Origin::of(b).is_some() && !is_rebuildable(state, b);
+    let written = |b: &BlockEntry| if b.resolution == 0 { takes_part(b) && !waits(b) } else { stays(b) };
+    for block in state.blocks.values().filter(|b| free(b)) {
+        if finals.iter().any(|&(id, delete)| needs(block, id, delete)) && written(block) {
             let block = std::slice::from_ref(block);
             jobs.push(JobSpec {
                 kind: JobKind::Purge,

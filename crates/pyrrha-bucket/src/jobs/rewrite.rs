@@ -327,7 +327,7 @@ impl Work<'_> {
         let (Some(meta), Some(beside)) = (metas.into_iter().next(), beside.into_iter().next()) else {
             return Err(StoreError::new(ErrorKind::Internal, "an input without meta").into());
         };
-        let honoured = self.deletes.iter().map(|delete| delete.id).max().unwrap_or_default();
+        let honoured = self.deletes.iter().map(|standing| standing.delete.id).max().unwrap_or_default();
         let (kept, deleted_exemplars) = match &beside.exemplars {
             Some(file) => exemplars(self.disk, &self.scratch.join("exemplars"), file, rules)?,
             None => (None, 0),

@@ -27,7 +27,7 @@ pub(crate) use plan::{RangePlan, StepRange};
 /// What a range function needs of windows.
 pub(crate) fn needs(function: FunctionId, max_resolution_ms: i64) -> WindowHints {
     use FunctionId as F;
-    let counter = matches!(function, F::Rate | F::Increase | F::Irate | F::Resets);
+    let counter = matches!(function, F::Rate | F::Increase | F::Irate);
     let (edges, values) = match function {
         F::SumOverTime | F::AvgOverTime | F::MinOverTime | F::MaxOverTime => (false, true),
         F::StddevOverTime | F::StdvarOverTime | F::QuantileOverTime | F::MadOverTime => (false, true),

@@ -14,8 +14,9 @@ fn candidate(n: u64, from: i64, to: i64, resolution: i64) -> Candidate {
     let mut entry = BlockEntry { resolution, ..BlockEntry::of(&meta, 1) };
     if resolution > 0 {
         entry.other.insert("downsampled".to_owned(), serde_json::json!({"from": [], "through": 1}));
+        entry.sources = (1..4).map(|n| BlockId::from_parts(n, 0)).collect();
     }
-    Candidate { entry: Arc::new(entry), hidden: false, usable: true }
+    Candidate { entry: Arc::new(entry), since: i64::MIN, hidden: false, usable: true }
 }
 
 fn hints(step: i64, range: i64) -> SelectHints {
@@ -54,6 +55,12 @@ fn resolution_follows_step_and_range() {
     assert!(fine(FIVE_MINUTES, shifted, &hints(HOUR, HOUR)));
     assert!(!is_fine_enough(HOUR, false, aligned, &hints(HOUR, HOUR)), "others' windows");
     assert!(is_fine_enough(HOUR, false, aligned, &hints(HOUR, 2 * HOUR)));
+    let mut edges = hints(HOUR, 2 * HOUR);
+    edges.windows = Some(WindowHints { edges: true, max_resolution_ms: i64::MAX, ..WindowHints::default() });
+    assert!(
+        fine(HOUR, aligned, &edges) && !is_fine_enough(HOUR, false, aligned, &edges),
+        "their last samples"
+    );
     let mut limited = hints(HOUR, HOUR);
     limited.windows = Some(WindowHints { max_resolution_ms: FIVE_MINUTES, ..WindowHints::default() });
     assert!(!fine(HOUR, aligned, &limited) && fine(FIVE_MINUTES, aligned, &limited));
@@ -112,6 +119,27 @@ fn where_samples_are_gone_the_next_coarser_answers_and_says_so() {
     hidden.hidden = true;
     let with_hidden = [hidden, all[1].clone(), all[2].clone()];
     assert!(choose(&with_hidden, hours(10, 12), &hints(0, 0)).parts.is_empty());
+}
+
+#[test]
+fn samples_that_end_in_the_middle_of_a_window_are_all_there_is() {
+    let mut all = [candidate(1, 0, 24, 0), candidate(5, 0, 24, FIVE_MINUTES)];
+    let entry = Arc::make_mut(&mut all[0].entry);
+    (entry.min_time, entry.max_time) = (30_000, 24 * HOUR - 29_999);
+    let found = choose(&all, hours(0, 24), &hints(60_000, 60_000));
+    assert_eq!((found.coarse.len(), found.parts.len()), (0, 1));
+    assert_eq!(found.parts[0].entry.resolution, 0);
+}
+
+#[test]
+fn what_came_after_samples_had_gone_does_not_stand_for_them() {
+    let late = candidate(9, 4, 6, 0);
+    let all = [candidate(5, 0, 24, FIVE_MINUTES), late.clone()];
+    let (range, fine) = (hours(2, 20), hints(60_000, 60_000));
+    assert_eq!(chosen(&all, range, &fine), [(FIVE_MINUTES, 1, 20), (0, 4, 6)]);
+    // Beside samples that they were made of, both are read.
+    let all = [candidate(1, 0, 24, 0), all[0].clone(), late];
+    assert_eq!(chosen(&all, range, &fine), [(0, 2, 20), (0, 4, 6)]);
 }
 
 #[test]

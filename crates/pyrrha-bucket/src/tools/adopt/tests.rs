@@ -229,16 +229,19 @@ fn deletes_by_external_labels_reach_adopted_blocks() {
     let world = World::new();
     fill(&world, &thanos());
     tools(&world).adopt(&config(&[]), &[], false).expect("no fault");
-    let delete = |n, matchers: Vec<Matcher>| Delete {
+    let delete = |n, at, matchers: Vec<Matcher>| Delete {
         id: DeleteId(n),
         matcher_sets: vec![matchers],
         range: TimeRange::ALL,
-        at: 0,
+        at,
         is_final: false,
     };
+    let now = i64::MAX / 2;
     let deletes = vec![
-        DeleteEntry::of(&delete(1, vec![Matcher::equal("cluster", "eu"), Matcher::equal("job", "j")])),
-        DeleteEntry::of(&delete(2, vec![Matcher::equal("replica", "a")])),
+        DeleteEntry::of(&delete(1, now, vec![Matcher::equal("cluster", "eu"), Matcher::equal("job", "j")])),
+        DeleteEntry::of(&delete(2, now, vec![Matcher::equal("replica", "a")])),
+        // All that these uploaded came later.
+        DeleteEntry::of(&delete(3, -600_001, vec![Matcher::equal("cluster", "us")])),
     ];
     let manifest = world.tenants.manifest(&World::tenant()).expect("opens");
     manifest.commit_change(&Change { deletes, ..Change::default() }).expect("no fault");
@@ -376,7 +379,7 @@ fn windows_of_others_answer_in_their_own_stream() {
     fill(&world, &foreign);
     tools(&world).adopt(&config(&[]), &[], false).expect("no fault");
     let windows = pyrrha_model::contract::WindowHints {
-        edges: true,
+        edges: false,
         values: true,
         counter: false,
         max_resolution_ms: i64::MAX,
