@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
-use pyrrha_storage::manifest::{BlockEntry, Change};
+use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry};
 use serde::Serialize;
 
 use super::adopt::LeftOut;
@@ -14,7 +14,7 @@ use super::copy::{BlockCopy, Copied, CopyOptions};
 use super::named::went_away;
 use super::{BlockSelector, BucketTools, Progress};
 use crate::block_files::{dir, with_files, with_root};
-use crate::deletes::commit;
+use crate::deletes::{commit, needs};
 use crate::downsample::forget_numbers;
 use crate::jobs::{JobDirectory, note_replaced};
 use crate::marks::MarkFiles;
@@ -44,7 +44,7 @@ pub struct Replicated {
 
 impl BucketTools {
     /// Copies the chosen live blocks of a tenant, the oldest first, and verifies each object by its
-    /// checksum. Deletes that stand are not copied: a tenant that has some is refused. What jobs there name
+    /// checksum. Deletes that stand are not copied: blocks of which one may hide something are refused. What jobs there name
     /// is left out, and what went for good there, unless the options say otherwise.
     pub fn replicate(
         &self,
@@ -55,16 +55,19 @@ impl BucketTools {
         progress: Progress<'_>,
     ) -> Result<Replicated, StoreError> {
         let state = self.state(tenant)?;
-        if !state.deletes.is_empty() {
+        let mut chosen: Vec<Arc<BlockEntry>> =
+            state.blocks.values().filter(|b| selector.selects(b)).cloned().collect();
+        let hides = |delete: &&DeleteEntry| {
+            delete.id.parse().is_ok_and(|id| chosen.iter().any(|block| needs(block, id, delete)))
+        };
+        let standing = state.deletes.iter().filter(hides).count();
+        if standing > 0 {
             let text = format!(
-                "deletes stand, and the copy would have what they hide: tenant={tenant} deletes={}; purge them \
-                 first",
-                state.deletes.len()
+                "deletes stand, and the copy would have what they hide: tenant={tenant} deletes={standing}; purge \
+                 them first, and let a worker write the blocks anew"
             );
             return Err(StoreError::new(ErrorKind::Invalid, text));
         }
-        let mut chosen: Vec<Arc<BlockEntry>> =
-            state.blocks.values().filter(|b| selector.selects(b)).cloned().collect();
         chosen.sort_by_key(|b| (b.min_time, b.ulid));
         let named = target.named_by_jobs(tenant)?;
         let manifest = target.tenants.manifest(tenant)?;
