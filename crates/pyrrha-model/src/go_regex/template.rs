@@ -2,6 +2,8 @@
 
 use regex::bytes::{Captures, Regex};
 
+use super::translate::{GROUP_PREFIX, TWIN_MARK};
+
 /// A parsed replacement: `$1`, `${1}`, `$name`, `${name}`, `$$`.
 #[derive(Debug, Clone)]
 pub struct Template {
@@ -11,7 +13,8 @@ pub struct Template {
 #[derive(Debug, Clone)]
 enum Part {
     Text(String),
-    Group(usize),
+    /// The first of these groups that took part.
+    Group(Vec<usize>),
 }
 
 impl Template {
@@ -29,9 +32,10 @@ impl Template {
                 rest = after;
             } else if let Some((name, after)) = reference(rest) {
                 rest = after;
-                if let Some(group) = group_index(name, regex) {
+                let groups = group_indices(name, regex);
+                if !groups.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut text)));
-                    parts.push(Part::Group(group));
+                    parts.push(Part::Group(groups));
                 }
             } else {
                 text.push('$');
@@ -55,8 +59,9 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(literal) => out.push_str(literal),
-                Part::Group(group) => {
-                    let found = groups.get(*group).and_then(|m| text.get(m.start()..m.end()));
+                Part::Group(of) => {
+                    let found = of.iter().find_map(|group| groups.get(*group));
+                    let found = found.and_then(|m| text.get(m.start()..m.end()));
                     out.push_str(found.unwrap_or_default());
                 }
             }
@@ -79,11 +84,17 @@ fn reference(rest: &str) -> Option<(&str, &str)> {
     if braced { after.strip_prefix('}').map(|after| (name, after)) } else { Some((name, after)) }
 }
 
-fn group_index(name: &str, regex: &Regex) -> Option<usize> {
+fn group_indices(name: &str, regex: &Regex) -> Vec<usize> {
     let number = name.bytes().all(|b| b.is_ascii_digit()) && (name.len() == 1 || !name.starts_with('0'));
     if number {
-        return name.parse().ok().filter(|n| *n < regex.captures_len());
+        return name.parse().ok().filter(|n| *n < regex.captures_len()).into_iter().collect();
     }
-    let named = |group: &str| group.strip_prefix(super::translate::GROUP_PREFIX) == Some(name);
-    regex.capture_names().position(|group| group.is_some_and(named))
+    let groups = regex.capture_names().enumerate();
+    groups.filter(|(_, group)| group.and_then(go_name) == Some(name)).map(|(index, _)| index).collect()
+}
+
+/// The name that a group has in Go.
+fn go_name(group: &str) -> Option<&str> {
+    let group = group.strip_prefix(GROUP_PREFIX)?;
+    Some(group.split_once(TWIN_MARK).map_or(group, |(name, _)| name))
 }

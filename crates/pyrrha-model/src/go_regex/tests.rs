@@ -93,7 +93,6 @@ fn what_go_refuses_is_refused_with_its_words() {
         ("(?i-)", "invalid or unsupported Perl syntax: `(?i-)`"),
         ("(?P<n", "invalid named capture: `(?P<n`"),
         ("(?P<n-m>a)", "invalid named capture: `(?P<n-m>`"),
-        ("(?P<n>a)(?P<n>b)", "duplicate capture group name: `n`"),
     ] {
         let got = GoRegex::anchored(expression).map(|_| ()).map_err(|e| e.to_string());
         assert_eq!(got, Err(format!("error parsing regexp: {error}")), "{expression}");
@@ -154,6 +153,8 @@ fn replacements_expand_by_gos_rules() {
         ("(a)", "$$1 $ ${ $1", "a", Some("$1 $ ${ a")),
         ("(a)", "$01$9$0", "a", Some("a")),
         ("(a)|b", "[$1]", "b", Some("[]")),
+        ("(?P<n>a)(?P<n>b)(?<n>c)", "$n$2$3", "abc", Some("abc")),
+        ("(?P<n>a)|(?P<n>b)", "[$n]", "b", Some("[b]")),
         ("a", "const", "a", Some("const")),
         ("a", "const", "ab", None),
         ("(é)(.*)", "$2$1", "é\nz", Some("\nzé")),

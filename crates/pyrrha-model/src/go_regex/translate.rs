@@ -14,6 +14,9 @@ const LENGTH_LIMIT: usize = 128 << 10;
 const REPEAT_LIMIT: u32 = 1000;
 /// What goes before the name of a group: Go allows names that begin with a digit.
 pub(super) const GROUP_PREFIX: char = '_';
+/// What parts the name of a group, if an earlier one has it too, from a number that makes it unique. Names
+/// of Go have no such character.
+pub(super) const TWIN_MARK: char = '.';
 
 /// The expression in the regex crate's syntax, to be used with `.` matching newlines.
 pub(super) fn translate(expression: &str) -> Result<String, RegexError> {
@@ -188,11 +191,14 @@ impl<'a> Translator<'a> {
         if name.is_empty() || !name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric()) {
             return Err(RegexError::new(kind, &rest[..=end]));
         }
-        if self.names.contains(&name) {
-            return Err(RegexError::new("duplicate capture group name", name));
-        }
+        // Go lets groups share a name, the regex crate does not.
+        let twin = if self.names.contains(&name) {
+            format!("{TWIN_MARK}{}", self.names.len())
+        } else {
+            String::new()
+        };
         self.names.push(name);
-        self.open(&format!("(?P<{GROUP_PREFIX}{name}>"), end + 1);
+        self.open(&format!("(?P<{GROUP_PREFIX}{name}{twin}>"), end + 1);
         Ok(())
     }
 
