@@ -51,7 +51,8 @@ impl ValueType {
     }
 }
 
-/// An expression.
+/// An expression. One of more than 512 levels ([`Expr::height`]) may be dropped, printed and evaluated on any
+/// thread; cloning, comparing and debug printing it need a large stack.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
     /// `1.5`, `0x1F`, `Inf`, `5m`.
@@ -522,26 +523,51 @@ impl Expr {
 
     /// The type of its value.
     pub fn value_type(&self) -> ValueType {
-        match self {
-            Self::Number(_) => ValueType::Scalar,
-            Self::String(_) => ValueType::String,
-            Self::Selector(_) | Self::Aggregate(_) => ValueType::Vector,
-            Self::Matrix(_) | Self::Subquery(_) => ValueType::Matrix,
-            Self::Paren(e) => e.expr.value_type(),
-            Self::Unary(e) => e.expr.value_type(),
-            Self::Binary(e) => match (e.lhs.value_type(), e.rhs.value_type()) {
-                (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
-                _ => ValueType::Vector,
-            },
-            Self::Call(e) => e.function.returns,
-        }
+        let (mut expr, mut is_operand) = (self, false);
+        let ty = loop {
+            break match expr {
+                Self::Number(_) => ValueType::Scalar,
+                Self::String(_) => ValueType::String,
+                Self::Selector(_) | Self::Aggregate(_) => ValueType::Vector,
+                Self::Matrix(_) | Self::Subquery(_) => ValueType::Matrix,
+                Self::Paren(e) => {
+                    expr = &e.expr;
+                    continue;
+                }
+                Self::Unary(e) => {
+                    expr = &e.expr;
+                    continue;
+                }
+                // Down the left operands in a loop: chains may be long.
+                Self::Binary(e) if e.rhs.value_type() == ValueType::Scalar => {
+                    (expr, is_operand) = (&e.lhs, true);
+                    continue;
+                }
+                Self::Binary(_) => ValueType::Vector,
+                Self::Call(e) => e.function.returns,
+            };
+        };
+        if is_operand && ty != ValueType::Scalar { ValueType::Vector } else { ty }
     }
 
     /// The expression without parentheses around it.
     pub fn unparen(&self) -> &Expr {
-        match self {
-            Self::Paren(e) => e.expr.unparen(),
-            other => other,
+        let mut expr = self;
+        while let Self::Paren(e) = expr {
+            expr = &e.expr;
+        }
+        expr
+    }
+}
+
+impl Drop for Binary {
+    /// Left operands go one by one: the stack of any thread is enough for a long chain.
+    fn drop(&mut self) {
+        let leaf = || Expr::Number(NumberLiteral { value: 0.0, duration: false, pos: Pos::default() });
+        let mut next = std::mem::replace(&mut *self.lhs, leaf());
+        while let Expr::Binary(binary) = &mut next {
+            let lhs = std::mem::replace(&mut *binary.lhs, leaf());
+            next = lhs;
         }
     }
 }

@@ -1,19 +1,41 @@
 //! The syntax tree as JSON, in the shape that `/api/v1/parse_query` returns and Prometheus' user
 //! interface reads.
 
-use pyrrha_model::{METRIC_NAME, go_fmt};
+use pyrrha_model::{ErrorKind, METRIC_NAME, go_fmt};
 use serde_json::{Value, json};
 
 use crate::ast::{
     At, AtBound, Cardinality, Duration, Expr, RangeMode, Subquery, VectorMatching, VectorSelector,
 };
+use crate::depth::ORDINARY_HEIGHT;
+use crate::lexer::lossy;
+
+/// An expression whose tree nobody could read: it would nest too deeply for readers and writers of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tree of the expression is too deep: levels={levels} limit={ORDINARY_HEIGHT}")]
+pub struct TooDeep {
+    /// How deep it is.
+    pub levels: usize,
+}
+
+impl TooDeep {
+    /// What the caller should do next.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
 
 /// The tree of `expr`. Durations are milliseconds; a duration expression, which has no value yet,
 /// is 0 and its text is in `rangeExpr`, `stepExpr` or `offsetExpr`.
-pub fn to_json(expr: &Expr) -> Value {
+pub fn to_json(expr: &Expr) -> Result<Value, TooDeep> {
+    let levels = expr.height();
+    if levels > ORDINARY_HEIGHT { Err(TooDeep { levels }) } else { Ok(tree(expr)) }
+}
+
+fn tree(expr: &Expr) -> Value {
     match expr {
         Expr::Number(e) => json!({ "type": "numberLiteral", "val": go_fmt::float_f(e.value) }),
-        Expr::String(e) => json!({ "type": "stringLiteral", "val": e.value }),
+        Expr::String(e) => json!({ "type": "stringLiteral", "val": lossy(&e.value) }),
         Expr::Selector(e) => selector("vectorSelector", e),
         Expr::Matrix(e) => {
             let mut node = selector("matrixSelector", &e.selector);
@@ -21,10 +43,10 @@ pub fn to_json(expr: &Expr) -> Value {
             node
         }
         Expr::Subquery(e) => subquery(e),
-        Expr::Paren(e) => with(json!({ "type": "parenExpr" }), [("expr", to_json(&e.expr))]),
+        Expr::Paren(e) => with(json!({ "type": "parenExpr" }), [("expr", tree(&e.expr))]),
         Expr::Unary(e) => {
             let op = if e.negative { "-" } else { "+" };
-            with(json!({ "type": "unaryExpr", "op": op }), [("expr", to_json(&e.expr))])
+            with(json!({ "type": "unaryExpr", "op": op }), [("expr", tree(&e.expr))])
         }
         Expr::Binary(e) => with(
             json!({
@@ -33,7 +55,7 @@ pub fn to_json(expr: &Expr) -> Value {
                 "matching": e.matching.as_ref().map(matching),
                 "bool": e.return_bool,
             }),
-            [("lhs", to_json(&e.lhs)), ("rhs", to_json(&e.rhs))],
+            [("lhs", tree(&e.lhs)), ("rhs", tree(&e.rhs))],
         ),
         Expr::Call(e) => with(
             json!({
@@ -45,7 +67,7 @@ pub fn to_json(expr: &Expr) -> Value {
                     "returnType": e.function.returns.as_str(),
                 },
             }),
-            [("args", e.args.iter().map(to_json).collect())],
+            [("args", e.args.iter().map(tree).collect())],
         ),
         Expr::Aggregate(e) => with(
             json!({
@@ -54,7 +76,7 @@ pub fn to_json(expr: &Expr) -> Value {
                 "grouping": e.grouping,
                 "without": e.without,
             }),
-            [("expr", to_json(&e.expr)), ("param", e.param.as_deref().map_or(Value::Null, to_json))],
+            [("expr", tree(&e.expr)), ("param", e.param.as_deref().map_or(Value::Null, tree))],
         ),
     }
 }
@@ -75,11 +97,11 @@ fn selector(kind: &str, selector: &VectorSelector) -> Value {
     let matchers: Vec<Value> = others
         .into_iter()
         .chain(names)
-        .map(|m| json!({ "name": m.name, "value": m.value, "type": m.op.as_str() }))
+        .map(|m| json!({ "name": lossy(&m.name), "value": lossy(&m.value), "type": m.op.as_str() }))
         .collect();
     let mut node = json!({
         "type": kind,
-        "name": name,
+        "name": lossy(name),
         "matchers": matchers,
         "anchored": selector.mode == RangeMode::Anchored,
         "smoothed": selector.mode == RangeMode::Smoothed,
@@ -90,7 +112,7 @@ fn selector(kind: &str, selector: &VectorSelector) -> Value {
 }
 
 fn subquery(subquery: &Subquery) -> Value {
-    let mut node = with(json!({ "type": "subquery" }), [("expr", to_json(&subquery.expr))]);
+    let mut node = with(json!({ "type": "subquery" }), [("expr", tree(&subquery.expr))]);
     add_duration(&mut node, "range", &subquery.range);
     add_duration(&mut node, "step", subquery.step.as_ref().unwrap_or(&Duration::ZERO));
     add_duration(&mut node, "offset", &subquery.offset);
@@ -143,7 +165,9 @@ mod tests {
 
     #[test]
     fn the_tree_has_the_interface_s_shape() {
-        let parse = |query: &str| to_json(&crate::parse(query, &crate::Features::all()).expect("parses"));
+        let parse = |query: &str| {
+            to_json(&crate::parse(query, &crate::Features::all()).expect("parses")).expect("shallow")
+        };
         assert_eq!(
             parse("m{a!=\"b\"} @ 1.5 offset 1m"),
             json!({
@@ -172,7 +196,8 @@ mod tests {
 
     #[test]
     fn duration_expressions_keep_their_text() {
-        let tree = to_json(&crate::parse("m[1h:step()] @ start()", &crate::Features::all()).expect("parses"));
+        let tree = to_json(&crate::parse("m[1h:step()] @ start()", &crate::Features::all()).expect("parses"))
+            .expect("shallow");
         assert_eq!((&tree["step"], &tree["stepExpr"]), (&json!(0), &json!("step()")));
         assert_eq!((&tree["timestamp"], &tree["startOrEnd"]), (&Value::Null, &json!("start")));
     }

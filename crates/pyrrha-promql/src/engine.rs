@@ -7,6 +7,7 @@ use pyrrha_model::{FloatHistogram, Labels, Timestamp};
 
 use crate::annotations::Annotations;
 use crate::ast::{Expr, ValueType};
+use crate::depth::with_room;
 use crate::error::QueryError;
 use crate::exec::{Decoders, Exec, Helpers, Wanted, Watch};
 use crate::features::Features;
@@ -224,7 +225,7 @@ impl Engine {
         options: &QueryOptions,
     ) -> Result<QueryResult, QueryError> {
         let bounds = self.bounds(t, t, 0, options);
-        self.run(ctx, store, expr, Steps::instant(t), bounds, options)
+        deep(expr, || self.run(ctx, store, expr, Steps::instant(t), bounds, options))
     }
 
     /// [`Engine::range`] with settings of this query.
@@ -247,7 +248,8 @@ impl Engine {
             )));
         }
         let bounds = self.bounds(start, end, step_ms.max(1), options);
-        self.run(ctx, store, expr, Steps::between(start, end, step_ms), bounds, options)
+        let steps = Steps::between(start, end, step_ms);
+        deep(expr, || self.run(ctx, store, expr, steps, bounds, options))
     }
 
     /// The plan of a range query (`step_ms` 0 and `end` = `start`: of an instant query).
@@ -259,8 +261,10 @@ impl Engine {
         step_ms: i64,
         options: &QueryOptions,
     ) -> Result<ExplainNode, QueryError> {
-        let plan = plan::build(expr, &self.bounds(start, end, step_ms, options))?;
-        Ok(ExplainNode::of(&plan, None))
+        deep(expr, || {
+            let plan = plan::build(expr, &self.bounds(start, end, step_ms, options))?;
+            Ok(ExplainNode::of(&plan, None))
+        })
     }
 
     pub(crate) fn decoders(&self) -> &Decoders {
@@ -324,4 +328,10 @@ impl Engine {
             explain: options.explain.then(|| ExplainNode::of(&plan, Some(&watch))),
         })
     }
+}
+
+/// Runs what walks the plan of `expr`, where there is the stack for it.
+fn deep<T: Send>(expr: &Expr, walk: impl FnOnce() -> Result<T, QueryError> + Send) -> Result<T, QueryError> {
+    with_room(expr.height(), walk)
+        .map_err(|e| QueryError::Execution(format!("no thread starts for a deep expression: {e}")))?
 }

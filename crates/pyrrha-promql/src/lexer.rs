@@ -12,8 +12,8 @@ mod string;
 mod tests;
 pub(crate) mod token;
 
-pub(crate) use string::raw_byte;
-pub use string::unquote;
+pub(crate) use string::lossy;
+pub use string::{raw_byte, unquote};
 pub(crate) use token::{BoundWord, Keyword, Token, TokenKind};
 
 use crate::ast::BinaryOp;

@@ -4,6 +4,7 @@
 pub mod annotations;
 pub mod ast;
 pub mod ast_json;
+mod depth;
 mod engine;
 pub mod error;
 mod exec;
@@ -24,7 +25,7 @@ pub use engine::{
 };
 pub use error::QueryError;
 pub use features::Features;
-pub use lexer::unquote;
+pub use lexer::{raw_byte, unquote};
 pub use observe::{NodeStats, PerStep, Progress, QueryStats, QueryTimes, Stopwatch};
 pub use parser::{ParseError, parse};
 pub use plan::ExplainNode;

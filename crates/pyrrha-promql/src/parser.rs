@@ -20,15 +20,31 @@ use pyrrha_model::Matcher;
 use pyrrha_model::go_regex::GoRegex;
 
 use crate::ast::{Expr, Pos};
+use crate::depth::{ORDINARY_HEIGHT, with_room};
 use crate::features::Features;
 use crate::lexer::{Lexer, Token, TokenKind, unquote};
 
-/// Most levels of nesting that are read recursively (parentheses, arguments, unary operators).
-const MAX_NESTING: usize = 128;
+/// How deep an expression may be.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Most levels of nesting that are read recursively (parentheses, arguments, unary operators).
+    nesting: usize,
+    /// Greatest height of a syntax tree: a chain of binary operators is as high as it is long. It
+    /// bounds the recursion of everything that walks a tree.
+    height: usize,
+    /// Greatest height where chains of left operands count once: those are dropped and printed in a loop.
+    turns: usize,
+    /// Most operators of a duration expression.
+    durations: usize,
+}
 
-/// Greatest height of a syntax tree: a chain of binary operators is as high as it is long. It
-/// bounds the recursion of everything that walks a tree.
-const MAX_HEIGHT: usize = 512;
+impl Limits {
+    /// What any thread has the stack for: nearly all expressions.
+    const ORDINARY: Self = Self { nesting: 128, height: ORDINARY_HEIGHT, turns: 512, durations: 128 };
+    /// Read and walked on a thread with a stack of its own. Pretty printed, a chain takes as many bytes as the
+    /// square of its length: some 40 MB then.
+    const DEEPEST: Self = Self { nesting: 1000, height: 4096, turns: 2048, durations: 128 };
+}
 
 /// Longest text, bytes. Positions in it are 32 bits wide, and what is made of it takes many times as much.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -40,9 +56,13 @@ pub const PROGRAM_BYTES_MAX: usize = 64 << 20;
 pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
     check_length(query)?;
     let mut parser = Parser::new(query, features);
-    let mut expr = parser.query()?;
-    check::check(query, &mut expr)?;
-    Ok(expr)
+    let read = parser.checked_query();
+    if !parser.too_deep {
+        return read;
+    }
+    let deeper = || Parser { limits: Limits::DEEPEST, ..Parser::new(query, features) }.checked_query();
+    // An error that says how deep is too deep, if there is no thread for it.
+    with_room(Limits::DEEPEST.height, deeper).unwrap_or(read)
 }
 
 /// Parses a selector as `match[]` takes it: a name, matchers, nothing else.
@@ -70,6 +90,22 @@ fn check_length(query: &str) -> Parsed<()> {
 
 type Parsed<T> = Result<T, ParseError>;
 
+/// How high an expression is, see [`Limits`].
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    height: usize,
+    turns: usize,
+}
+
+impl Size {
+    const NOTHING: Self = Self { height: 0, turns: 0 };
+    const LEAF: Self = Self { height: 1, turns: 1 };
+
+    fn max(self, other: Self) -> Self {
+        Self { height: self.height.max(other.height), turns: self.turns.max(other.turns) }
+    }
+}
+
 struct Parser<'q> {
     query: &'q str,
     features: &'q Features,
@@ -81,8 +117,13 @@ struct Parser<'q> {
     nesting: usize,
     /// Aggregations around this place whose parentheses are open.
     open_aggregations: usize,
-    /// Height of the expression read last.
-    height: usize,
+    limits: Limits,
+    /// Whether a limit was met.
+    too_deep: bool,
+    /// Size of the expression read last.
+    size: Size,
+    /// Operators of the duration expression being read.
+    duration_operators: usize,
     /// Bytes of the regular expressions that were compiled.
     program_bytes: usize,
 }
@@ -97,9 +138,18 @@ impl<'q> Parser<'q> {
             last_end: 0,
             nesting: 0,
             open_aggregations: 0,
-            height: 0,
+            limits: Limits::ORDINARY,
+            too_deep: false,
+            size: Size::LEAF,
+            duration_operators: 0,
             program_bytes: 0,
         }
+    }
+
+    fn checked_query(&mut self) -> Parsed<Expr> {
+        let mut expr = self.query()?;
+        check::check(self.query, &mut expr)?;
+        Ok(expr)
     }
 
     fn query(&mut self) -> Parsed<Expr> {
@@ -205,7 +255,7 @@ impl<'q> Parser<'q> {
     /// Runs `read` one level deeper.
     fn nested<T>(&mut self, start: usize, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.nesting += 1;
-        if self.nesting > MAX_NESTING {
+        if self.nesting > self.limits.nesting {
             return Err(self.too_deep(start));
         }
         let result = read(self);
@@ -213,18 +263,29 @@ impl<'q> Parser<'q> {
         result
     }
 
-    /// Notes the height of an expression whose highest operand is `operands` high.
-    fn raise(&mut self, operands: usize, start: usize) -> Parsed<()> {
-        self.height = operands + 1;
-        if self.height > MAX_HEIGHT { Err(self.too_deep(start)) } else { Ok(()) }
+    /// Notes the size of an expression whose operands have at most this one.
+    fn raise(&mut self, operands: Size, start: usize) -> Parsed<()> {
+        self.grow(Size { height: operands.height + 1, turns: operands.turns + 1 }, start)
     }
 
-    fn too_deep(&self, start: usize) -> ParseError {
+    /// Notes the size of a binary operator.
+    fn raise_binary(&mut self, lhs: Size, rhs: Size, start: usize) -> Parsed<()> {
+        let size = Size { height: lhs.height.max(rhs.height) + 1, turns: lhs.turns.max(rhs.turns + 1) };
+        self.grow(size, start)
+    }
+
+    fn grow(&mut self, size: Size, start: usize) -> Parsed<()> {
+        self.size = size;
+        let within = size.height <= self.limits.height && size.turns <= self.limits.turns;
+        if within { Ok(()) } else { Err(self.too_deep(start)) }
+    }
+
+    fn too_deep(&mut self, start: usize) -> ParseError {
+        self.too_deep = true;
+        let Limits { nesting, height, .. } = Limits::DEEPEST;
         self.error_at(
             start,
-            format!(
-                "expression is nested too deeply: at most {MAX_NESTING} levels and {MAX_HEIGHT} operators"
-            ),
+            format!("expression is nested too deeply: at most {nesting} levels and {height} operators"),
         )
     }
 }

@@ -11,7 +11,7 @@ pub struct ScriptReport {
     pub name: String,
     /// Cases that held.
     pub passed: usize,
-    /// Cases that did not.
+    /// Cases that did not, and commands that cannot be read.
     pub failed: usize,
     /// What did not hold, and loads that failed.
     pub failures: Vec<Failure>,

@@ -42,7 +42,8 @@ pub fn run_script(name: &str, text: &str, target: &mut dyn Target) -> ScriptRepo
                 }
             },
             Err(error) => {
-                report.failed += usize::from(error.is_case);
+                // Whoever looks at the numbers alone shall see a command that cannot be read, too.
+                report.failed += 1;
                 let failure = Failure {
                     line: error.line,
                     query: error.text,

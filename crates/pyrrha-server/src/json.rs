@@ -236,13 +236,22 @@ pub(crate) fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
-/// A string with JSON's escapes.
+/// First byte of all characters that may stand for a raw byte.
+const RAW_BYTE_LEAD: u8 = 0xf4;
+
+/// Whether the text begins with a character that stands for a byte which is no UTF-8.
+fn stands_for_raw_byte(text: &str) -> bool {
+    text.chars().next().is_some_and(|c| pyrrha_promql::raw_byte(c).is_some())
+}
+
+/// A string with JSON's escapes. Bytes that are no UTF-8, which queries can spell, become U+FFFD as in
+/// Prometheus' answers.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut written = 0;
     for (i, &b) in bytes.iter().enumerate() {
-        if b >= 0x20 && b != b'"' && b != b'\\' {
+        if b >= 0x20 && b != b'"' && b != b'\\' && (b != RAW_BYTE_LEAD || !stands_for_raw_byte(&text[i..])) {
             continue;
         }
         out.extend_from_slice(&bytes[written..i]);
@@ -253,6 +262,10 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
+            RAW_BYTE_LEAD => {
+                out.extend_from_slice("\u{FFFD}".as_bytes());
+                written = i + '\u{10FFFF}'.len_utf8();
+            }
             b => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
                 out.extend_from_slice(b"\\u00");

@@ -3,6 +3,7 @@ use pyrrha_model::{Labels, TenantId};
 use pyrrha_testkit::ModelDb;
 
 use super::*;
+use crate::parse;
 
 mod observe;
 
@@ -281,4 +282,58 @@ fn a_plan_says_what_streams_and_what_is_shared() {
         format!("      select {{__name__=\"h\"}} @ 10.000 {labels} · once"),
     ];
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn durations_without_a_value_make_a_query_invalid() {
+    let (store, engine) = (example(), Engine::new(options(Optimiser::ON)));
+    for query in [
+        "limit[step()]",
+        "limit[range()]",
+        "limit[5m-10m]",
+        "limit[1m:step()]",
+        "limit[5m/(1-1)]",
+        "limit[2^70]",
+    ] {
+        let expr = parse(query, &Features::all()).expect("parses");
+        let text = QueryOptions { text: query.to_owned(), ..QueryOptions::default() };
+        let error = engine.instant_with(&QueryContext::unlimited(), &store, &expr, 0, &text);
+        assert!(
+            matches!(&error, Err(QueryError::Invalid(text)) if text.starts_with("1:")),
+            "{query}: {error:?}"
+        );
+    }
+    let expr = parse("limit offset (1/(1-1))", &Features::all()).expect("parses");
+    let error = engine.range(&QueryContext::unlimited(), &store, &expr, 0, 60_000, 60_000);
+    assert!(matches!(error, Err(QueryError::Invalid(_))), "{error:?}");
+}
+
+#[test]
+fn names_that_one_side_gives_stay_without_delayed_removal_too() {
+    let store = example();
+    let run = |query: &str| {
+        let engine = Engine::new(options(Optimiser::ON));
+        let expr = parse(query, &Features::all()).expect("parses");
+        text(&engine.instant(&QueryContext::unlimited(), &store, &expr, 60_000).expect("evaluates").value)
+    };
+    assert_eq!(
+        run(r#"requests_total{job="api",instance="0"} * on (job) group_left (__name__) limit"#),
+        r#"limit{instance="0", job="api"} 1000"#
+    );
+    assert_eq!(
+        run(r#"requests_total{job="api",instance="0"} < bool on (job) group_left (__name__) limit"#),
+        r#"{instance="0", job="api"} 1"#
+    );
+}
+
+#[test]
+fn what_is_deeper_than_a_tree_for_readers_is_left_out_of_an_explained_plan() {
+    let expr =
+        parse(&("vector(1)".to_owned() + &" + vector(1)".repeat(2000)), &Features::all()).expect("parses");
+    let plan = Engine::new(options(Optimiser::ON)).explain(&expr, 0, 0, 0, &QueryOptions::default());
+    let (mut node, mut levels) = (&plan.expect("a plan"), 0);
+    while let Some(child) = node.children.first() {
+        (node, levels) = (child, levels + 1);
+    }
+    assert_eq!((levels, node.operator.as_str()), (512, "left out"));
 }

@@ -63,6 +63,9 @@ struct Operation<'a, 't> {
     /// Steps at which the operator sees a sample at all.
     live: Bits,
     drops_name: bool,
+    /// Whether labels that go with a name are among those that the "one" side gives: the name of the
+    /// "many" side goes before they come.
+    includes_name: bool,
     steps: usize,
     error: Least,
     notes: Vec<Annotation>,
@@ -102,6 +105,7 @@ impl<'a> Exec<'a> {
             one: &one.series,
             live: live(&lhs.series, &rhs.series, syntax, steps.count),
             drops_name: drops_name(binary.op, binary.return_bool),
+            includes_name: matching.include.iter().any(|l| self.name_labels.contains(l)),
             steps: steps.count,
             error: Least::default(),
             notes: Vec::new(),
@@ -187,14 +191,16 @@ impl Operation<'_, '_> {
             for &o in &found.one {
                 let one = &self.one[o];
                 let labels = self.result_labels(&series.labels, &one.labels, signature);
-                self.emit(&mut results, m, labels, series.drop_name, &series.column, &one.column, None);
+                let marked = self.is_marked(series.drop_name, one.drop_name);
+                self.emit(&mut results, m, labels, marked, &series.column, &one.column, None);
             }
             if let Some(fill) = fill_one {
                 let mut missing = presence;
                 missing.subtract(&one_present);
                 let labels = self.result_labels(&series.labels, signature, signature);
                 let column = filled(&missing, fill, self.steps);
-                self.emit(&mut results, m, labels, series.drop_name, &series.column, &column, Some(&missing));
+                let marked = self.is_marked(series.drop_name, false);
+                self.emit(&mut results, m, labels, marked, &series.column, &column, Some(&missing));
             }
         }
         if let Some(fill) = fill_many {
@@ -204,7 +210,8 @@ impl Operation<'_, '_> {
                 missing.subtract(&many_present);
                 let labels = self.result_labels(signature, &one.labels, signature);
                 let column = filled(&missing, fill, self.steps);
-                self.emit(&mut results, usize::MAX, labels, false, &column, &one.column, Some(&missing));
+                let marked = self.is_marked(false, one.drop_name);
+                self.emit(&mut results, usize::MAX, labels, marked, &column, &one.column, Some(&missing));
             }
         }
         self.may_clash |= results.series.iter().any(|s| s.labels != *signature);
@@ -272,7 +279,8 @@ impl Operation<'_, '_> {
             return;
         }
         let mut series = Series { labels, drop_name, column };
-        if self.drops_name {
+        // An included name is the result's own; only `bool` takes that, too.
+        if self.drops_name && (!self.includes_name || self.elements.return_bool) {
             self.exec.drop_name(&mut series);
         }
         let index = results.index(&series);
@@ -290,6 +298,11 @@ impl Operation<'_, '_> {
         results.put(index, series);
     }
 
+    /// Whether the result's name is one that goes at the end: it is that of the "one" side if that gives it.
+    fn is_marked(&self, many: bool, one: bool) -> bool {
+        if self.matching.include.contains(&SymbolId::METRIC_NAME) { one } else { many }
+    }
+
     /// Labels of the result for a pair.
     fn result_labels(&self, many: &LabelIds, one: &LabelIds, signature: &LabelIds) -> LabelIds {
         let mut labels = many.clone();
@@ -303,6 +316,9 @@ impl Operation<'_, '_> {
                 let own = &self.matching.labels[..self.syntax.labels.len()];
                 labels.without(own)
             };
+        }
+        if self.drops_name && self.includes_name {
+            labels = self.exec.without_name(&labels);
         }
         for name in &self.matching.include {
             labels = labels.with(&self.exec.ctx.symbols, *name, one.get(*name));

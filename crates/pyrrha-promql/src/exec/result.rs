@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use pyrrha_model::Labels;
 
-use crate::ast::AggregateOp;
+use crate::ast::{AggregateOp, RangeMode};
 use crate::engine::{MatrixSeries, QueryValue, VectorSample};
 use crate::error::QueryError;
 use crate::exec::natural::natural_order;
 use crate::exec::samples::Samples;
 use crate::exec::select::Times;
+use crate::exec::window::Windows;
 use crate::exec::{Charge, Exec, Table, mismatch};
 use crate::function::FunctionId;
+use crate::functions::extended;
 use crate::labels::LabelIds;
 use crate::plan::{Call, Kind, Node, Selector};
 use crate::value::{Series, Steps, histogram_weight};
@@ -109,23 +111,33 @@ impl<'a> Exec<'a> {
         }
     }
 
-    /// The samples themselves.
+    /// The samples themselves; of an anchored or smoothed range its points.
     fn raw_matrix(&'a self, selector: &'a Selector, steps: Steps) -> Result<QueryValue, QueryError> {
         let times = Times::new(steps, selector.at, selector.offset);
-        let span = times.span(selector.range, 0);
+        let (before, after) = Windows::widened(selector.mode, self.lookback);
+        let span = times.span(selector.range.saturating_add(before), after);
+        let end = times.at(0);
+        let edges = (end.saturating_sub(selector.range), end);
         let mut out = Vec::new();
         let mut charge = Charge::new(self);
         self.each_series(selector, span, steps, |samples, labels| {
             let clean = samples.without_stale();
             let Samples { floats, histograms, .. } = clean.as_ref().unwrap_or(samples);
+            let floats = match selector.mode {
+                RangeMode::Classic => {
+                    floats.times.iter().copied().zip(floats.values.iter().copied()).collect()
+                }
+                mode if !histograms.times.is_empty() => return Err(no_histograms(mode)),
+                mode => extended::points(&floats.times, &floats.values, edges, mode == RangeMode::Smoothed),
+            };
             let weight: usize = histograms.values.iter().map(|h| histogram_weight(h)).sum();
-            let points = floats.times.len() + weight;
+            let points = floats.len() + weight;
             charge.grow(points * 16 + self.label_bytes(&labels), points)?;
             self.watch.progress.count_total(points as u64);
             self.watch.count_at(0, points);
             let series = MatrixSeries {
                 labels: labels.resolve(&self.ctx.symbols),
-                floats: floats.times.iter().copied().zip(floats.values.iter().copied()).collect(),
+                floats,
                 histograms: histograms.times.iter().copied().zip(histograms.values.iter().cloned()).collect(),
             };
             if !series.floats.is_empty() || !series.histograms.is_empty() {
@@ -191,6 +203,12 @@ impl<'a> Exec<'a> {
         // Two strings of 24 bytes and their texts; allocations are rounded up.
         labels.pairs().len() * (48 + 2 * 24) + 64
     }
+}
+
+/// Histograms have no points at the edges of a range.
+fn no_histograms(mode: RangeMode) -> QueryError {
+    let word = if mode == RangeMode::Anchored { "anchored" } else { "smoothed" };
+    QueryError::execution(format!("{word} modifier is not supported with histograms"))
 }
 
 /// NaN last in both directions.

@@ -1,5 +1,7 @@
 //! Arithmetic on floats, and expressions whose value is a scalar.
 
+use pyrrha_model::go_fmt::quote;
+
 use crate::ast::{BinaryOp, ValueType};
 use crate::error::QueryError;
 use crate::exec::Exec;
@@ -67,6 +69,12 @@ impl<'a> Exec<'a> {
 
     fn scalar_operator(&'a self, binary: &'a Binary, steps: Steps) -> Result<ScalarColumn, QueryError> {
         let (a, b) = (self.scalar(&binary.lhs, steps)?, self.scalar(&binary.rhs, steps)?);
+        if scalar_binary(binary.op, 0.0, 0.0).is_none() {
+            let operator = quote(binary.op.as_str());
+            return Err(QueryError::Execution(format!(
+                "operator {operator} not allowed for Scalar operations"
+            )));
+        }
         let value = |a, b| scalar_binary(binary.op, a, b).unwrap_or(f64::NAN);
         Ok(match (a.constant(), b.constant()) {
             (Some(a), Some(b)) => ScalarColumn::Constant(value(a, b)),

@@ -76,15 +76,33 @@ fn difference<const SMOOTHED: bool, const COUNTER: bool, const RATE: bool>(
     }
     let seconds = if RATE { w.range() as f64 / 1000.0 } else { 1.0 };
     if w.histograms.times.is_empty() {
-        let edges = Edges::new(w.floats.times, w, SMOOTHED)?;
+        let edges = Edges::new(w.floats.times, w.start, w.end, SMOOTHED)?;
         return Some(Sample::Float(edges.float_difference(w.floats.values, COUNTER) / seconds));
     }
-    let edges = Edges::new(w.histograms.times, w, SMOOTHED)?;
+    let edges = Edges::new(w.histograms.times, w.start, w.end, SMOOTHED)?;
     let mut difference = edges.histogram_difference(w.histograms.values, COUNTER, notes)?;
     if RATE {
         difference.divide(seconds);
     }
     Some(Sample::Histogram(Arc::new(difference)))
+}
+
+/// The points of the range itself, from `start` to `end`: one at each edge and the samples between them.
+pub(crate) fn points(
+    times: &[Timestamp],
+    values: &[f64],
+    (start, end): (Timestamp, Timestamp),
+    smoothed: bool,
+) -> Vec<(Timestamp, f64)> {
+    let Some(edges) = Edges::new(times, start, end, smoothed) else { return Vec::new() };
+    let (left, right) = edges.float_values(values, false);
+    let from = times.partition_point(|t| *t <= start);
+    let inside = from..times.partition_point(|t| *t < end).max(from);
+    let mut points = Vec::with_capacity(inside.len() + 2);
+    points.push((start, left));
+    points.extend(inside.map(|i| (times[i], values[i])));
+    points.push((end, right));
+    points
 }
 
 /// Which samples a range uses, and where it is cut between two of them.
@@ -98,23 +116,24 @@ struct Edges {
 }
 
 impl Edges {
-    fn new(times: &[Timestamp], w: &Window<'_>, smoothed: bool) -> Option<Self> {
+    fn new(times: &[Timestamp], start: Timestamp, end: Timestamp, smoothed: bool) -> Option<Self> {
         let highest = times.len().checked_sub(1)?;
-        let first = times.partition_point(|t| *t <= w.start).saturating_sub(1);
-        let last = if smoothed { times.partition_point(|t| *t < w.end).min(highest) } else { highest };
-        if times[last] <= w.start || times[first] > w.end {
+        let first = times.partition_point(|t| *t <= start).saturating_sub(1);
+        let last = if smoothed { times.partition_point(|t| *t < end).min(highest) } else { highest };
+        if times[last] <= start || times[first] > end {
             return None;
         }
         let share = |i: usize, at: Timestamp| (at - times[i]) as f64 / (times[i + 1] - times[i]) as f64;
         Some(Self {
             first,
             last,
-            into_first: (smoothed && times[first] < w.start).then(|| share(first, w.start)),
-            into_last: (smoothed && last > 0 && times[last] > w.end).then(|| share(last - 1, w.end)),
+            into_first: (smoothed && times[first] < start).then(|| share(first, start)),
+            into_last: (smoothed && last > 0 && times[last] > end).then(|| share(last - 1, end)),
         })
     }
 
-    fn float_difference(&self, values: &[f64], counter: bool) -> f64 {
+    /// The values where the range begins and ends.
+    fn float_values(&self, values: &[f64], counter: bool) -> (f64, f64) {
         let between = |i: usize, share: f64| {
             let (a, b) = (values[i], values[i + 1]);
             // Across a reset a counter rises from zero.
@@ -123,6 +142,11 @@ impl Edges {
         };
         let left = self.into_first.map_or(values[self.first], |share| between(self.first, share));
         let right = self.into_last.map_or(values[self.last], |share| between(self.last - 1, share));
+        (left, right)
+    }
+
+    fn float_difference(&self, values: &[f64], counter: bool) -> f64 {
+        let (left, right) = self.float_values(values, counter);
         let mut difference = right - left;
         if counter {
             for i in self.resettable() {

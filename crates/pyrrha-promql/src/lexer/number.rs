@@ -35,23 +35,22 @@ impl Lexer<'_> {
 /// Bytes of the longest prefix that is read as a number, and whether it is well formed.
 fn scan_number(text: &str) -> (usize, bool) {
     let bytes = text.as_bytes();
-    let hex = bytes.len() > 2
-        && bytes[0] == b'0'
-        && matches!(bytes[1], b'x' | b'X')
-        && (bytes[2].is_ascii_hexdigit() || bytes[2] == b'_');
+    let hex = matches!(bytes, [b'0', b'x' | b'X', ..]);
     let is_digit = |b: u8| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
-    let (mut at, mut dot, mut exponent) = (if hex { 2 } else { 0 }, false, false);
+    // A separator may stand behind `0x`.
+    let prefix = if bytes.get(2) == Some(&b'_') { 3 } else { 2 };
+    let (mut at, mut dot, mut exponent) = (if hex { prefix } else { 0 }, false, false);
     while let Some(&b) = bytes.get(at) {
         let next = bytes.get(at + 1).copied();
         match b {
             b if is_digit(b) => at += 1,
-            // A separator stands between digits (or behind `0x`).
-            b'_' => {
-                if !next.is_some_and(is_digit) {
-                    return (at + usize::from(next.is_some_and(|n| b"._eE".contains(&n))) + 1, false);
-                }
-                at += 1;
-            }
+            // A separator stands between digits. What else follows than other parts of a number or the
+            // end of the query is left to whoever reads the number.
+            b'_' => match next {
+                Some(b) if is_digit(b) || !b"._eE".contains(&b) => at += 1,
+                Some(_) => return (at + 2, false),
+                None => return (at + 1, false),
+            },
             b'.' => {
                 at += 1;
                 if dot || hex || exponent {
@@ -72,15 +71,15 @@ fn scan_number(text: &str) -> (usize, bool) {
                     at += 1;
                 }
                 match bytes.get(at) {
-                    Some(b) if b.is_ascii_digit() => {}
                     Some(b'.' | b'_' | b'e' | b'E') => return (at + 1, false),
-                    _ => return (at, false),
+                    Some(_) => {}
+                    None => return (at, false),
                 }
             }
             _ => break,
         }
     }
-    (at, at > 0 && !(hex && at == 2))
+    (at, at > 0)
 }
 
 struct Units {

@@ -114,7 +114,12 @@ fn with_raw_bytes(bytes: &[u8]) -> String {
     out
 }
 
+/// The text as others shall see it: what stands for a byte that is no UTF-8 is replaced, as Prometheus' JSON does.
+pub(crate) fn lossy(text: &str) -> String {
+    text.chars().map(|c| if raw_byte(c).is_some() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// The byte that a character of a string stands for, if an escape spelt one that is no UTF-8.
-pub(crate) fn raw_byte(c: char) -> Option<u8> {
+pub fn raw_byte(c: char) -> Option<u8> {
     u32::from(c).checked_sub(RAW_BYTES).and_then(|b| u8::try_from(b).ok()).filter(|b| *b >= 0x80)
 }

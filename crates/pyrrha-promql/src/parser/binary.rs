@@ -29,13 +29,13 @@ pub(super) fn precedence(op: BinaryOp) -> u8 {
 impl Parser<'_> {
     /// The operator at the lookahead, its modifiers and its right operand.
     pub(super) fn binary(&mut self, op: BinaryOp, precedence: u8, lhs: Expr) -> Parsed<Expr> {
-        let lhs_height = self.height;
+        let lhs_size = self.size;
         self.next()?;
         let return_bool = self.next_if(TokenKind::Keyword(Keyword::Bool))?.is_some();
         let matching = self.matching()?;
         let rhs = self.expr(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
         let pos = Pos { start: lhs.pos().start, end: rhs.pos().end };
-        self.raise(self.height.max(lhs_height), pos.start as usize)?;
+        self.raise_binary(lhs_size, self.size, pos.start as usize)?;
         Ok(Expr::Binary(Binary {
             op,
             lhs: Box::new(lhs),

@@ -2,7 +2,7 @@
 
 use pyrrha_model::go_fmt;
 
-use super::{Parsed, Parser};
+use super::{Parsed, Parser, Size};
 use crate::ast::{Aggregate, AggregateOp, Call, Expr};
 use crate::function;
 use crate::lexer::{Keyword, Token, TokenKind};
@@ -11,7 +11,7 @@ impl Parser<'_> {
     /// `name(args)`; the name is consumed, `(` is the lookahead.
     pub(super) fn call(&mut self, name: Token) -> Parsed<Expr> {
         let args = self.args()?;
-        self.raise(self.height, name.start)?;
+        self.raise(self.size, name.start)?;
         let text = self.text(name);
         let Some(function) = function::lookup(text) else {
             let message = format!("unknown function with name {}", go_fmt::quote(text));
@@ -24,23 +24,23 @@ impl Parser<'_> {
         Ok(Expr::Call(Call { function, args, pos: self.pos_from(name.start) }))
     }
 
-    /// `(a, b)`; leaves the height of the highest argument.
+    /// `(a, b)`; leaves the size of all arguments together.
     fn args(&mut self) -> Parsed<Vec<Expr>> {
         self.next()?;
         let mut args = Vec::new();
-        let mut height = 0;
+        let mut size = Size::NOTHING;
         if self.next_if(TokenKind::RightParen)?.is_some() {
-            self.height = 0;
+            self.size = size;
             return Ok(args);
         }
         loop {
             args.push(self.expr(0)?);
-            height = height.max(self.height);
+            size = size.max(self.size);
             let after = self.peek()?;
             match after.kind {
                 TokenKind::RightParen => {
                     self.next()?;
-                    self.height = height;
+                    self.size = size;
                     return Ok(args);
                 }
                 TokenKind::Comma => self.next()?,
@@ -73,11 +73,11 @@ impl Parser<'_> {
         self.open_aggregations += 1;
         let mut args = self.args()?;
         self.open_aggregations -= 1;
-        let height = self.height;
+        let size = self.size;
         if grouping.is_none() {
             grouping = self.grouping()?;
         }
-        self.raise(height, name.start)?;
+        self.raise(size, name.start)?;
 
         let pos = self.pos_from(name.start);
         if args.is_empty() {

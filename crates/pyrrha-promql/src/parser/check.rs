@@ -37,7 +37,7 @@ impl Checker<'_> {
             Expr::Subquery(e) => self.subquery(e)?,
             Expr::Paren(e) => return self.expr(&mut e.expr),
             Expr::Unary(e) => self.unary(e)?,
-            Expr::Binary(e) => self.binary(e)?,
+            Expr::Binary(e) => return self.binary(e),
             Expr::Call(e) => self.call(e)?,
             Expr::Aggregate(e) => self.aggregate(e)?,
         }
@@ -81,7 +81,7 @@ impl Checker<'_> {
         }
     }
 
-    fn binary(&self, binary: &mut Binary) -> Parsed<()> {
+    fn binary(&self, binary: &mut Binary) -> Parsed<ValueType> {
         let lhs = self.expr(&mut binary.lhs)?;
         let rhs = self.expr(&mut binary.rhs)?;
         let op = binary.op;
@@ -115,7 +115,7 @@ impl Checker<'_> {
             self.no_matching(op, &matching, binary.pos)?;
             None
         };
-        Ok(())
+        Ok(if scalars { ValueType::Scalar } else { ValueType::Vector })
     }
 
     fn vector_matching(

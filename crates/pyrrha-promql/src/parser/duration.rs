@@ -19,6 +19,7 @@ impl Parser<'_> {
     /// A range or step: positive, with arithmetic.
     pub(super) fn bracket_duration(&mut self, context: &str, expected: &str) -> Parsed<Duration> {
         let place = Place { context, expected };
+        self.duration_operators = 0;
         let expr = self.duration_expr(place, 0)?;
         if let DurationExpr::Number(number) = &expr
             && number.value <= 0.0
@@ -31,6 +32,7 @@ impl Parser<'_> {
     /// What may follow `offset`: arithmetic only in parentheses.
     pub(super) fn offset_duration(&mut self) -> Parsed<Duration> {
         let token = self.peek()?;
+        self.duration_operators = 0;
         let negative = match token.kind {
             TokenKind::Op(BinaryOp::Sub) => Some(true),
             TokenKind::Op(BinaryOp::Add) => Some(false),
@@ -66,7 +68,6 @@ impl Parser<'_> {
         let start = self.peek()?.start;
         self.nested(start, |p| {
             let mut lhs = p.duration_unary(place)?;
-            let mut length = 0;
             loop {
                 let TokenKind::Op(op) = p.peek()?.kind else { return Ok(lhs) };
                 let arithmetic = matches!(
@@ -82,8 +83,8 @@ impl Parser<'_> {
                 if !arithmetic || precedence < min_precedence {
                     return Ok(lhs);
                 }
-                length += 1;
-                if length > super::MAX_NESTING {
+                p.duration_operators += 1;
+                if p.duration_operators > p.limits.durations {
                     return Err(p.too_deep(start));
                 }
                 let operator = p.next()?;

@@ -2,7 +2,7 @@
 
 use pyrrha_model::time::parse_duration;
 
-use super::{Parsed, Parser, binary};
+use super::{Parsed, Parser, Size, binary};
 use crate::ast::{BinaryOp, Expr, NumberLiteral, Paren, StringLiteral, Unary};
 use crate::lexer::{BoundWord, Keyword, Token, TokenKind};
 
@@ -37,14 +37,14 @@ impl Parser<'_> {
             let value = if negative { -number.value } else { number.value };
             return Ok(Expr::Number(NumberLiteral { value, pos: self.pos_from(token.start), ..number }));
         }
-        self.raise(self.height, token.start)?;
+        self.raise(self.size, token.start)?;
         Ok(Expr::Unary(Unary { negative, expr: Box::new(operand), pos: self.pos_from(token.start) }))
     }
 
     /// An operand without its postfix modifiers.
     pub(super) fn primary(&mut self) -> Parsed<Expr> {
         let token = self.peek()?;
-        self.height = 1;
+        self.size = Size::LEAF;
         match token.kind {
             TokenKind::Number | TokenKind::Duration => self.number().map(Expr::Number),
             TokenKind::String => {
@@ -58,7 +58,7 @@ impl Parser<'_> {
                 if self.next_if(TokenKind::RightParen)?.is_none() {
                     return self.unexpected_here();
                 }
-                self.raise(self.height, token.start)?;
+                self.raise(self.size, token.start)?;
                 Ok(Expr::Paren(Paren { expr, pos: self.pos_from(token.start) }))
             }
             TokenKind::LeftBrace => self.selector(None).map(Expr::Selector),
@@ -116,8 +116,9 @@ impl Parser<'_> {
             TokenKind::Identifier
             | TokenKind::MetricIdentifier
             | TokenKind::Aggregate(_)
-            | TokenKind::Keyword(_)
             | TokenKind::Bound(_) => true,
+            // It may name a metric, but no label.
+            TokenKind::Keyword(keyword) => keyword != Keyword::Without,
             TokenKind::Op(op) => op.is_set() || op == BinaryOp::Atan2,
             _ => false,
         }
@@ -152,6 +153,10 @@ fn parse_number(text: &str) -> Result<f64, String> {
     let digits: String = text.chars().filter(|c| *c != '_').collect();
     let refused =
         |why: &str| format!("strconv.ParseFloat: parsing {}: {why}", pyrrha_model::go_fmt::quote(text));
+    // Separators stand between digits, one at a time.
+    if text.ends_with('_') || text.contains("__") {
+        return Err(refused("invalid syntax"));
+    }
     if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         return match i64::from_str_radix(hex, 16) {
             Ok(n) => Ok(n as f64),

@@ -1,6 +1,6 @@
 //! What follows an operand: `[range]`, `[range:step]`, `@`, `offset`, `anchored`, `smoothed`.
 
-use super::{Parsed, Parser};
+use super::{Parsed, Parser, Size};
 use crate::ast::{At, AtBound, BinaryOp, Duration, Expr, MatrixSelector, Pos, RangeMode, Subquery};
 use crate::lexer::{BoundWord, Keyword, TokenKind};
 
@@ -34,7 +34,7 @@ impl Parser<'_> {
             Expr::Selector(s) if s.at.is_some() => "no @ modifiers allowed before range",
             Expr::Selector(selector) => {
                 let pos = self.pos_from(selector.pos.start as usize);
-                self.height = 2;
+                self.size = Size { height: 2, turns: 2 };
                 return Ok(Expr::Matrix(MatrixSelector { selector, range, pos }));
             }
             _ => "ranges only allowed for vector selectors",
@@ -54,7 +54,7 @@ impl Parser<'_> {
             return self.unexpected("subquery selector", "\"]\"");
         }
         let start = expr.pos().start as usize;
-        self.raise(self.height, start)?;
+        self.raise(self.size, start)?;
         Ok(Expr::Subquery(Subquery {
             expr: Box::new(expr),
             range,

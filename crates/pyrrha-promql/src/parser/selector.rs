@@ -2,7 +2,7 @@
 
 use pyrrha_model::{METRIC_NAME, MatchOp, Matcher};
 
-use super::{PROGRAM_BYTES_MAX, Parsed, Parser, program_bytes};
+use super::{PROGRAM_BYTES_MAX, Parsed, Parser, Size, program_bytes};
 use crate::ast::{BinaryOp, Duration, RangeMode, VectorSelector};
 use crate::lexer::{Token, TokenKind};
 
@@ -20,7 +20,7 @@ impl Parser<'_> {
         if self.next_if(TokenKind::LeftBrace)?.is_some() {
             self.matchers(start, &mut matchers)?;
         }
-        self.height = 1;
+        self.size = Size::LEAF;
         Ok(VectorSelector {
             name,
             matchers,

@@ -72,6 +72,9 @@ fn keywords_name_metrics_and_labels() {
     ] {
         ok(query);
     }
+    for query in ["sum by (without) (x)", "a + on (without) b", "a + on (b) group_left (without) c"] {
+        assert!(err(query).contains("unexpected <without> in grouping opts, expected label"), "{query}");
+    }
     for query in ["bool", "on", "ignoring", "group_left", "atan2"] {
         assert!(err(query).starts_with("1:1: parse error: unexpected <"), "{query}");
     }
@@ -130,11 +133,69 @@ fn deep_nesting_is_an_error_and_no_overflow() {
         "a[1".to_owned() + &" + 1".repeat(100_000) + "]",
         "a".to_owned() + &"[1m:]".repeat(100_000),
         "a".to_owned() + &"^a".repeat(100_000),
+        "a[1".to_owned() + &(" + 1".repeat(100) + " + (1").repeat(2) + "))]",
     ] {
-        assert!(err(&query).contains("nested too deeply"), "{}", &query[..10]);
+        let message = "expression is nested too deeply: at most 1000 levels and 4096 operators";
+        assert!(err(&query).ends_with(message), "{}", &query[..10]);
     }
-    ok(&("a".to_owned() + &" + a".repeat(400)));
-    ok(&("(".repeat(60) + "a" + &")".repeat(60)));
+}
+
+#[test]
+fn generated_queries_chain_thousands_of_operators() {
+    let selector = |i: usize| format!("m{{i=\"{i}\"}}");
+    let queries = [
+        (0..1500).map(selector).collect::<Vec<_>>().join(" or "),
+        (0..4000).map(|_| "1").collect::<Vec<_>>().join(" + "),
+        "(".repeat(300) + "a" + &")".repeat(300),
+        "-".repeat(900) + "a",
+        "abs(".repeat(900) + "a" + &")".repeat(900),
+        "a".to_owned() + &" ^ a".repeat(900),
+        "a + (".repeat(300) + "a" + &" - a".repeat(1000) + &")".repeat(300),
+    ];
+    for query in queries {
+        let expr = ok(&query);
+        assert!(expr.height() > 300);
+        let printed = expr.to_string();
+        assert_eq!(printed, query, "{}", &query[..10]);
+        assert!(expr.eq_ignoring_pos(&ok(&printed)), "{}", &query[..10]);
+        // The deepest lines of a long chain are mostly indent, and too long a text together.
+        let pretty = crate::printer::pretty(&expr);
+        if pretty.len() <= TEXT_BYTES_MAX {
+            assert!(expr.eq_ignoring_pos(&ok(&pretty)), "{}", &query[..10]);
+        }
+    }
+    // Errors of types and places are those of any query.
+    let chain = "a".to_owned() + &" + a".repeat(1000);
+    assert!(
+        err(&(chain.clone() + " + \"x\"")).contains("1:4005: parse error: binary expression must contain")
+    );
+    assert!(err(&(chain + " +")).contains("1:4004: parse error: unexpected end of input"));
+    let chain = |first: &str, last: &str| ok(&(first.to_owned() + &" + 1".repeat(600) + last)).value_type();
+    assert_eq!(chain("1", ""), ValueType::Scalar);
+    assert_eq!(chain("(-a)", ""), ValueType::Vector);
+    assert_eq!(chain("1", " + a"), ValueType::Vector);
+}
+
+#[test]
+fn numbers_end_where_the_text_of_go_s_numbers_ends() {
+    for (query, number) in
+        [("1e n", "1e"), ("1_ + 1", "1_"), ("0x + 1", "0x"), ("0x", "0x"), ("1__0", "1__0")]
+    {
+        let expected = match number {
+            "1__0" => "1:1: parse error: bad number or duration syntax: \"1__\"".to_owned(),
+            _ => format!(
+                "1:1: parse error: error parsing number: strconv.ParseFloat: parsing \"{number}\": invalid syntax"
+            ),
+        };
+        assert_eq!(err(query), expected, "{query}");
+    }
+    for (query, bad) in [("1e", "1e"), ("1_", "1_"), ("1e+", "1e+"), ("1_.", "1_.")] {
+        assert_eq!(err(query), format!("1:1: parse error: bad number or duration syntax: \"{bad}\""));
+    }
+    for (query, value) in [("0x_1F", 31.0), ("1_000", 1000.0), ("1e3", 1000.0), ("1E+2", 100.0)] {
+        let Expr::Number(number) = ok(query) else { panic!("{query}") };
+        assert_eq!(number.value, value, "{query}");
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ use crate::annotations::line_and_column;
 use crate::ast::{BinaryOp, Duration, DurationExpr, Pos};
 use crate::error::QueryError;
 
-/// The value in ms. `positive`: whether zero and less are refused.
+/// The value in ms. `positive`: whether zero and less are refused. What has no value makes the query invalid:
+/// Prometheus computes it before it evaluates anything.
 pub(super) fn resolve(duration: &Duration, bounds: &Bounds<'_>, positive: bool) -> Result<i64, QueryError> {
     let expr = match duration {
         Duration::Fixed(ms) => return Ok(*ms),
@@ -14,7 +15,7 @@ pub(super) fn resolve(duration: &Duration, bounds: &Bounds<'_>, positive: bool) 
     let seconds = value(expr, bounds)?;
     let fail = |text: &str| {
         let at = line_and_column(bounds.text, position(expr).start);
-        Err(QueryError::execution(format!("{at}: {text}")))
+        Err(QueryError::Invalid(format!("{at}: {text}")))
     };
     if !seconds.is_finite() {
         return fail("duration is NaN or infinite");
@@ -49,7 +50,7 @@ fn value(expr: &DurationExpr, bounds: &Bounds<'_>) -> Result<f64, QueryError> {
 fn binary(op: BinaryOp, a: f64, b: f64, pos: Pos, bounds: &Bounds<'_>) -> Result<f64, QueryError> {
     let fail = |text: &str| {
         let at = line_and_column(bounds.text, pos.start);
-        Err(QueryError::execution(format!("{at}: {text}")))
+        Err(QueryError::Invalid(format!("{at}: {text}")))
     };
     match op {
         BinaryOp::Add => Ok(a + b),

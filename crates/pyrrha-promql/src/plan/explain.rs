@@ -7,6 +7,7 @@ use pyrrha_model::time::DurationDisplay;
 
 use super::{Kind, Node, Selector};
 use crate::ast::{AggregateOp, RangeMode, ValueType};
+use crate::depth::ORDINARY_HEIGHT;
 use crate::exec::Watch;
 use crate::functions;
 use crate::kernel::InstantKernel;
@@ -34,9 +35,17 @@ pub struct ExplainNode {
 impl ExplainNode {
     /// The plan; with what its operators did, if it was watched.
     pub(crate) fn of(node: &Node, watch: Option<&Watch>) -> Self {
+        Self::at(node, watch, 1)
+    }
+
+    fn at(node: &Node, watch: Option<&Watch>, level: usize) -> Self {
+        if level > ORDINARY_HEIGHT {
+            return Self::left_out();
+        }
         let (operator, detail, holds, children) = describe(node);
         let once = node.invariant && !children.is_empty() || node.selector().is_some_and(|s| s.at.is_some());
-        let children: Vec<Self> = children.into_iter().map(|child| Self::of(child, watch)).collect();
+        let children: Vec<Self> =
+            children.into_iter().map(|child| Self::at(child, watch, level + 1)).collect();
         let stats = watch.and_then(|watch| {
             let (mut stats, whole) = watch.stats(node.number);
             if !whole {
@@ -45,6 +54,21 @@ impl ExplainNode {
             (whole || stats != NodeStats::default()).then_some(stats)
         });
         Self { operator, detail, holds, once, shared: node.shared, stats, children }
+    }
+}
+
+impl ExplainNode {
+    /// In place of what is too deep for readers of a tree.
+    fn left_out() -> Self {
+        Self {
+            operator: "left out".to_owned(),
+            detail: format!("deeper than {ORDINARY_HEIGHT} levels"),
+            holds: false,
+            once: false,
+            shared: None,
+            stats: None,
+            children: Vec::new(),
+        }
     }
 }
 

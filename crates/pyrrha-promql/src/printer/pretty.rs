@@ -4,15 +4,20 @@ use std::fmt::Write;
 
 use super::{AggregateHead, Operator, SubquerySuffix, infinite_base};
 use crate::ast::Expr;
+use crate::depth::with_room;
 
 /// Longest expression that stays on one line, in bytes.
 const LINE: usize = 100;
 
-/// The expression over several lines, as `format_query` returns it.
+/// The expression over several lines, as `format_query` returns it; on one, if it is deep and no thread with
+/// the stack for it starts.
 pub fn pretty(expr: &Expr) -> String {
-    let mut out = String::new();
-    layout(expr, 0, &mut out);
-    out
+    let printed = with_room(expr.height(), || {
+        let mut out = String::new();
+        layout(expr, 0, &mut out);
+        out
+    });
+    printed.unwrap_or_else(|_| expr.to_string())
 }
 
 fn indent(level: usize, out: &mut String) {

@@ -21,6 +21,7 @@ pub(crate) async fn format(State(app): State<Arc<App>>, request: ApiRequest) -> 
 /// `GET|POST /api/v1/parse_query`
 pub(crate) async fn parse(State(app): State<Arc<App>>, request: ApiRequest) -> Result<Response, ApiError> {
     let tree = parsed(&app, request, pyrrha_promql::ast_json::to_json).await?;
+    let tree = tree.map_err(|e| ApiError::parameter("query", e))?;
     Ok(success(&tree, &NoticeLists::default()))
 }
 

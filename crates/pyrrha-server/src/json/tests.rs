@@ -167,7 +167,8 @@ proptest! {
     fn every_string_reads_back(text in any::<String>()) {
         let mut out = Vec::new();
         push_string(&mut out, &text);
-        prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("JSON"), text);
+        let replaced = text.replace(|c| pyrrha_promql::raw_byte(c).is_some(), "\u{FFFD}");
+        prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("JSON"), replaced);
     }
 
     #[test]
@@ -206,4 +207,15 @@ fn a_piece_that_fills_up_in_a_label_set_repeats_nothing() {
         assert_eq!(answer["data"]["result"][0]["values"], json!([[0, "1"], [0.001, "2"]]), "pad {pad}");
         assert_eq!(answer["data"]["result"][1]["values"], json!([[0, "3"]]), "pad {pad}");
     }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_are_replaced() {
+    let string = |query: &str| {
+        let mut out = Vec::new();
+        push_string(&mut out, &pyrrha_promql::unquote(query).expect("a string"));
+        serde_json::from_slice::<String>(&out).expect("JSON")
+    };
+    assert_eq!(string(r#""\xff""#), "\u{FFFD}");
+    assert_eq!(string(r#""a\x80\xc0\n\xffb\"\U00100000""#), "a\u{FFFD}\u{FFFD}\n\u{FFFD}b\"\u{100000}");
 }

@@ -107,4 +107,13 @@ fn scripts_pass_or_fail_with_their_place() {
     assert_eq!(bad.status.code(), Some(1));
     assert_eq!(report["failed"], 1);
     assert_eq!(report["files"][0]["failures"][0]["line"], 4, "{report}");
+    std::fs::write(&script, "lode 1m\n").unwrap();
+    let bad = pyrrha(&["promql", "test", &path]).output().unwrap();
+    let text = String::from_utf8_lossy(&bad.stdout).into_owned();
+    assert_eq!((bad.status.code(), text.contains("total: 0 passed, 1 failed")), (Some(1), true), "{text}");
+    let deep = vec!["1"; 2000].join(" + ");
+    for command in ["format", "parse"] {
+        let printed = pyrrha(&["promql", command, &deep]).output().unwrap();
+        assert!(printed.status.success() && printed.stdout.len() > deep.len(), "{command}");
+    }
 }
