@@ -152,14 +152,10 @@ fn the_command_line_asks_a_running_server() {
         lines[2].starts_with("    range {job=\"node\"}[5m]") && lines[2].contains("series=600 samples=4800 "),
         "{out}"
     );
-    let (good, out, _) = ask(&["range", "--start", "-2", "--end", "-1", "--step", "1", "vector(1)"]);
-    assert_eq!((good, out.as_str()), (true, "{} =>\n1 @[-2]\n1 @[-1]\n"));
     let (good, out, _) = ask(&["instant", "--time", "-5", "1"]);
     assert_eq!((good, out.as_str()), (true, "scalar: 1 @[-5]\n"));
     let (good, _, errors) = ask(&["range", "--step", "-5", "1"]);
     assert!(!good && errors.contains("zero or negative"), "{errors}");
-    let (good, _, errors) = ask(&["range", "--start", "abc", "1"]);
-    assert!(!good && errors.contains("--start: cannot parse \"abc\" to a valid timestamp"), "{errors}");
     let chain = vec!["vector(1)"; 1500].join(" + ");
     let (good, out, errors) = ask(&["instant", "--time=0", &chain]);
     assert_eq!((good, out.as_str()), (true, "{} => 1500 @[0]\n"), "{errors}");
