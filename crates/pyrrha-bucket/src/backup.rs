@@ -17,9 +17,9 @@ mod verify;
 use pyrrha_model::{ErrorKind, StoreError, TenantId};
 use pyrrha_storage::block::BlockId;
 
-pub use create::BackedUp;
+pub use create::{BackedUp, BackupOptions};
 pub use record::BackupInfo;
-pub use restore::Restored;
+pub use restore::{DamagedBlock, RestoreOptions, Restored};
 pub use verify::{BackupIssue, BackupReport};
 
 use crate::tools::BucketTools;

@@ -80,7 +80,7 @@ pub enum ConfigError {
     /// The client for the store could not be made.
     #[error("bucket cannot be opened: {0}")]
     Client(#[from] object_store::Error),
-    /// The directory cannot be made.
+    /// The directory cannot be made, or is not there.
     #[error("bucket cannot be opened: directory={}: {source}", path.display())]
     Directory {
         /// The directory.
@@ -133,32 +133,62 @@ trait StoreConfig: DeserializeOwned {
 }
 
 /// Opens the bucket that a file in the form of Thanos' `objstore.yml` describes. Nothing is asked
-/// of it yet.
+/// of it yet. A directory is created if it does not exist.
 pub fn open_file(path: &Path) -> Result<Bucket, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    open(&text)
+    open(&read_text(path)?)
+}
+
+/// As [`open_file`], for whoever expects something there: a directory that does not exist is an error.
+pub fn open_existing_file(path: &Path) -> Result<Bucket, ConfigError> {
+    open_with(&read_text(path)?, &|name| std::env::var(name).ok(), Missing::Refused)
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 /// As [`open_file`], of the file's text.
 pub fn open(text: &str) -> Result<Bucket, ConfigError> {
-    open_with(text, &|name| std::env::var(name).ok())
+    open_with(text, &|name| std::env::var(name).ok(), Missing::Created)
 }
 
 /// The bucket in a directory, which is created if it does not exist.
 pub fn open_directory(dir: &Path) -> Result<Bucket, ConfigError> {
+    filesystem::create(dir)?;
+    open_existing_directory(dir)
+}
+
+/// The bucket in a directory, which must exist.
+pub fn open_existing_directory(dir: &Path) -> Result<Bucket, ConfigError> {
     let (store, name) = filesystem::open(dir)?;
     Ok(Bucket::new(store, name, "", RetryPolicy::default()))
 }
 
-fn open_with(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Bucket, ConfigError> {
+/// What becomes of a directory that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Created,
+    Refused,
+}
+
+fn open_with(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    missing: Missing,
+) -> Result<Bucket, ConfigError> {
     let mut outline: Outline = parse(text)?;
     expand("prefix", &mut outline.prefix, variable)?;
     let (store, name) = match outline.r#type.to_ascii_uppercase().as_str() {
         "S3" => open_store::<s3::S3Config>(text, variable)?,
         "GCS" => open_store::<gcs::GcsConfig>(text, variable)?,
         "AZURE" => open_store::<azure::AzureConfig>(text, variable)?,
-        "FILESYSTEM" => open_store::<filesystem::FilesystemConfig>(text, variable)?,
+        "FILESYSTEM" => {
+            let config: filesystem::FilesystemConfig = config_of(text, variable)?;
+            if missing == Missing::Created {
+                config.create()?;
+            }
+            config.open()?
+        }
         _ => return Err(ConfigError::Unsupported { kind: outline.r#type }),
     };
     Ok(Bucket::new(store, name, &outline.prefix, RetryPolicy::default()))
@@ -168,11 +198,18 @@ fn open_store<C: StoreConfig>(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Arc<dyn ObjectStore>, String), ConfigError> {
+    config_of::<C>(text, variable)?.open()
+}
+
+fn config_of<C: StoreConfig>(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<C, ConfigError> {
     let Whole::<C> { mut config } = parse(text)?;
     for (key, text) in config.texts() {
         expand(key, text, variable)?;
     }
-    config.open()
+    Ok(config)
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {

@@ -28,6 +28,7 @@ mod retention;
 mod rewrite;
 mod runner;
 mod take_over;
+mod waiting;
 
 use pyrrha_storage::block::BlockId;
 use serde::{Deserialize, Serialize};

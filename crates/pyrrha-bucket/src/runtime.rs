@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use pyrrha_model::contract::CancelToken;
+use pyrrha_model::contract::{CancelReason, CancelToken};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::error::BucketError;
@@ -22,6 +22,8 @@ pub struct BucketRuntime {
     /// Taken when this drops.
     runtime: Option<Runtime>,
     handle: Handle,
+    /// Says that nobody waits any more.
+    closed: CancelToken,
 }
 
 impl BucketRuntime {
@@ -33,12 +35,19 @@ impl BucketRuntime {
             .enable_all()
             .thread_name("bucket")
             .build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+        let (handle, closed) = (runtime.handle().clone(), CancelToken::default());
+        Ok(Self { handle, runtime: Some(runtime), closed })
     }
 
     /// Where tasks are started.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Whoever waits is told that it is over, and nobody waits again: the process ends. Tasks that were waited for
+    /// are stopped as if it had been killed.
+    pub fn close(&self) {
+        self.closed.cancel(CancelReason::Canceled);
     }
 
     /// Waits for a task. Must not be called on a thread of a runtime.
@@ -66,10 +75,14 @@ impl BucketRuntime {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Disconnected) => return Err(BucketError::Closed),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(stopped) = cancel.check() {
+                    let stopped = match self.closed.reason() {
+                        Some(_) => Some(BucketError::Closed),
+                        None => cancel.check().err().map(BucketError::from),
+                    };
+                    if let Some(stopped) = stopped {
                         running.abort();
                         let _ = self.handle.block_on(running);
-                        return Err(stopped.into());
+                        return Err(stopped);
                     }
                 }
             }
@@ -103,6 +116,23 @@ mod tests {
             let _ = never.recv_timeout(Duration::from_millis(100));
             self.0.store(true, Ordering::SeqCst);
         }
+    }
+
+    #[test]
+    fn nobody_waits_once_it_is_closed() {
+        let runtime = Arc::new(BucketRuntime::start(1).expect("a thread"));
+        let (waiting, (begun, begins)) = (runtime.clone(), channel());
+        let thread = std::thread::spawn(move || {
+            waiting.wait(async move {
+                let _ = begun.send(());
+                std::future::pending::<Result<(), BucketError>>().await
+            })
+        });
+        begins.recv().expect("it waits");
+        runtime.close();
+        assert!(matches!(thread.join().expect("no panic"), Err(BucketError::Closed)));
+        let hangs = std::future::pending::<Result<(), BucketError>>();
+        assert!(matches!(runtime.wait(hangs), Err(BucketError::Closed)));
     }
 
     #[test]

@@ -61,6 +61,21 @@ impl Shipper {
         &self.metrics
     }
 
+    /// Counts what of `blocks` is to be shipped, by what is known of the bucket without asking it: of a tenant
+    /// whose manifest was not read yet that is all.
+    pub fn look(&self, blocks: &[(TenantId, Vec<Block>)]) {
+        let (mut count, mut bytes) = (0u64, 0u64);
+        for (tenant, blocks) in blocks {
+            let state = self.tenants.known(tenant);
+            for block in blocks.iter().filter(|b| !state.as_ref().is_some_and(|state| is_covered(state, b))) {
+                count += 1;
+                bytes = bytes.saturating_add(block.bytes());
+            }
+        }
+        self.metrics.backlog_blocks.store(count, Ordering::Relaxed);
+        self.metrics.backlog_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Those of `blocks` of which the bucket holds all data.
     pub fn shipped(&self, tenant: &TenantId, blocks: &[Block]) -> Result<Vec<BlockId>, StoreError> {
         let state = self.tenants.manifest(tenant)?.current();
@@ -85,9 +100,7 @@ impl Shipper {
             }
         }
         backlog.sort_by_key(|(_, block)| (block.meta().min_time, block.meta().ulid));
-        let bytes = backlog.iter().map(|(_, block)| block.bytes()).sum();
-        self.metrics.backlog_blocks.store(backlog.len() as u64, Ordering::Relaxed);
-        self.metrics.backlog_bytes.store(bytes, Ordering::Relaxed);
+        self.look(blocks);
         for (tenant, block) in backlog {
             if stop() {
                 break;

@@ -11,6 +11,7 @@ mod matcher_retention;
 mod size;
 mod storage;
 mod value;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub use size::parse_bytes;
 pub use storage::{StorageFlags, StorageSettings};
 pub(crate) use value::span;
 use value::{milliseconds, setting, some_milliseconds, some_span};
+pub use worker::WorkerFlags;
 
 /// Why settings were refused.
 #[derive(Debug, thiserror::Error)]
@@ -307,6 +309,8 @@ impl Settings {
         let slower_than = flags.query_log_slower_than.or(file.query.log_slower_than);
         let slower_than = slower_than
             .map(|text| setting("query.log-slower-than", Some(text), None::<String>, "", some_span));
+        let limits = limits::resolve(file.limits)?;
+        let (compacts, work) = (flags.compactor_enabled, flags.compactor);
         let settings = Self {
             file: flags.config_file.zip(text),
             storage_path: flags.storage_path.or(file.storage.path.clone()).unwrap_or_else(|| "./data".into()),
@@ -314,7 +318,7 @@ impl Settings {
             attach_buckets: attach_bucket::resolve(flags.attach_buckets, file.attach)?,
             storage: StorageSettings::resolve(flags.storage, &file.storage)?,
             bucket: BucketSettings::resolve(flags.bucket, file.objstore)?,
-            compactor: CompactorSettings::resolve(flags.compactor, flags.compactor_enabled, file.compactor)?,
+            compactor: CompactorSettings::resolve(work, compacts, file.compactor, &limits)?,
             out_of_order_window_ms: setting(
                 OUT_OF_ORDER_WINDOW,
                 flags.out_of_order_window,
@@ -378,7 +382,7 @@ impl Settings {
             query_log_slower_than: slower_than.transpose()?,
             query_log_file: flags.query_log_file.or(file.query.log_file),
             self_scrape: flags.self_scrape.or(file.self_scrape).unwrap_or(true),
-            limits: limits::resolve(file.limits)?,
+            limits,
         };
         settings.compactor.check(&settings.features)?;
         if settings.query_max_concurrency == 0 {

@@ -59,7 +59,7 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
         config.compaction = false;
         config.keep_unshipped = true;
     }
-    let db = Db::open(config, Arc::new(OsDisk), clock.clone()).map_err(|e| e.to_string())?;
+    let db = Db::open(config.clone(), Arc::new(OsDisk), clock.clone()).map_err(|e| e.to_string())?;
     let db = Arc::new(db);
     app.telemetry.add_collector(metrics::DbCollector::new(db.clone()));
     let thread = |e: std::io::Error| format!("cannot start a thread: {e}");
@@ -72,7 +72,7 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>, app: &App) -> Res
     }
     if let Some(long_term) = long_term {
         app.telemetry.add_collector(BucketCollector::new(long_term.clone()));
-        store.read_bucket(&long_term);
+        store.read_bucket(&long_term, config);
         compacting = Some(Compacting::start(long_term.clone(), &db, settings).map_err(thread)?);
         shipping = Some(Shipping::start(long_term, db.clone()).map_err(thread)?);
     }
@@ -156,8 +156,9 @@ impl DbStore {
     }
 
     /// Reads span the bucket, too.
-    fn read_bucket(&mut self, long_term: &Arc<LongTerm>) {
-        self.queryable = long_term.queryable(self.queryable.clone(), &self.db);
+    fn read_bucket(&mut self, long_term: &Arc<LongTerm>, config: StorageConfig) {
+        let here_for = move |tenant: &TenantId| config.retention_of(tenant);
+        self.queryable = long_term.queryable(self.queryable.clone(), &self.db, here_for);
         self.long_term = Some((long_term.clone(), long_term.deletes(&self.db)));
     }
 }

@@ -29,6 +29,8 @@ pub struct BackedUp {
     pub blocks: u64,
     /// Of those, blocks that an earlier backup had brought.
     pub known_blocks: u64,
+    /// Blocks that an earlier backup had brought and that were damaged there: they were copied anew.
+    pub mended_blocks: u64,
     /// Their bytes.
     pub known_bytes: u64,
     /// Bytes that were copied.
@@ -37,14 +39,23 @@ pub struct BackedUp {
     pub present_bytes: u64,
 }
 
+/// How a backup is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackupOptions {
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// What earlier backups have brought is read, and copied anew where checksums differ; otherwise lengths alone
+    /// are compared.
+    pub verifies: bool,
+}
+
 impl Backups {
-    /// Makes a backup of a tenant of the bucket of `from`, as of its newest manifest. With `dry_run` nothing
-    /// is written.
+    /// Makes a backup of a tenant of the bucket of `from`, as of its newest manifest.
     pub fn create(
         &self,
         from: &BucketTools,
         tenant: &TenantId,
-        dry_run: bool,
+        BackupOptions { dry_run, verifies }: BackupOptions,
         progress: Progress<'_>,
     ) -> Result<BackedUp, StoreError> {
         self.must_be_no_live_bucket(tenant)?;
@@ -59,13 +70,27 @@ impl Backups {
             blocks: blocks.len() as u64,
             ..BackedUp::default()
         };
-        let is_new = |entry: &&BlockEntry| known_files(&known, entry).is_none();
+        let is_new = |entry: &&BlockEntry| verifies || known_files(&known, entry).is_none();
         let total = blocks.iter().filter(is_new).map(|b| b.bytes).fold(0, u64::saturating_add);
         let copy =
             BlockCopy { from, to: &self.tools, tenant, word: "backup", dry_run, reads_back: false, total };
         let mut copied = Copied::default();
         for entry in &mut blocks {
             let named = match known_files(&known, entry) {
+                Some(named) if verifies && !dry_run => {
+                    // By the checksums that were noted as it was brought.
+                    *entry = with_files(entry, &named);
+                    let before = copied.copied_bytes;
+                    let named = copy
+                        .block(&dir(tenant, entry), entry, &mut copied, &mut *progress)
+                        .map_err(|e| went_away(e, entry))?;
+                    let count = match copied.copied_bytes > before {
+                        true => &mut done.mended_blocks,
+                        false => &mut done.known_blocks,
+                    };
+                    *count += 1;
+                    named
+                }
                 Some(named) => {
                     done.known_blocks += 1;
                     done.known_bytes = done.known_bytes.saturating_add(entry.bytes);

@@ -1,6 +1,6 @@
 //! Restoring a backup into a bucket where the tenant has nothing: blocks first, then all of them at once.
 
-use pyrrha_model::{ErrorKind, StoreError, TenantId};
+use pyrrha_model::{ErrorKind, StoreError, TenantId, Timestamp};
 use pyrrha_storage::manifest::{BlockEntry, Change, DeleteEntry, ManifestState};
 use serde::Serialize;
 
@@ -32,18 +32,47 @@ pub struct Restored {
     pub was_restored: bool,
     /// Whether something was committed.
     pub committed: bool,
+    /// Blocks that are not sound in the backup and were left out, if that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<DamagedBlock>,
+}
+
+/// A block that is not sound in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DamagedBlock {
+    /// The block.
+    pub block: String,
+    /// ms; 0 for raw samples.
+    pub resolution: i64,
+    /// First millisecond of its range.
+    pub min_time: Timestamp,
+    /// First millisecond after its range.
+    pub max_time: Timestamp,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// How a backup is restored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// What is sound is restored, though some is not.
+    pub leaves_out_damaged: bool,
 }
 
 impl Backups {
     /// Restores a backup of a tenant to `to_tenant` of the bucket of `to`, which must have no blocks: each
     /// file is verified by its checksum, then all blocks and the deletes that stood are committed. An
-    /// attempt that was interrupted goes on. With `dry_run` nothing is written.
+    /// attempt that was interrupted goes on. Blocks that are not sound are all named by the error, or left out
+    /// if the options say so.
     pub fn restore(
         &self,
         tenant: &TenantId,
         choice: BackupChoice,
         (to, to_tenant): (&BucketTools, &TenantId),
-        dry_run: bool,
+        RestoreOptions { dry_run, leaves_out_damaged }: RestoreOptions,
         progress: Progress<'_>,
     ) -> Result<Restored, StoreError> {
         let record = self.chosen(tenant, choice)?;
@@ -83,8 +112,16 @@ impl Backups {
         };
         let (mut copied, mut entries) = (Copied::default(), Vec::with_capacity(record.blocks.len()));
         for entry in &record.blocks {
-            let named = copy.block(&dir(tenant, entry), entry, &mut copied, &mut *progress)?;
-            entries.push(with_files(entry, &named));
+            match copy.block(&dir(tenant, entry), entry, &mut copied, &mut *progress) {
+                Ok(named) => entries.push(with_files(entry, &named)),
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    done.left_out.push(DamagedBlock::of(entry, &error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !leaves_out_damaged && let Some(error) = damage(&done.left_out, tenant) {
+            return Err(error);
         }
         Copied { copied_bytes: done.copied_bytes, present_bytes: done.present_bytes } = copied;
         if dry_run {
@@ -108,6 +145,31 @@ impl Backups {
         done.committed = true;
         Ok(done)
     }
+}
+
+impl DamagedBlock {
+    fn of(entry: &BlockEntry, error: &StoreError) -> Self {
+        Self {
+            block: entry.ulid.to_string(),
+            resolution: entry.resolution,
+            min_time: entry.min_time,
+            max_time: entry.max_time,
+            what: error.to_string(),
+        }
+    }
+}
+
+/// What to say of blocks that are not sound, if there are any.
+fn damage(damaged: &[DamagedBlock], tenant: &TenantId) -> Option<StoreError> {
+    let first = damaged.first()?;
+    let blocks: Vec<&str> = damaged.iter().map(|one| one.block.as_str()).collect();
+    let text = format!(
+        "blocks of the backup are damaged, nothing is restored unless they are left out: tenant={tenant} \
+         blocks={}: {}",
+        blocks.join(","),
+        first.what
+    );
+    Some(StoreError::new(ErrorKind::Corrupt, text))
 }
 
 /// Whether exactly the blocks of a backup are live, made of the same data.

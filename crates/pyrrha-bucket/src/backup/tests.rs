@@ -25,12 +25,12 @@ fn ship(world: &World, blocks: std::ops::Range<u64>) {
 }
 
 fn create(backups: &Backups, from: &World) -> BackedUp {
-    backups.create(&tools(from), &World::tenant(), false, &mut quiet).expect("no fault")
+    backups.create(&tools(from), &World::tenant(), BackupOptions::default(), &mut quiet).expect("no fault")
 }
 
 fn restore(backups: &Backups, to: &World) -> Result<Restored, StoreError> {
     let (tenant, tools) = (World::tenant(), tools(to));
-    backups.restore(&tenant, BackupChoice::Newest, (&tools, &tenant), false, &mut quiet)
+    backups.restore(&tenant, BackupChoice::Newest, (&tools, &tenant), RestoreOptions::default(), &mut quiet)
 }
 
 fn verify(backups: &Backups) -> BackupReport {
@@ -52,7 +52,8 @@ fn a_backup_comes_back_as_it_was_and_answers() {
     let selector = BlockSelector { ids: [id(2)].into(), ..BlockSelector::default() };
     tools(&from).mark(&World::tenant(), &selector, MarkKind::NoCompact, "", false).expect("no fault");
     let backups = Backups::new(tools(&kept));
-    let looked = backups.create(&tools(&from), &World::tenant(), true, &mut quiet).expect("no fault");
+    let dry = BackupOptions { dry_run: true, ..BackupOptions::default() };
+    let looked = backups.create(&tools(&from), &World::tenant(), dry, &mut quiet).expect("no fault");
     assert!(looked.backup.is_none() && looked.copied_bytes > 0);
     assert_eq!(backups.list(&World::tenant()).expect("no fault"), []);
     let made = create(&backups, &from);
@@ -96,7 +97,9 @@ fn the_next_backup_copies_what_is_new_and_the_older_one_stays() {
     let (tenant, elsewhere) = (World::tenant(), TenantId::new("other").expect("valid"));
     let tools = tools(&to);
     let place = (&tools, &elsewhere);
-    backups.restore(&tenant, BackupChoice::Id(oldest), place, false, &mut quiet).expect("no fault");
+    backups
+        .restore(&tenant, BackupChoice::Id(oldest), place, RestoreOptions::default(), &mut quiet)
+        .expect("no fault");
     let live = tools.state(&elsewhere).expect("no fault");
     assert_eq!(live.blocks.keys().copied().collect::<Vec<_>>(), [id(1), id(2)]);
     assert!(state(&to).blocks.is_empty());
@@ -173,7 +176,7 @@ fn deletes_stand_after_a_restore_as_they_did_before() {
 fn a_bucket_that_lives_keeps_no_backups() {
     let from = bucket_of(0..1);
     let refused = Backups::new(tools(&bucket_of(3..4)))
-        .create(&tools(&from), &World::tenant(), false, &mut quiet)
+        .create(&tools(&from), &World::tenant(), BackupOptions::default(), &mut quiet)
         .expect_err("it has manifests");
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     let none = restore(&Backups::new(tools(&World::new())), &World::new()).expect_err("there is none");
@@ -222,9 +225,48 @@ fn the_newest_backup_is_read_alone() {
     let gets = || kept.bucket.counters().attempts(crate::Operation::Get);
     let before = gets();
     let (tenant, to) = (World::tenant(), tools(&World::new()));
-    backups.restore(&tenant, BackupChoice::Newest, (&to, &tenant), true, &mut quiet).expect("no fault");
+    let dry = RestoreOptions { dry_run: true, ..RestoreOptions::default() };
+    backups.restore(&tenant, BackupChoice::Newest, (&to, &tenant), dry, &mut quiet).expect("no fault");
     assert_eq!(gets() - before, 1);
     let before = gets();
     create(&backups, &from);
     assert_eq!(gets() - before, 3, "those before it, and not itself");
+}
+
+#[test]
+fn damaged_blocks_are_copied_anew_or_left_out_and_named() {
+    let (from, kept) = (bucket_of(0..3), World::new());
+    let backups = Backups::new(tools(&kept));
+    create(&backups, &from);
+    let index = format!("anonymous/{}/index", id(2));
+    let get = |key: &str| {
+        let (bucket, key) = (kept.bucket.clone(), key.to_owned());
+        let found = kept.runtime.wait(async move { bucket.get(&key, u64::MAX).await }).expect("no fault");
+        found.expect("it is there").to_vec()
+    };
+    let mut damaged = get(&index);
+    damaged[20] ^= 1;
+    put(&kept, &index, damaged.clone());
+    // Lengths alone do not tell.
+    let blind = create(&backups, &from);
+    assert_eq!((blind.known_blocks, blind.mended_blocks, verify(&backups).issues.len()), (3, 0, 1));
+    // The others come back, if that is what is wanted; what does not is named either way.
+    let refused = restore(&backups, &World::new()).expect_err("a byte is wrong").to_string();
+    assert!(refused.contains(&id(2).to_string()) && !refused.contains(&id(1).to_string()), "{refused}");
+    let (to, tenant) = (World::new(), World::tenant());
+    let options = RestoreOptions { leaves_out_damaged: true, ..RestoreOptions::default() };
+    let done = backups.restore(&tenant, BackupChoice::Newest, (&tools(&to), &tenant), options, &mut quiet);
+    let done = done.expect("two are sound");
+    let named: Vec<&str> = done.left_out.iter().map(|one| one.block.as_str()).collect();
+    assert_eq!((done.committed, named), (true, vec![id(2).to_string().as_str()]));
+    assert_eq!(state(&to).blocks.keys().copied().collect::<Vec<_>>(), [id(1), id(3)]);
+    assert!(!rows(&to).is_empty());
+    // While the bucket has them they are mended.
+    let options = BackupOptions { verifies: true, ..BackupOptions::default() };
+    let made = backups.create(&tools(&from), &tenant, options, &mut quiet).expect("no fault");
+    assert_eq!((made.known_blocks, made.mended_blocks, made.copied_bytes), (2, 1, damaged.len() as u64));
+    assert!(verify(&backups).issues.is_empty());
+    let to = World::new();
+    restore(&backups, &to).expect("all is sound");
+    assert_eq!(rows(&to), rows(&from));
 }

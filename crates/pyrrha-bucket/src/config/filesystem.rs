@@ -27,9 +27,22 @@ impl StoreConfig for FilesystemConfig {
     }
 }
 
-/// The store in a directory. What it acknowledges is synced, names too.
+impl FilesystemConfig {
+    /// Makes the directory if it does not exist.
+    pub(super) fn create(&self) -> Result<(), ConfigError> {
+        required("config.directory", &self.directory)?;
+        create(Path::new(&self.directory))
+    }
+}
+
+/// Makes a directory if it does not exist.
+pub(super) fn create(dir: &Path) -> Result<(), ConfigError> {
+    std::fs::create_dir_all(dir).map_err(|source| ConfigError::Directory { path: dir.to_owned(), source })
+}
+
+/// The store in a directory, which must exist. What it acknowledges is synced, names too.
 pub(super) fn open(dir: &Path) -> Result<(Arc<dyn ObjectStore>, String), ConfigError> {
-    std::fs::create_dir_all(dir).map_err(|source| ConfigError::Directory { path: dir.to_owned(), source })?;
+    std::fs::read_dir(dir).map_err(|source| ConfigError::Directory { path: dir.to_owned(), source })?;
     let store = LocalFileSystem::new_with_prefix(dir)?.with_fsync(true);
     Ok((Arc::new(store), format!("file://{}", dir.display())))
 }

@@ -11,7 +11,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn name_of(text: &str) -> String {
-    open_with(text, &variable).map_or_else(|e| e.to_string(), |b| b.name().to_owned())
+    open_with(text, &variable, Missing::Created).map_or_else(|e| e.to_string(), |b| b.name().to_owned())
 }
 
 /// All keys that Thanos documents for S3.
@@ -76,7 +76,10 @@ fn full_configurations_of_thanos_are_read() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("bucket").display().to_string();
     let text = format!("type: FILESYSTEM\nconfig:\n  directory: {path}\n");
+    let refused = open_with(&text, &variable, Missing::Refused).expect_err("it is not there");
+    assert!(refused.to_string().contains(&path) && !std::path::Path::new(&path).exists(), "{refused}");
     assert_eq!(name_of(&text), format!("file://{path}"));
+    assert!(open_with(&text, &variable, Missing::Refused).is_ok(), "now it is");
 }
 
 #[test]

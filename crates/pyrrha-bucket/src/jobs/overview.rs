@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyrrha_model::{StoreError, TenantId, Timestamp};
@@ -9,7 +10,8 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::ManifestState;
 use serde::Serialize;
 
-use super::directory::{Board, HeldLease};
+use super::directory::{Board, BoardJob, HeldLease};
+use super::lease::Lease;
 use super::record::{JobRecord, JobState};
 use super::runner::Compactor;
 use super::{JobKind, JobSpec};
@@ -146,20 +148,47 @@ impl Compactor {
     /// must not be called on a thread of a runtime.
     pub fn overview(&self) -> Result<Vec<TenantOverview>, StoreError> {
         let all = self.tenants().all();
-        let found = all.iter().map(|tenant| self.overview_of(tenant)).collect::<Result<Vec<_>, _>>()?;
-        self.note(&found, &all);
-        Ok(found)
+        all.iter().map(|tenant| self.overview_of(tenant)).collect()
     }
 
-    /// Counts the jobs that there are by what was seen of each tenant, for the metrics.
-    pub(super) fn count(&self, boards: &BTreeMap<TenantId, Board>) -> Result<(), StoreError> {
-        let of = |(tenant, board)| {
-            let state = self.tenants().manifest(tenant)?.current();
-            Ok(self.overview_by(tenant, &state, board))
-        };
-        let found = boards.iter().map(of).collect::<Result<Vec<_>, StoreError>>()?;
-        self.note(&found, &self.tenants().all());
-        Ok(())
+    /// Counts the jobs of a tenant as it was seen, for the metrics.
+    pub(super) fn count(&self, tenant: &TenantId, state: &ManifestState, board: &Board) {
+        self.note(&[self.overview_by(tenant, state, board)], &self.tenants().all());
+    }
+
+    /// The same once a job of it was taken.
+    pub(super) fn count_with(
+        &self,
+        tenant: &TenantId,
+        state: &ManifestState,
+        mut board: Board,
+        lease: &Lease,
+    ) {
+        let job = board.entry(lease.id.clone()).or_insert_with(|| BoardJob {
+            id: lease.id.clone(),
+            newest: lease.epoch,
+            leases: Vec::new(),
+        });
+        job.leases.push(HeldLease {
+            epoch: lease.epoch,
+            record: lease.record.clone(),
+            modified_ms: 0,
+            under_way: Vec::new(),
+            end: None,
+            age: Duration::ZERO,
+            over: false,
+        });
+        self.count(tenant, state, &board);
+    }
+
+    /// Counts the jobs of tenants that were never looked at: many jobs of others may come before theirs.
+    pub(super) fn count_unseen(&self) {
+        for tenant in self.tenants().all() {
+            let seen = self.backlogs().lock().contains_key(&tenant);
+            if !seen && let Err(error) = self.overview_of(&tenant) {
+                tracing::debug!(%tenant, %error, "planned jobs could not be counted");
+            }
+        }
     }
 
     /// Of tenants that could not be looked at, of all that there are, what was found last still counts.
@@ -186,7 +215,9 @@ impl Compactor {
         };
         let state = manifest.refresh()?;
         let board = self.board(tenant, &self.directory(tenant))?;
-        Ok(self.overview_by(tenant, &state, &board))
+        let found = self.overview_by(tenant, &state, &board);
+        self.note(std::slice::from_ref(&found), &self.tenants().all());
+        Ok(found)
     }
 
     fn overview_by(&self, tenant: &TenantId, state: &ManifestState, board: &Board) -> TenantOverview {

@@ -52,6 +52,9 @@ pub struct RewrittenBlock {
     pub windows: Vec<String>,
     /// Whether it was done.
     pub committed: bool,
+    /// Why it was not, and may be later; the others were gone on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A rewrite under way.
@@ -114,17 +117,30 @@ impl Compactor {
         let mut raw: Vec<Arc<BlockEntry>> = chosen.into_iter().filter(|b| b.resolution == 0).collect();
         raw.sort_by_key(|b| (b.min_time, b.ulid));
         let total = raw.iter().map(|b| b.bytes).fold(0, u64::saturating_add);
-        let (mut done, mut all) = (0u64, Vec::new());
+        let (mut done, mut all, mut first) = (0u64, Vec::new(), None);
         for entry in raw {
             cancel.check()?;
             progress("rewrite", done, total);
             done = done.saturating_add(entry.bytes);
-            all.push(match dry_run {
-                true => self.would_rewrite(tenant, &state, &entry, rules, cancel)?,
-                false => self.rewrite_block(tenant, entry.ulid, rules, cancel)?,
+            if dry_run {
+                all.push(self.would_rewrite(tenant, &state, &entry, rules, cancel)?);
+                continue;
+            }
+            all.push(match self.rewrite_block(tenant, entry.ulid, rules, cancel) {
+                // Another worker has this one; the rest need not wait for it, if the bucket answers.
+                Err(error) if error.kind() == ErrorKind::Unavailable && cancel.reason().is_none() => {
+                    manifest.refresh()?;
+                    let refused = Some(error.to_string());
+                    first.get_or_insert(error);
+                    RewrittenBlock { refused, ..report_of(tenant, &entry, Changes::default(), &[]) }
+                }
+                done => done?,
             });
         }
-        Ok(all)
+        match first {
+            Some(error) if all.iter().all(|one| one.refused.is_some()) => Err(error),
+            _ => Ok(all),
+        }
     }
 
     fn rewrite_block(
@@ -226,6 +242,7 @@ fn report_of(
         bytes_after: 0,
         windows: windows.iter().map(|b| b.ulid.to_string()).collect(),
         committed: false,
+        refused: None,
     }
 }
 

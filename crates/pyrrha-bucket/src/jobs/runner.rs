@@ -156,6 +156,13 @@ pub struct Compactor {
     store_clock: Mutex<Option<(Duration, Timestamp)>>,
     /// Of the scratch directory. Who only looks has none.
     lock: Option<Box<dyn DiskLock>>,
+    /// Jobs whose last attempt, here, failed of what does not go by waiting.
+    hopeless: Mutex<BTreeSet<(TenantId, String)>>,
+}
+
+/// Whether what fails so fails again, until somebody mends it.
+fn is_lasting(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
 impl Compactor {
@@ -202,6 +209,7 @@ impl Compactor {
             backlogs: Backlogs::default(),
             store_clock: Mutex::default(),
             lock: None,
+            hopeless: Mutex::default(),
         }
     }
 
@@ -274,17 +282,33 @@ impl Compactor {
     /// after an error with the next tenant, and gives the first. Waits for requests, so it must not be
     /// called on a thread of a runtime. `cancel` ends it, within a job too.
     pub fn round(&self, cancel: &CancelToken) -> Result<Round, StoreError> {
+        let (round, result) = self.try_round(cancel);
+        result.map(|()| round)
+    }
+
+    /// As [`round`](Self::round), and what was done is told beside the first error. An error that goes by
+    /// waiting counts as work that waits.
+    pub fn try_round(&self, cancel: &CancelToken) -> (Round, Result<(), StoreError>) {
+        let mut round = Round::default();
         if self.lock.is_none() {
-            return Err(StoreError::new(ErrorKind::Internal, "an observer does no jobs"));
+            return (round, Err(StoreError::new(ErrorKind::Internal, "an observer does no jobs")));
         }
-        let discovered = self.tenants.discover();
-        let mut result =
-            discovered.and_then(|failed| failed.into_iter().next().map_or(Ok(()), |(_, e)| Err(e)));
+        let mut result = Ok(());
+        let mut failed = |round: &mut Round, error: StoreError| {
+            round.waits |= !is_lasting(error.kind());
+            if result.is_ok() {
+                result = Err(error);
+            }
+        };
+        match self.tenants.discover() {
+            Ok(unread) => unread.into_iter().for_each(|(_, error)| failed(&mut round, error)),
+            Err(error) => failed(&mut round, error),
+        }
+        self.count_unseen();
         let retain_at = self.retention_time().unwrap_or_else(|error| {
             tracing::warn!(%error, "the store's clock is not known, nothing leaves by retention");
             None
         });
-        let mut round = Round::default();
         // A listing is what costs, so the last one of a tenant serves all.
         let mut boards = BTreeMap::new();
         let mut open = self.tenants.all();
@@ -307,9 +331,7 @@ impl Compactor {
                     }
                     Err(error) => {
                         tracing::warn!(%tenant, %error, "blocks of a tenant could not be looked after, it is tried again");
-                        if result.is_ok() {
-                            result = Err(error);
-                        }
+                        failed(&mut round, error);
                         false
                     }
                 }
@@ -319,14 +341,14 @@ impl Compactor {
             if cancel.reason().is_some() {
                 break;
             }
-            let cleaned = self.clean_up(tenant, board);
-            let looked = self.look_for_marks(tenant);
-            result = result.and(cleaned).and(looked);
+            for error in [self.clean_up(tenant, board), self.look_for_marks(tenant)]
+                .into_iter()
+                .filter_map(Result::err)
+            {
+                failed(&mut round, error);
+            }
         }
-        if let Err(error) = self.count(&boards) {
-            tracing::debug!(%error, "planned jobs could not be counted");
-        }
-        result.map(|()| round)
+        (round, result)
     }
 
     /// All jobs of a tenant that read.
@@ -406,6 +428,7 @@ impl Compactor {
                 return Ok(Step::Did);
             }
         }
+        self.count(tenant, &state, &board);
         let busy = self.busy(&board);
         // What is past retention first: merging it would be in vain.
         let leaving = retain_at.filter(|_| !self.config.leaves.contains(&JobKind::Retain));
@@ -422,11 +445,36 @@ impl Compactor {
             };
             let orders = Orders { rules, rewrite: None };
             let task = Task { tenant, manifest: &manifest, state: &state, spec: &spec, orders };
+            self.count_with(tenant, &state, board, &lease);
             // How it ended is in the log, and in what the job left.
-            let _ = self.perform(&task, lease, cancel);
+            let id = lease.id.clone();
+            let ended = self.perform(&task, lease, cancel);
+            self.fails_for_good(tenant, id, ended.err().is_some_and(|error| is_lasting(error.kind())));
             return Ok(Step::Did);
         }
-        Ok(Step::Nothing { waits: !busy.is_empty(), board })
+        Ok(Step::Nothing { waits: self.waits_for(tenant, &board), board })
+    }
+
+    /// Whether waiting may bring something: a job that others hold, or one that failed and may not fail again.
+    fn waits_for(&self, tenant: &TenantId, board: &Board) -> bool {
+        let hopeless = self.hopeless.lock();
+        let may_end = |job: &BoardJob| {
+            let again = || job.failed().is_some_and(|failed| failed.age < backoff(failed.record.failures));
+            job.running().next().is_some()
+                || (again() && !hopeless.contains(&(tenant.clone(), job.id.clone())))
+        };
+        board.values().any(may_end)
+    }
+
+    /// Remembers whether the last attempt of a job failed of what does not go by waiting.
+    fn fails_for_good(&self, tenant: &TenantId, id: String, for_good: bool) {
+        let mut hopeless = self.hopeless.lock();
+        let job = (tenant.clone(), id);
+        if for_good {
+            hopeless.insert(job);
+        } else {
+            hopeless.remove(&job);
+        }
     }
 
     /// Takes a job; `None` if another worker was faster.
@@ -456,7 +504,8 @@ impl Compactor {
         Lease::take(directory, &id, epoch, record, self.config.lease_timeout, lease_cancel)
     }
 
-    /// Does a job that somebody asked for.
+    /// Does a job that somebody asked for. Where others hold its blocks it is seen first whether they live:
+    /// jobs of dead workers are ended.
     pub(super) fn do_now(
         &self,
         tenant: &TenantId,
@@ -471,20 +520,21 @@ impl Compactor {
         }
         orders.rewrite.map_or(Ok(()), |rewrite| rewrite.check(&state, spec))?;
         let directory = self.directory(tenant);
-        let board = self.board(tenant, &directory)?;
-        let busy = self.busy(&board);
-        let blocks = || spec.inputs.iter().chain(&spec.replaces);
-        let held = || {
-            let named: Vec<String> = blocks().map(ToString::to_string).collect();
-            let text =
-                format!("a job has a block, run it again when that is done: blocks={}", named.join(" "));
-            StoreError::new(ErrorKind::Unavailable, text)
-        };
         // What only goes is in nobody's way.
-        if !spec.inputs.is_empty() && blocks().any(|block| busy.contains(block)) {
-            return Err(held());
+        let board = match spec.inputs.is_empty() {
+            true => self.board(tenant, &directory)?,
+            false => self.free(tenant, &manifest, &directory, spec, cancel)?,
+        };
+        // Whoever held its blocks may have replaced them.
+        state = manifest.refresh()?;
+        if !spec.inputs.iter().chain(&spec.replaces).all(|block| state.blocks.contains_key(block)) {
+            return Ok(Ended::Late);
         }
-        let lease = self.take(&directory, &board, &state, spec)?.ok_or_else(held)?;
+        orders.rewrite.map_or(Ok(()), |rewrite| rewrite.check(&state, spec))?;
+        let lease = self.take(&directory, &board, &state, spec)?.ok_or_else(|| {
+            let text = "another worker has just taken the same job, run it again when that is done";
+            StoreError::new(ErrorKind::Unavailable, format!("{text}: job={}", spec.id()))
+        })?;
         let task = Task { tenant, manifest: &manifest, state: &state, spec, orders };
         self.perform(&task, lease, cancel)
     }

@@ -613,3 +613,41 @@ fn eight_workers_in_a_storm() {
 fn eight_workers_that_live_in_a_storm() {
     seeds(1).for_each(|seed| storm(8, 2500 + seed, false));
 }
+
+#[test]
+fn metrics_tell_of_jobs_before_they_are_done_and_as_overviews_do() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 6)).collect());
+    let tenant = TenantId::anonymous();
+    let of = |worker: &Worker| {
+        let metrics = worker.compactor.metrics();
+        (metrics.planned_jobs.load(Ordering::Relaxed), metrics.backlog_bytes.load(Ordering::Relaxed))
+    };
+    let looking = Worker::new(&objects, 1, Faults::default());
+    let plan = looking.compactor.overview_of(&tenant).expect("reads");
+    assert!(plan.jobs.len() > 1 && plan.backlog_bytes > 0);
+    // Whoever has opened it counts it.
+    looking.compactor.tenants().discover().expect("reads");
+    looking.compactor.overview_of(&tenant).expect("reads");
+    assert_eq!(of(&looking), (plan.jobs.len() as u64, plan.backlog_bytes));
+    // A worker does so before it begins.
+    let worker = Worker::new(&objects, 2, Faults::default());
+    let stopped = CancelToken::default();
+    stopped.cancel(pyrrha_model::contract::CancelReason::Canceled);
+    worker.compactor.round(&stopped).expect("nothing to do");
+    assert_eq!(of(&worker), of(&looking));
+    worker.round();
+    assert_eq!(of(&worker), (0, 0));
+}
+
+#[test]
+fn what_does_not_go_by_waiting_is_not_waited_for() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 6)).collect());
+    let worker = Worker::new(&objects, 1, Faults::default());
+    let bad = "broken/manifest/00000000000000000001.json";
+    marked::put(&worker, bad, Bytes::from_static(b"{"));
+    let (round, result) = worker.compactor.try_round(&CancelToken::default());
+    assert_eq!(result.expect_err("a manifest is damaged").kind(), pyrrha_model::ErrorKind::Corrupt);
+    assert!(round.jobs >= 3 && !round.waits, "{round:?}");
+}

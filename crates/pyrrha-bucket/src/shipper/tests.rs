@@ -211,3 +211,17 @@ fn what_a_shipped_block_has_replaced_goes_after_the_delay() {
     clean_up(&world, std::time::Duration::ZERO);
     assert_eq!(block_dirs(&world), [id(9)]);
 }
+
+#[test]
+fn what_is_to_be_shipped_is_counted_before_the_bucket_is_asked() {
+    let world = World::new();
+    let blocks: Vec<Block> = (0..3).map(|n| block(&world.disk, n, 5)).collect();
+    let before = world.bucket.counters().requests();
+    let all = [(World::tenant(), blocks.clone())];
+    let left = || world.shipper.metrics().backlog_blocks.load(Ordering::Relaxed);
+    world.shipper.look(&all);
+    assert_eq!((left(), world.bucket.counters().requests()), (3, before));
+    world.ship(&blocks[..2]).expect("no fault");
+    world.shipper.look(&all);
+    assert_eq!(left(), 1);
+}

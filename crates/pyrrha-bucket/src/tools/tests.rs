@@ -260,3 +260,20 @@ fn a_manifest_is_rebuilt_only_where_none_reads_or_on_demand() {
     assert!(state.number > before.number);
     assert_eq!(state.blocks.keys().collect::<Vec<_>>(), before.blocks.keys().collect::<Vec<_>>());
 }
+
+#[test]
+fn a_file_that_is_cut_off_hides_no_other_damage() {
+    let world = three();
+    let key = format!("anonymous/{}/meta.json", id(1));
+    let cut = get(&world, &key)[..8].to_vec();
+    put(&world, &key, cut);
+    let index = format!("anonymous/{}/index", id(3));
+    let mut flipped = get(&world, &index);
+    flipped[30] ^= 1;
+    put(&world, &index, flipped);
+    let report = verify(&world, Depth::Deep);
+    let of = |block| report.issues.iter().filter(move |issue| issue.block == Some(block)).collect::<Vec<_>>();
+    assert_eq!(of(id(1)).iter().map(|issue| issue.kind).collect::<Vec<_>>(), [IssueKind::Length]);
+    assert!(of(id(2)).is_empty() && of(id(3)).iter().any(|issue| issue.kind == IssueKind::Checksum));
+    assert!(report.samples > 0);
+}

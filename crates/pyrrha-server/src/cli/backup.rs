@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use pyrrha_bucket::backup::{BackedUp, BackupChoice, BackupInfo, BackupReport, Backups, Restored};
+use pyrrha_bucket::backup::{
+    BackedUp, BackupChoice, BackupInfo, BackupOptions, BackupReport, Backups, RestoreOptions, Restored,
+};
 use pyrrha_model::{TenantId, rfc3339};
 use pyrrha_storage::block::BlockId;
 
-use super::bucket::select::{FormArgs, parse_id, parse_tenant};
+use super::bucket::select::{FormArgs, parse_id, parse_tenant, resolution};
 use super::bucket::{BucketArgs, Opened, tools_of};
 use super::output::{self, CommandError, Out, size, table};
 use super::progress::Progress;
@@ -40,16 +42,16 @@ struct Place {
 }
 
 impl Place {
-    fn open(&self) -> Result<Opened, CommandError> {
+    fn open(&self, writes: bool) -> Result<Opened, CommandError> {
         match (&self.backup_config_file, &self.backup_dir) {
-            (Some(file), _) => BucketArgs::of_file(file.clone()).open(),
-            (None, Some(dir)) => Opened::directory(dir),
+            (Some(file), _) => BucketArgs::of_file(file.clone()).open_to_fill(writes),
+            (None, Some(dir)) => Opened::directory(dir, writes),
             (None, None) => Err(CommandError::new("neither --backup.config-file nor --backup.dir is given")),
         }
     }
 
     fn backups(&self) -> Result<Backups, CommandError> {
-        Ok(Backups::new(tools_of(self.open()?)))
+        Ok(Backups::new(tools_of(self.open(false)?)))
     }
 }
 
@@ -72,6 +74,10 @@ pub(in crate::cli) struct CreateArgs {
     /// Show what would be copied, and write nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Read what earlier backups have brought, too, and copy anew what is damaged; otherwise lengths alone are
+    /// compared.
+    #[arg(long, conflicts_with = "dry_run")]
+    verify: bool,
     #[command(flatten)]
     form: FormArgs,
 }
@@ -112,6 +118,9 @@ pub(in crate::cli) struct RestoreArgs {
     /// Restore the one tenant that is named as this one.
     #[arg(long, value_name = "TENANT", value_parser = parse_tenant)]
     to_tenant: Option<TenantId>,
+    /// Restore what is sound, though some blocks of the backup are damaged, and name those; exit code 1.
+    #[arg(long)]
+    leave_out_damaged: bool,
     /// Show what would be copied, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -130,12 +139,13 @@ pub(super) fn run(command: Command) -> ExitCode {
 
 fn create(out: &mut Out, args: &CreateArgs) -> Result<bool, CommandError> {
     let from = tools_of(args.bucket.open()?);
-    let backups = Backups::new(tools_of(args.place.open()?.probed(!args.dry_run)?));
+    let backups = Backups::new(tools_of(args.place.open(!args.dry_run)?));
     let mut progress = Progress::new();
     let mut all = Vec::new();
     for tenant in from.tenant_ids(&args.tenants.tenant)? {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
-        all.push(backups.create(&from, &tenant, args.dry_run, &mut show)?);
+        let options = BackupOptions { dry_run: args.dry_run, verifies: args.verify };
+        all.push(backups.create(&from, &tenant, options, &mut show)?);
     }
     progress.clear();
     args.form.print(out, &all, |out| all.iter().try_for_each(|done| print_created(out, done)))?;
@@ -145,12 +155,13 @@ fn create(out: &mut Out, args: &CreateArgs) -> Result<bool, CommandError> {
 fn print_created(out: &mut Out, done: &BackedUp) -> io::Result<()> {
     writeln!(
         out,
-        "tenant={} backup={} manifest={} blocks={} known={} copied={} present={}",
+        "tenant={} backup={} manifest={} blocks={} known={} mended={} copied={} present={}",
         done.tenant,
         done.backup.as_deref().unwrap_or("- (nothing was written)"),
         done.manifest,
         done.blocks,
         done.known_blocks,
+        done.mended_blocks,
         size(done.copied_bytes),
         size(done.present_bytes),
     )
@@ -228,6 +239,12 @@ fn print_report(out: &mut Out, report: &BackupReport) -> io::Result<()> {
         }
         writeln!(out, ": {}", issue.what)?;
     }
+    if report.issues.iter().any(|issue| issue.block.is_some()) {
+        writeln!(
+            out,
+            "  `backup create --verify` copies damaged blocks anew, as long as the bucket has them"
+        )?;
+    }
     Ok(())
 }
 
@@ -249,17 +266,18 @@ fn restore(out: &mut Out, args: &RestoreArgs) -> Result<bool, CommandError> {
     if args.to_tenant.is_some() && chosen.len() > 1 {
         return Err(CommandError::new("--to-tenant is for one tenant: name it with --tenant"));
     }
-    let to = tools_of(args.bucket.open()?.probed(!args.dry_run)?);
+    let to = tools_of(args.bucket.open_to_fill(!args.dry_run)?);
     let mut progress = Progress::new();
     let mut all = Vec::new();
     for (tenant, choice) in &chosen {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
         let to_tenant = args.to_tenant.as_ref().unwrap_or(tenant);
-        all.push(backups.restore(tenant, *choice, (&to, to_tenant), args.dry_run, &mut show)?);
+        let options = RestoreOptions { dry_run: args.dry_run, leaves_out_damaged: args.leave_out_damaged };
+        all.push(backups.restore(tenant, *choice, (&to, to_tenant), options, &mut show)?);
     }
     progress.clear();
     args.form.print(out, &all, |out| all.iter().try_for_each(|done| print_restored(out, done)))?;
-    Ok(true)
+    Ok(all.iter().all(|done| done.left_out.is_empty()))
 }
 
 fn print_restored(out: &mut Out, done: &Restored) -> io::Result<()> {
@@ -276,5 +294,16 @@ fn print_restored(out: &mut Out, done: &Restored) -> io::Result<()> {
         done.blocks,
         size(done.copied_bytes),
         size(done.present_bytes),
-    )
+    )?;
+    for one in &done.left_out {
+        let (from, to) = (rfc3339::format(one.min_time), rfc3339::format(one.max_time));
+        writeln!(
+            out,
+            "  LEFT OUT block={} resolution={} from={from} to={to}: {}",
+            one.block,
+            resolution(one.resolution),
+            one.what
+        )?;
+    }
+    Ok(())
 }

@@ -89,16 +89,35 @@ impl BucketArgs {
         Self { config_file }
     }
 
+    /// The bucket; a directory must exist, so that a name that is mistyped is no empty bucket.
     pub(super) fn open(&self) -> Result<Opened, CommandError> {
         let file = &self.config_file;
+        Opened::new(config::open_existing_file(file), file)
+    }
+
+    /// The bucket, for whoever tries what would fill it: a directory is created.
+    pub(super) fn open_empty(&self) -> Result<Opened, CommandError> {
+        let file = &self.config_file;
         Opened::new(config::open_file(file), file)
+    }
+
+    /// The bucket for whoever may be the first to write to it, if it `writes`: then a directory is created, and a
+    /// store that ignores conditions is refused.
+    pub(super) fn open_to_fill(&self, writes: bool) -> Result<Opened, CommandError> {
+        match writes {
+            true => self.open_empty()?.probed(true),
+            false => self.open(),
+        }
     }
 }
 
 impl Opened {
-    /// A bucket in a directory.
-    pub(super) fn directory(dir: &Path) -> Result<Self, CommandError> {
-        Self::new(config::open_directory(dir), dir)
+    /// A bucket in a directory, for whoever may be the first to write to it, if it `writes`.
+    pub(super) fn directory(dir: &Path, writes: bool) -> Result<Self, CommandError> {
+        match writes {
+            true => Self::new(config::open_directory(dir), dir)?.probed(true),
+            false => Self::new(config::open_existing_directory(dir), dir),
+        }
     }
 
     fn new(bucket: Result<Bucket, config::ConfigError>, at: &Path) -> Result<Self, CommandError> {

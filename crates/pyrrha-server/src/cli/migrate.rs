@@ -162,10 +162,10 @@ impl Target {
     /// The tools over the destination, which is known to honour conditions if it is to be written to.
     fn open(&self, from: &BucketArgs, writes: bool) -> Result<BucketTools, CommandError> {
         let opened = match &self.to {
-            Some(file) => BucketArgs::of_file(file.clone()).open()?,
-            None => from.open()?,
+            Some(file) => BucketArgs::of_file(file.clone()).open_empty()?.probed(writes)?,
+            None => from.open()?.probed(writes)?,
         };
-        Ok(tools_of(opened.probed(writes)?))
+        Ok(tools_of(opened))
     }
 }
 

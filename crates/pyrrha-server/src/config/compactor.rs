@@ -9,13 +9,14 @@ use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
 use pyrrha_bucket::{
     BlockTargets, CompactorConfig, JobKind, Ladder, MatcherRetention, MirrorConfig, MirrorKind, Retention,
 };
+use pyrrha_model::TenantId;
 use pyrrha_model::time::DurationDisplay;
 use serde::Deserialize;
 
-use super::ConfigError;
 use super::matcher_retention::{rule, text};
 use super::size::{YamlBytes, parse_bytes};
 use super::value::{setting, some_milliseconds, some_span, span};
+use super::{ConfigError, TenantLimits};
 
 const RANGES: &str = "compactor.ranges";
 const DELETE_DELAY: &str = "compactor.delete-delay";
@@ -145,15 +146,12 @@ pub struct CompactorSettings {
 }
 
 impl CompactorSettings {
-    /// Of flags alone, for a command.
-    pub(crate) fn of_flags(flags: CompactorFlags) -> Result<Self, ConfigError> {
-        Self::resolve(flags, None, CompactorFile::default())
-    }
-
+    /// Of flags, else of the file, else the defaults; `limits` say for which tenants blocks stay otherwise.
     pub(super) fn resolve(
         flags: CompactorFlags,
         enabled: Option<bool>,
         file: CompactorFile,
+        limits: &BTreeMap<TenantId, TenantLimits>,
     ) -> Result<Self, ConfigError> {
         let texts = match flags.compactor_ranges.is_empty() {
             true => file.ranges.unwrap_or_else(|| ["2h", "12h", "1d", "14d"].map(str::to_owned).to_vec()),
@@ -194,7 +192,11 @@ impl CompactorSettings {
                 true => rules(&keep.matchers)?,
                 false => rules(&flags.retention_matcher)?,
             },
-            ..Retention::default()
+            tenants: limits.iter().filter_map(|(id, l)| Some((id.clone(), l.bucket_retention?))).collect(),
+            tenant_matchers: limits
+                .iter()
+                .filter_map(|(id, l)| Some((id.clone(), l.bucket_retention_matchers.clone()?)))
+                .collect(),
         };
         Ok(Self {
             enabled: enabled.or(file.enabled).unwrap_or(true),

@@ -189,3 +189,32 @@ fn flags_are_shown_by_their_names() {
         assert!(shown.iter().any(|(shown, _)| *shown == name), "{name} is not shown");
     }
 }
+
+#[test]
+fn a_worker_keeps_what_the_servers_of_its_bucket_keep() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("pyrrha.yml");
+    let text = "storage: {out_of_order_window: 1h}\ncompactor: {retention: {raw: 30d, 5m: 1y}, downsampling: false}\n\
+                limits: {a: {bucket_retention: 2y, bucket_retention_matchers: ['x 7d']}}";
+    std::fs::write(&path, text).expect("written");
+    let day = Duration::from_secs(24 * 3600);
+    let worker = |raw: Option<&str>| {
+        let compactor = CompactorFlags { retention_raw: raw.map(str::to_owned), ..CompactorFlags::default() };
+        let flags = WorkerFlags { settings_file: Some(path.clone()), compactor };
+        flags.resolve().expect("valid").config("scratch".into())
+    };
+    let config = worker(None);
+    let server =
+        Settings::resolve(Flags { config_file: Some(path.clone()), ..Flags::default() }).expect("valid");
+    assert_eq!(config.retention, server.compactor.config("scratch".into()).retention);
+    assert_eq!((config.retention.raw, config.leaves.len()), (30 * day, 2));
+    let tenant = TenantId::new("a").expect("valid");
+    assert_eq!(config.retention.tenants[&tenant], 730 * day);
+    assert_eq!(config.retention.tenant_matchers[&tenant].len(), 1);
+    // A flag is for all but those whose limits say otherwise.
+    let flagged = worker(Some("1d")).retention;
+    assert_eq!((flagged.raw, flagged.tenants[&tenant]), (day, 730 * day));
+    std::fs::write(&path, "limits: {a: {bucket_retention: long}}").expect("written");
+    let flags = WorkerFlags { settings_file: Some(path.clone()), ..WorkerFlags::default() };
+    assert!(flags.resolve().is_err());
+}

@@ -33,7 +33,7 @@ impl AttachedBuckets {
             Arc::new(BucketRuntime::start(threads).map_err(|e| format!("cannot start threads: {e}"))?);
         let (mut buckets, mut every) = (Vec::new(), Vec::new());
         for (i, setting) in settings.attach_buckets.iter().enumerate() {
-            let bucket = config::open_file(&setting.objstore_file)
+            let bucket = config::open_existing_file(&setting.objstore_file)
                 .map_err(|e| format!("cannot attach bucket: {e} file={}", setting.objstore_file.display()))?;
             let reading = settings.reading(settings.storage_path.join("attach-cache").join(i.to_string()));
             let attached = AttachedBucket::new(

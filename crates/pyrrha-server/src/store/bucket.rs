@@ -29,6 +29,10 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 const PROBE_TIME: Duration = Duration::from_secs(3);
 /// Rounds between two looks at what others committed.
 const REFRESH_ROUNDS: u32 = 6;
+/// Requests under way at the end of the process have so long to be answered.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// How often it is looked whether they are.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// An open bucket.
 pub(super) struct LongTerm {
@@ -66,13 +70,7 @@ impl LongTerm {
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         let tenants = Arc::new(BucketTenants::new(bucket.clone(), runtime.clone(), clock.clone()));
         let reading = settings.reading(settings.storage_path.join("bucket-cache"));
-        let mut work = settings.compactor.config(settings.storage_path.join("compactor"));
-        let own = settings.limits.iter();
-        work.retention.tenants =
-            own.clone().filter_map(|(id, limits)| Some((id.clone(), limits.bucket_retention?))).collect();
-        work.retention.tenant_matchers = own
-            .filter_map(|(id, limits)| Some((id.clone(), limits.bucket_retention_matchers.clone()?)))
-            .collect();
+        let work = settings.compactor.config(settings.storage_path.join("compactor"));
         let retention = work.retention.clone();
         let gateway = Gateway::new(tenants.clone(), runtime.clone(), disk.clone(), reading)
             .with_replica_labels(work.replica_labels.clone());
@@ -127,12 +125,22 @@ impl LongTerm {
         Ok(())
     }
 
-    /// What is here, blocks of `db` among it, and the bucket as one source.
-    pub(super) fn queryable(&self, here: Arc<dyn Queryable>, db: &Arc<Db>) -> Arc<dyn Queryable> {
-        let local = db.clone();
+    /// What is here, blocks of `db` among it, and the bucket as one source. Samples that are older than
+    /// `here_for`, which a tenant's stay here, are seen in the bucket alone, where they have a retention of
+    /// their own: so that they are, too, while their block is still here.
+    pub(super) fn queryable(
+        &self,
+        here: Arc<dyn Queryable>,
+        db: &Arc<Db>,
+        here_for: impl Fn(&TenantId) -> Duration + Send + Sync + 'static,
+    ) -> Arc<dyn Queryable> {
+        let (local, clock) = (db.clone(), self.clock.clone());
         let sources = move |tenant: &TenantId| -> BTreeSet<BlockId> {
+            let keep = i64::try_from(here_for(tenant).as_millis()).unwrap_or(i64::MAX);
+            let horizon = if keep > 0 { clock.now_ms().saturating_sub(keep) } else { i64::MIN };
             let blocks = local.open_blocks(tenant);
-            blocks.iter().flat_map(|b| b.meta().compaction.sources.iter().copied()).collect()
+            let seen = blocks.iter().filter(|b| b.meta().min_time >= horizon);
+            seen.flat_map(|b| b.meta().compaction.sources.iter().copied()).collect()
         };
         let all = BucketQueryable::new(here, Arc::new(sources), self.gateway.clone());
         Arc::new(all.with_retention(self.retention.clone(), self.clock.clone()))
@@ -166,13 +174,13 @@ impl LongTerm {
 
     /// One round: ship what is new, let go what is shipped and old.
     fn round(&self, db: &Db) -> Result<(), String> {
+        let blocks = blocks_of(db);
+        self.shipper.look(&blocks);
         if !self.probed.load(Ordering::Relaxed) {
             self.probe().map_err(|e| e.to_string())?;
         }
         // Before anything goes up that does not know them.
         self.learn_deletes(db).map_err(|e| e.to_string())?;
-        let blocks: Vec<(TenantId, Vec<Block>)> =
-            db.tenants().into_iter().map(|tenant| (tenant.clone(), db.open_blocks(&tenant))).collect();
         let result = self.shipper.ship(&blocks, &|| self.stopping.load(Ordering::Relaxed));
         let keep_ms = i64::try_from(self.local_retention.as_millis()).unwrap_or(i64::MAX);
         let horizon = self.clock.now_ms().saturating_sub(keep_ms);
@@ -182,6 +190,26 @@ impl LongTerm {
             db.remove_shipped(tenant, horizon).map_err(|e| e.to_string())?;
         }
         result.map_err(|e| e.to_string())
+    }
+}
+
+/// The live blocks of each tenant.
+fn blocks_of(db: &Db) -> Vec<(TenantId, Vec<Block>)> {
+    db.tenants().into_iter().map(|tenant| (tenant.clone(), db.open_blocks(&tenant))).collect()
+}
+
+/// Waits for a thread that was told to end. While requests of it hang it is given some time; then it, and all that
+/// waits for the bucket, is told that nobody waits any more: what it did is as if the process had been killed.
+fn join(thread: JoinHandle<()>, long_term: &LongTerm, until: Duration) {
+    while !thread.is_finished() && long_term.clock.monotonic() < until {
+        long_term.clock.sleep(LOOK_EVERY);
+    }
+    if !thread.is_finished() {
+        tracing::warn!("the bucket does not answer, what was sent to it is given up");
+        long_term.runtime.close();
+    }
+    if thread.join().is_err() {
+        tracing::error!("a thread that looks after the bucket panicked");
     }
 }
 
@@ -196,6 +224,8 @@ impl Shipping {
     pub(super) fn start(long_term: Arc<LongTerm>, db: Arc<Db>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let shared = long_term.clone();
+        // Whoever waits until nothing is left to ship must not see that before it was looked.
+        long_term.shipper.look(&blocks_of(&db));
         let thread = std::thread::Builder::new().name("shipper".into()).spawn(move || {
             // So that the first query of a tenant does not wait for its manifest.
             if let Err(error) = long_term.tenants.discover() {
@@ -220,15 +250,15 @@ impl Shipping {
     pub(super) fn stop(self) {
         self.long_term.stopping.store(true, Ordering::Relaxed);
         drop(self.stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the shipper panicked");
-        }
+        let until = self.long_term.clock.monotonic().saturating_add(LAST_REQUESTS);
+        join(self.thread, &self.long_term, until);
     }
 }
 
 /// The threads that look after the bucket's blocks, those that others bring among them, and after what others find
 /// beside them.
 pub(super) struct Compacting {
+    long_term: Arc<LongTerm>,
     cancel: CancelToken,
     threads: Vec<(Sender<()>, JoinHandle<()>)>,
 }
@@ -240,17 +270,24 @@ impl Compacting {
         db: &Arc<Db>,
         settings: &Settings,
     ) -> std::io::Result<Self> {
-        let mut all = Self { cancel: CancelToken::default(), threads: Vec::new() };
+        let (cancel, threads) = (CancelToken::default(), Vec::new());
+        let mut all = Self { long_term: long_term.clone(), cancel, threads };
         if let Some(adopt) = &settings.bucket.adopt {
             let (shared, db) = (long_term.clone(), db.clone());
             all.every(adopt.look_every, "adopter", long_term.clone(), move |cancel| {
                 shared.adopt(&db, cancel)
             })?;
         }
+        let (interval, compactor) = (settings.compactor.interval, long_term.clone());
         if !settings.compactor.enabled {
+            // Others do them, and here it is counted how many there are.
+            all.every(interval, "jobs", long_term, move |_| {
+                if let Err(error) = compactor.compactor.overview() {
+                    tracing::debug!(%error, "planned jobs could not be counted");
+                }
+            })?;
             return Ok(all);
         }
-        let (interval, compactor) = (settings.compactor.interval, long_term.clone());
         all.every(interval, "compactor", long_term.clone(), move |cancel| {
             if let Err(error) = compactor.compactor.round(cancel) {
                 tracing::warn!(%error, "not all of the bucket could be looked after, it is tried again");
@@ -294,10 +331,9 @@ impl Compacting {
         self.cancel.cancel(CancelReason::Canceled);
         let (stops, threads): (Vec<_>, Vec<_>) = self.threads.into_iter().unzip();
         drop(stops);
+        let until = self.long_term.clock.monotonic().saturating_add(LAST_REQUESTS);
         for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread that looks after the bucket panicked");
-            }
+            join(thread, &self.long_term, until);
         }
     }
 }

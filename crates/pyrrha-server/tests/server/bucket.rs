@@ -187,3 +187,37 @@ fn a_bucket_that_makes_no_sense_is_said() {
     assert!(!output.status.success());
     assert!(said.contains("line=3") && said.contains("bukket") && said.contains("objstore.yml"), "{said}");
 }
+
+#[test]
+fn samples_past_the_retention_here_are_seen_in_the_bucket_while_they_are_here_too() {
+    let (dir, data) = directory();
+    let bucket = dir.path().join("bucket");
+    let config = dir.path().join("objstore.yml");
+    std::fs::write(&config, directory_yml(&bucket, "")).unwrap();
+    let end = now_ms() / 7_200_000 * 7_200_000 - 40 * 24 * 3_600_000;
+    fill(&data, end);
+    let flag = format!("--objstore.config-file={}", config.display());
+    let more =
+        [&flag, "--self-scrape=false", "--storage.tsdb.retention.time=30d", "--objstore.local-retention=10y"];
+    let server = Server::start(&data, &more);
+    let kept = blocks_in(&data.join("bucket"));
+    assert!(kept >= 3);
+    let found = || server.query("anonymous", "filled", (end - 600_000) as f64 / 1000.0);
+    wait_until("shipped samples are seen", || found().as_array().unwrap().len() == 10);
+    assert_eq!(blocks_in(&data.join("bucket")), kept, "they are still here");
+}
+
+#[test]
+fn a_server_ends_soon_while_its_bucket_hangs() {
+    let (dir, data) = directory();
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let config = dir.path().join("objstore.yml");
+    std::fs::write(&config, pyrrha_testkit::object_stores::s3_yml(&address, "")).unwrap();
+    let flag = format!("--objstore.config-file={}", config.display());
+    let server = Server::start(&data, &[&flag, "--self-scrape=false", "--compactor.enabled=false"]);
+    let clock = SystemClock::new();
+    assert!(server.stop().success());
+    assert!(clock.monotonic() < Duration::from_secs(60), "{:?}", clock.monotonic());
+}

@@ -65,7 +65,25 @@ fn a_backup_is_made_verified_and_restored(fixture: &Fixture) {
     let found = pyrrha(&["backup", "verify", &place]);
     assert_eq!(found.status.code(), Some(1));
     assert!(text(&found).contains("file=index: expected crc32c="), "{}", text(&found));
+    let third = fixture.place.bucket("third", "");
+    let part =
+        pyrrha(&["backup", "restore", &third.flag("objstore.config-file"), &place, "--leave-out-damaged"]);
+    assert_eq!(part.status.code(), Some(1));
+    assert!(text(&part).contains(&format!("LEFT OUT block={} resolution=raw", id(1))), "{}", text(&part));
+    assert_eq!(json(&["bucket", "ls", &third.flag("objstore.config-file")])["total"]["blocks"], 2);
     new.remove("team-a");
     assert!(!pyrrha(&["backup", "restore", &flag, &place, "--tenant=team-a"]).status.success());
     assert_eq!(json(&["bucket", "ls", &flag, "--tenant=team-a"])["total"]["blocks"], 0);
+}
+
+#[test]
+fn a_backup_that_is_damaged_is_mended_by_the_next_that_verifies() {
+    let fixture = Fixture::new(crate::place::Place::directory());
+    let kept = fixture.place.bucket("backups", "");
+    let place = kept.flag("backup.config-file");
+    json(&["backup", "create", &fixture.flag, &place]);
+    kept.flip(&format!("team-a/{}/chunks/000001", id(2)), 40);
+    let made = json(&["backup", "create", &fixture.flag, &place, "--verify"]);
+    assert_eq!((made[0]["knownBlocks"].as_u64(), made[0]["mendedBlocks"].as_u64()), (Some(2), Some(1)));
+    assert!(pyrrha(&["backup", "verify", &place]).status.success());
 }

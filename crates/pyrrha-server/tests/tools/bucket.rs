@@ -264,3 +264,78 @@ fn blocks_that_would_be_too_large_become_shards(fixture: &Fixture) {
     assert!(!fixture.run("ls", &["--tenant=team-a"]).contains("_of_"), "small blocks stay one");
     assert_eq!(fixture.try_run("verify", &["--deep", "--strict", &scratch]).0, Some(0));
 }
+
+#[test]
+fn a_directory_that_is_not_there_is_no_empty_bucket() {
+    let fixture = Fixture::new(Place::directory());
+    let (missing, file) = (fixture.place.home().join("mistyped"), fixture.place.home().join("mistyped.yml"));
+    std::fs::write(&file, pyrrha_testkit::object_stores::directory_yml(&missing, "")).unwrap();
+    let flag = format!("--objstore.config-file={}", file.display());
+    let (kept, scratch) = (format!("--backup.dir={}", missing.display()), fixture.scratch());
+    for command in [
+        &["bucket", "ls", &flag][..],
+        &["bucket", "du", &flag],
+        &["bucket", "verify", &flag],
+        &["bucket", "compact", "--once", &flag, &scratch],
+        &["backup", "ls", &kept],
+        &["backup", "create", "--dry-run", &fixture.flag, &kept],
+    ] {
+        let output = pyrrha(command);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && errors.contains("mistyped"), "{command:?}: {errors}");
+        assert!(!missing.exists(), "{command:?}");
+    }
+}
+
+#[test]
+fn ids_that_no_block_has_are_errors() {
+    let fixture = Fixture::new(Place::directory());
+    let (known, unknown) = (format!("--id={}", id(1)), "--id=01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    let mark = ["--marker=no-compact", &known];
+    for (command, more) in
+        [("ls", &[][..]), ("inspect", &[]), ("du", &[]), ("verify", &[]), ("mark", &mark[..])]
+    {
+        assert_eq!(fixture.try_run(command, &[more, &[unknown]].concat()).0, Some(1), "{command}");
+    }
+    assert_eq!(
+        fixture.json("ls", &[&known])["blocks"][0]["marks"],
+        serde_json::Value::Null,
+        "all or nothing"
+    );
+    assert_eq!(fixture.try_run("verify", &[&known]).0, Some(0));
+}
+
+#[test]
+fn what_workers_do_once_is_told_in_json_too() {
+    let fixture = Fixture::new(Place::directory());
+    let quiet = [fixture.scratch(), "--log.level=error".to_owned()];
+    let quiet: Vec<&str> = quiet.iter().map(String::as_str).collect();
+    let jobs = fixture.json("jobs", &[]);
+    let planned = fixture.json("compact", &[&quiet[..], &["--dry-run"]].concat());
+    assert_eq!(planned["tenants"], jobs);
+    assert!(!jobs[0]["jobs"].as_array().unwrap().is_empty());
+    let done = fixture.json("downsample", &quiet);
+    assert!(done["jobs"].as_u64().unwrap() > 0 && done["failed"].is_null(), "{done}");
+    assert!(fixture.json("compact", &[&quiet[..], &["--once"]].concat())["jobs"].is_u64());
+    let orphans = [&quiet[..], &["--dry-run", "--orphans-older-than=1d"]].concat();
+    let cleaned = fixture.json("cleanup", &orphans);
+    assert!(cleaned["leaving"].is_array() && cleaned["orphans"].as_array().unwrap().is_empty(), "{cleaned}");
+    let nothing = Fixture::new(Place::directory()).run("cleanup", &["--dry-run", "--log.level=error"]);
+    assert!(nothing.contains("leaving=0"), "{nothing}");
+}
+
+#[test]
+fn workers_keep_what_the_file_of_the_servers_says() {
+    let fixture = Fixture::new(Place::directory());
+    let file = fixture.place.home().join("pyrrha.yml");
+    std::fs::write(&file, "compactor: {downsampling: false}\nlimits: {team-a: {bucket_retention: 0}}\n")
+        .unwrap();
+    let (scratch, file) = (fixture.scratch(), format!("--config.file={}", file.display()));
+    let short = "--retention.resolution-raw=1h";
+    let kept = fixture.json("retention", &[short, &scratch, &file]);
+    assert_eq!(kept.as_array().unwrap().len(), 0, "{kept}");
+    let jobs = fixture.json("jobs", &[&file]);
+    assert!(jobs[0]["jobs"].as_array().unwrap().iter().all(|job| job["kind"] == "compact"), "{jobs}");
+    let gone = fixture.json("retention", &[short, &scratch, "--downsampling.disable", "--dry-run"]);
+    assert_eq!(gone.as_array().unwrap().len(), 3);
+}

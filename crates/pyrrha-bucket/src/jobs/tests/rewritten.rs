@@ -4,6 +4,7 @@ use pyrrha_model::contract::Exemplars;
 use pyrrha_model::{ErrorKind, Exemplar, Labels, StoreError};
 use pyrrha_storage::block::{BlockMeta, BlockWriter};
 
+use super::super::lease::Lease;
 use super::*;
 use crate::rewrite::RewriteRules;
 use crate::tools::BlockSelector;
@@ -307,4 +308,88 @@ fn a_mark_that_another_tool_made_is_kept_by_a_rewrite() {
     let made: BlockId = done[0].rewritten_to.as_ref().expect("something is left").parse().expect("an id");
     assert_eq!(crate::marks(&worker.state().blocks[&made])[&crate::MarkKind::NoCompact].details, "large");
     assert!(worker.keys().iter().any(|key| *key == format!("anonymous/{made}/no-compact-mark.json")));
+}
+
+/// A clock at whose ticks a lease beats.
+#[derive(Debug)]
+struct Beating(Arc<SimClock>, Lease);
+
+impl Clock for Beating {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.1.hold().expect("nobody has taken over");
+        self.0.sleep(duration);
+    }
+}
+
+/// The lease of a worker that has begun to rewrite the first block.
+fn begun(worker: &Worker) -> Lease {
+    let entry = worker.state().blocks[&crate::worlds::id(1)].clone();
+    let spec = JobSpec {
+        kind: JobKind::Rewrite,
+        inputs: vec![entry.ulid],
+        replaces: vec![entry.ulid],
+        outputs: 1,
+        min_time: entry.min_time,
+        max_time: entry.max_time,
+        bytes: entry.bytes,
+    };
+    let new = || BlockId::new(&*worker.clock);
+    let record = super::super::record::JobRecord::taken(&spec, new(), new(), vec![new()], 0, None);
+    let directory = worker.compactor.directory(&TenantId::anonymous());
+    // By itself it beats in half an hour.
+    let timeout = Duration::from_secs(7200);
+    let lease = Lease::take(&directory, &spec.id(), 1, record, timeout, CancelToken::default());
+    lease.expect("no fault").expect("nobody has it")
+}
+
+#[test]
+fn a_rewrite_that_was_killed_is_run_again_once_its_worker_is_taken_for_dead() {
+    let objects = Arc::new(InMemory::new());
+    let before = fill(&objects, |disk| (0..3).map(|n| block(disk, n, 9)).collect());
+    let worker = worker(&objects);
+    drop(begun(&worker));
+    let rules = rules(Some("- matchers: __name__=metric_1\n"), None);
+    let done = rewrite(&worker, &BlockSelector::default(), &rules, false).expect("it is taken over");
+    assert!(done.len() == 3 && done.iter().all(|one| one.committed), "{done:?}");
+    assert_eq!(worker.compactor.metrics().jobs_taken_over.load(Ordering::Relaxed), 1);
+    assert!(count(&now(&objects)) < count(&before));
+}
+
+#[test]
+fn a_block_that_a_living_worker_holds_is_named_and_the_others_are_rewritten() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..3).map(|n| block(disk, n, 9)).collect());
+    let worker = worker(&objects);
+    let clock = Arc::new(Beating(worker.clock.clone(), begun(&worker)));
+    let (tenants, runtime) = (worker.compactor.tenants().clone(), worker.compactor.runtime().clone());
+    let config = CompactorConfig { scratch_dir: "/third".into(), ..worker.compactor.config().clone() };
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(78));
+    let asked = Compactor::new(tenants, runtime, disk, clock, config).expect("a free directory");
+    let rules = rules(Some("- matchers: __name__=metric_1\n"), None);
+    let one = |selector: &BlockSelector| {
+        asked.rewrite(
+            &TenantId::anonymous(),
+            selector,
+            &rules,
+            false,
+            &CancelToken::default(),
+            &mut |_, _, _| {},
+        )
+    };
+    let selector = BlockSelector { ids: [crate::worlds::id(1)].into(), ..BlockSelector::default() };
+    let refused = one(&selector).expect_err("it is held");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(refused.to_string().contains("worker="), "{refused}");
+    let done = one(&BlockSelector::default()).expect("the others are free");
+    let said: Vec<_> = done.iter().map(|one| (one.committed, one.refused.is_some())).collect();
+    assert_eq!(said, [(false, true), (true, false), (true, false)]);
+    assert_eq!(asked.metrics().jobs_taken_over.load(Ordering::Relaxed), 0);
 }

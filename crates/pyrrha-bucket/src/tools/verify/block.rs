@@ -31,7 +31,7 @@ impl BucketTools {
         report.blocks += 1;
         report.issues.extend(aside(entry));
         let before = report.issues.len();
-        let named = files(entry);
+        let mut named = files(entry);
         let whole = lengths(survey, entry, &named, report);
         match meta {
             Ok(meta) => {
@@ -62,7 +62,12 @@ impl BucketTools {
                     compare(entry, file, read, report)?;
                 }
             }
-            Depth::Deep => self.verify_deep(&key, &named, entry, options, report)?,
+            Depth::Deep => {
+                // Of what has another length a part alone could be read, or more than there is.
+                let complete = whole.len() == named.len();
+                named.retain(|file| whole.contains(file.name.as_str()));
+                self.verify_deep(&key, &named, complete, (entry, options), report)?;
+            }
         }
         Ok(())
     }
@@ -87,21 +92,20 @@ impl BucketTools {
         }
     }
 
-    /// Brings the block here and reads all of it.
+    /// Brings these files of a block here, and reads all of it if it is `complete`.
     fn verify_deep(
         &self,
         key: &str,
         named: &[BlockFile],
-        entry: &BlockEntry,
-        options: &VerifyOptions,
+        mut complete: bool,
+        (entry, options): (&BlockEntry, &VerifyOptions),
         report: &mut VerifyReport,
     ) -> Result<(), StoreError> {
         // A name of our own above it: whatever else is in that directory is not to be removed.
         let dir = options.scratch_dir.join("pyrrha-verify").join(entry.ulid.to_string());
         let local = |source| StoreError::from(BucketError::Local { file: dir.display().to_string(), source });
         self.disk.remove_dir_all(&dir).map_err(local)?;
-        let mut complete = true;
-        for file in named.iter().filter(|f| fetch::is_plain(&f.name)) {
+        for file in named {
             let (bucket, disk) = (self.tenants.bucket().clone(), self.disk.clone());
             let (key, path, bytes) = (format!("{key}/{}", file.name), dir.join(&file.name), file.bytes);
             let read =
@@ -127,12 +131,12 @@ impl BucketTools {
 }
 
 /// Whether the named files are there in their length. Gives those that are.
-fn lengths<'a>(
+fn lengths(
     survey: &Survey,
     entry: &BlockEntry,
-    named: &'a [BlockFile],
+    named: &[BlockFile],
     report: &mut VerifyReport,
-) -> BTreeSet<&'a str> {
+) -> BTreeSet<String> {
     let there = survey.files_of(entry.ulid);
     let mut whole = BTreeSet::new();
     for file in named {
@@ -148,7 +152,7 @@ fn lengths<'a>(
                 Issue::error(IssueKind::Length, what)
             }
             Some(_) => {
-                whole.insert(file.name.as_str());
+                whole.insert(file.name.clone());
                 continue;
             }
         };

@@ -1,9 +1,11 @@
 //! `pyrrha bucket cleanup`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
-use super::compact::{self, Task};
+use serde::Serialize;
+
+use super::compact::{self, Outcome, Task};
 use super::tools_of;
 use crate::cli::output::{CommandError, Out, size};
 use crate::config::span;
@@ -23,23 +25,49 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let (bucket, dry_run) = (args.worker.bucket().clone(), args.worker.is_dry_run());
     // What could not be cleaned up may be what a job still names.
-    let good = compact::run(out, args.worker, Task::CleanUp)?;
-    let Some(older_than) = args.orphans_older_than else { return Ok(good) };
-    if !good {
+    let form = args.worker.form();
+    let outcome = compact::work(args.worker, Task::CleanUp)?.unwrap_or_default();
+    let mut cleaned = CleanedUp { orphans: args.orphans_older_than.map(|_| Vec::new()), outcome };
+    if !cleaned.outcome.good && cleaned.orphans.is_some() {
         eprintln!("orphans are left alone, as not all could be cleaned up: the log says what");
-        return Ok(false);
-    }
-    let tools = tools_of(bucket.open()?);
-    let done = if dry_run { "goes" } else { "removed" };
-    for tenant in tools.tenant_ids(&[])? {
-        for orphan in tools.remove_orphans(&tenant, older_than, dry_run)? {
-            let (block, objects) = (orphan.block, orphan.objects);
-            writeln!(
-                out,
-                "tenant={tenant} orphan={block} objects={objects} size={} {done}",
-                size(orphan.bytes)
-            )?;
+    } else if let (Some(older_than), Some(orphans)) = (args.orphans_older_than, &mut cleaned.orphans) {
+        let tools = tools_of(bucket.open()?);
+        for tenant in tools.tenant_ids(&[])? {
+            let found = tools.remove_orphans(&tenant, older_than, dry_run)?;
+            orphans.extend(found.iter().map(|orphan| OrphanedBlock {
+                tenant: tenant.to_string(),
+                block: orphan.block.to_string(),
+                objects: orphan.objects,
+                bytes: orphan.bytes,
+            }));
         }
     }
-    Ok(good)
+    form.print(out, &cleaned, |out| print(out, &cleaned, dry_run))?;
+    Ok(cleaned.outcome.good)
+}
+
+/// What was removed, or would be.
+#[derive(Debug, Serialize)]
+struct CleanedUp {
+    #[serde(flatten)]
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    orphans: Option<Vec<OrphanedBlock>>,
+}
+
+#[derive(Debug, Serialize)]
+struct OrphanedBlock {
+    tenant: String,
+    block: String,
+    objects: u64,
+    bytes: u64,
+}
+
+fn print(out: &mut Out, cleaned: &CleanedUp, dry_run: bool) -> io::Result<()> {
+    cleaned.outcome.print(out)?;
+    let done = if dry_run { "goes" } else { "removed" };
+    for OrphanedBlock { tenant, block, objects, bytes } in cleaned.orphans.iter().flatten() {
+        writeln!(out, "tenant={tenant} orphan={block} objects={objects} size={} {done}", size(*bytes))?;
+    }
+    Ok(())
 }

@@ -1,22 +1,24 @@
 //! `pyrrha bucket compact`, and `downsample` and `cleanup`, which do a part of it once.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyrrha_bucket::tools::ObjectClass;
 use pyrrha_bucket::{
-    Compactor, CompactorConfig, JobKind, JobPhase, MarkKind, Mirror, MirrorKind, Retention, Round, marks,
-    unread_by_thanos,
+    Compactor, CompactorConfig, JobKind, JobPhase, MarkKind, Mirror, MirrorKind, Retention, Round,
+    TenantOverview, marks, unread_by_thanos,
 };
 use pyrrha_env::OsDisk;
 use pyrrha_model::contract::{CancelReason, CancelToken};
-use pyrrha_model::rfc3339;
+use pyrrha_model::{Timestamp, rfc3339};
+use serde::Serialize;
 
+use super::select::FormArgs;
 use super::{BucketArgs, Opened, jobs, tools_of};
 use crate::cli::output::{CommandError, Out};
-use crate::config::{CompactorFlags, CompactorSettings, LogFormat, LogLevel};
+use crate::config::{LogFormat, LogLevel, WorkerFlags};
 use crate::logging;
 
 /// How often a worker that waits looks whether it is to stop.
@@ -36,16 +38,22 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "DIR", default_value = "./data/compactor")]
     scratch_dir: PathBuf,
     #[command(flatten)]
-    compactor: CompactorFlags,
+    worker: WorkerFlags,
     /// How much to log.
     #[arg(long = "log.level", env = "PYRRHA_LOG_LEVEL", value_enum, default_value = "info")]
     log_level: LogLevel,
     /// Shape of log lines.
     #[arg(long = "log.format", env = "PYRRHA_LOG_FORMAT", value_enum, default_value = "logfmt")]
     log_format: LogFormat,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 impl Args {
+    pub(super) fn form(&self) -> FormArgs {
+        self.form
+    }
+
     pub(super) fn bucket(&self) -> &BucketArgs {
         &self.bucket
     }
@@ -81,16 +89,88 @@ impl Task {
     }
 }
 
+/// What a worker did that ended by itself, or would do.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Outcome {
+    /// Jobs that were done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<u64>,
+    /// Jobs that failed and were not done since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<usize>,
+    /// Jobs that would be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants: Option<Vec<TenantOverview>>,
+    /// Blocks that would go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaving: Option<Vec<Leaving>>,
+    /// Whether all could be done, or looked at.
+    #[serde(skip)]
+    pub(super) good: bool,
+}
+
+/// A block that goes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Leaving {
+    tenant: String,
+    block: String,
+    bytes: u64,
+    /// Its objects, if a job left it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<u64>,
+    /// When it leaves, ms, if it is marked for deletion; its files go after the delay once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaves_at: Option<Timestamp>,
+}
+
+impl Outcome {
+    /// In lines.
+    pub(super) fn print(&self, out: &mut Out) -> io::Result<()> {
+        if let Some(jobs) = self.jobs {
+            let note = self.failed.map(|failed| format!(" failed={failed}")).unwrap_or_default();
+            writeln!(out, "jobs={jobs}{note}")?;
+        }
+        if let Some(tenants) = &self.tenants {
+            jobs::show(out, tenants)?;
+        }
+        let Some(leaving) = &self.leaving else { return Ok(()) };
+        for Leaving { tenant, block, bytes, objects, leaves_at } in leaving {
+            write!(out, "tenant={tenant} block={block} ")?;
+            if let Some(objects) = objects {
+                write!(out, "objects={objects} ")?;
+            }
+            match leaves_at.map(rfc3339::format) {
+                None => writeln!(out, "bytes={bytes} goes after the delay")?,
+                Some(from) => writeln!(
+                    out,
+                    "bytes={bytes} marked for deletion, leaves at {from}, its files go after the delay once more"
+                )?,
+            }
+        }
+        writeln!(out, "leaving={} (nothing was done)", leaving.len())
+    }
+}
+
 pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, CommandError> {
+    let form = args.form;
+    let Some(outcome) = work(args, task)? else { return Ok(true) };
+    form.print(out, &outcome, |out| outcome.print(out))?;
+    Ok(outcome.good)
+}
+
+/// Does it, and gives what came of it if it is to end by itself.
+pub(super) fn work(args: Args, task: Task) -> Result<Option<Outcome>, CommandError> {
     logging::start(args.log_level, args.log_format);
-    let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
+    let settings = args.worker.resolve().map_err(CommandError::new)?;
     let mut config = settings.config(args.scratch_dir);
     task.limit(&mut config);
     let once = args.once || task != Task::All;
     let patience = config.lease_timeout * 2;
     let opened = args.bucket.open()?;
     if args.dry_run {
-        return dry_run(out, opened, config, task);
+        return dry_run(opened, config, task).map(Some);
     }
     let Opened { runtime, tenants, clock } = opened.probed(true)?;
     if settings.mirror().is_some_and(|mirror| mirror.kind == MirrorKind::Thanos) {
@@ -132,12 +212,11 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
         // The scope waits for the mirror, also if this panics.
         let _stops = (!once).then(|| StopsMirror(&cancel));
         while cancel.reason().is_none() {
-            let round = compactor.round(&cancel);
-            good = round.is_ok();
-            let Round { jobs: done, waits } = round.unwrap_or_else(|error| {
+            let (Round { jobs: done, waits }, result) = compactor.try_round(&cancel);
+            good = result.is_ok();
+            if let Err(error) = result {
                 tracing::error!(%error, "not all could be done");
-                Round { jobs: 0, waits: true }
-            });
+            }
             jobs += done;
             if once && calm.is_over(done, waits, clock.monotonic()) {
                 break;
@@ -154,14 +233,20 @@ pub(super) fn run(out: &mut Out, args: Args, task: Task) -> Result<bool, Command
         let failed =
             failed_jobs(&compactor).inspect_err(|error| tracing::warn!(%error, "jobs are not known"));
         let failed = failed.unwrap_or(0);
-        let note = if failed > 0 { format!(" failed={failed}") } else { String::new() };
-        writeln!(out, "jobs={jobs}{note}")?;
-        good &= failed == 0;
         if cancel.reason().is_some() {
-            return Err(CommandError::new("interrupted before all was done"));
+            return Err(CommandError::new(format!("interrupted before all was done: jobs={jobs}")));
         }
+        return Ok(Some(Outcome {
+            jobs: Some(jobs),
+            failed: (failed > 0).then_some(failed),
+            good: good && failed == 0,
+            ..Outcome::default()
+        }));
     }
-    Ok(good)
+    match good {
+        true => Ok(None),
+        false => Err(CommandError::new("not all could be done: the log says what")),
+    }
 }
 
 /// Ends the mirror's thread when it goes.
@@ -199,38 +284,32 @@ fn failed_jobs(compactor: &Compactor) -> Result<usize, pyrrha_model::StoreError>
 }
 
 /// Shows what would be done.
-fn dry_run(out: &mut Out, opened: Opened, config: CompactorConfig, task: Task) -> Result<bool, CommandError> {
+fn dry_run(opened: Opened, config: CompactorConfig, task: Task) -> Result<Outcome, CommandError> {
     if task == Task::CleanUp {
         let tools = tools_of(opened);
+        let mut leaving = Vec::new();
         for tenant in tools.tenant_ids(&[])? {
             let survey = tools.survey(&tenant)?;
             for block in survey.blocks_of(ObjectClass::Leaving) {
                 let objects = survey.objects.iter().filter(|o| o.block == Some(block));
                 let (count, bytes) = objects.fold((0u64, 0u64), |(n, sum), o| (n + 1, sum + o.bytes));
-                writeln!(
-                    out,
-                    "tenant={tenant} block={block} objects={count} bytes={bytes} goes after the delay"
-                )?;
+                let (tenant, block) = (tenant.to_string(), block.to_string());
+                leaving.push(Leaving { tenant, block, bytes, objects: Some(count), leaves_at: None });
             }
             let delay = i64::try_from(config.delete_delay.as_millis()).unwrap_or(i64::MAX);
             for entry in survey.state.blocks.values() {
                 let Some(mark) = marks(entry).remove(&MarkKind::Deletion) else { continue };
-                let from = rfc3339::format(mark.at.saturating_add(delay));
-                writeln!(
-                    out,
-                    "tenant={tenant} block={} bytes={} marked for deletion, leaves at {from}, its files go after \
-                     the delay once more",
-                    entry.ulid, entry.bytes
-                )?;
+                let (tenant, block) = (tenant.to_string(), entry.ulid.to_string());
+                let leaves_at = Some(mark.at.saturating_add(delay));
+                leaving.push(Leaving { tenant, block, bytes: entry.bytes, objects: None, leaves_at });
             }
         }
-        return Ok(true);
+        return Ok(Outcome { leaving: Some(leaving), good: true, ..Outcome::default() });
     }
     let Opened { runtime, tenants, clock } = opened;
     let unread = jobs::warn_of_unread(&tenants)?;
     let observer = Compactor::observer(tenants, runtime, Arc::new(OsDisk), clock, config);
-    jobs::show(out, &observer.overview()?)?;
-    Ok(unread == 0)
+    Ok(Outcome { tenants: Some(observer.overview()?), good: unread == 0, ..Outcome::default() })
 }
 
 /// Stops the worker when the system or the user says so.

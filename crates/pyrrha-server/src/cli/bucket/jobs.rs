@@ -8,23 +8,26 @@ use pyrrha_bucket::{BucketTenants, Compactor, JobPhase, TenantOverview};
 use pyrrha_env::OsDisk;
 use pyrrha_model::rfc3339;
 
+use super::select::FormArgs;
 use super::{BucketArgs, Opened};
 use crate::cli::output::{CommandError, Out, go_duration, size, table, warn};
-use crate::config::{CompactorFlags, CompactorSettings};
+use crate::config::WorkerFlags;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     bucket: BucketArgs,
     #[command(flatten)]
-    compactor: CompactorFlags,
+    worker: WorkerFlags,
     /// Print JSON, a line per tenant.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     json: bool,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
-    let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
+    let settings = args.worker.resolve().map_err(CommandError::new)?;
     let Opened { runtime, tenants, clock } = args.bucket.open()?;
     let unread = warn_of_unread(&tenants)?;
     let config = settings.config(PathBuf::new());
@@ -37,7 +40,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
         }
         return Ok(unread == 0);
     }
-    show(out, &overview)?;
+    args.form.print(out, &overview, |out| show(out, &overview))?;
     Ok(unread == 0)
 }
 

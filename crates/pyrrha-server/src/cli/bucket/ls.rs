@@ -162,7 +162,9 @@ pub(super) fn run(out: &mut Out, args: Args, inspect: bool) -> Result<bool, Comm
     let selector = args.select.selector()?;
     let tools = tools_of(args.bucket.open()?);
     let mut rows = Vec::new();
-    for tenant in tools.tenant_ids(args.select.tenants())? {
+    let tenants = tools.tenant_ids(args.select.tenants())?;
+    args.select.must_be_live(&tools, &tenants)?;
+    for tenant in tenants {
         let state = tools.state(&tenant)?;
         let chosen: Vec<_> = state.blocks.values().filter(|b| selector.selects(b)).cloned().collect();
         let mut found: Vec<Row> = chosen.iter().map(|entry| Row::of(tenant.as_str(), entry)).collect();

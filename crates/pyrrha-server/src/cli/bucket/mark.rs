@@ -98,7 +98,9 @@ fn run(
     let selector = which.select.chosen(which.all)?;
     let tools = tools_of(which.bucket.open()?.probed(!which.dry_run)?);
     let mut all = Vec::new();
-    for tenant in tools.tenant_ids(which.select.tenants())? {
+    let tenants = tools.tenant_ids(which.select.tenants())?;
+    which.select.must_be_live(&tools, &tenants)?;
+    for tenant in tenants {
         all.push(one(&tools, &tenant, &selector)?);
     }
     which.form.print(out, &all, |out| print(out, &all, which.dry_run))?;

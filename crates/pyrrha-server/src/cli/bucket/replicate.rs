@@ -33,11 +33,13 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let selector = args.select.selector()?;
     let from = tools_of(args.bucket.open()?);
-    let to = tools_of(BucketArgs::of_file(args.to.clone()).open()?.probed(!args.dry_run)?);
+    let to = tools_of(BucketArgs::of_file(args.to.clone()).open_to_fill(!args.dry_run)?);
     let options = CopyOptions { dry_run: args.dry_run, brings_back: args.bring_back };
     let mut progress = Progress::new();
     let mut all = Vec::new();
-    for tenant in from.tenant_ids(args.select.tenants())? {
+    let tenants = from.tenant_ids(args.select.tenants())?;
+    args.select.must_be_live(&from, &tenants)?;
+    for tenant in tenants {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
         all.push(from.replicate(&to, &tenant, &selector, options, &mut show)?);
     }

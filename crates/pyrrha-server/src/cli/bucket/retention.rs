@@ -12,7 +12,7 @@ use pyrrha_model::{TenantId, rfc3339};
 use super::select::{FormArgs, parse_tenant, resolution};
 use super::{BucketArgs, Opened, tools_of};
 use crate::cli::output::{CommandError, Out, size, table};
-use crate::config::{CompactorFlags, CompactorSettings, LogFormat, LogLevel};
+use crate::config::{LogFormat, LogLevel, WorkerFlags};
 use crate::logging;
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "TENANT", value_parser = parse_tenant)]
     tenant: Vec<TenantId>,
     #[command(flatten)]
-    compactor: CompactorFlags,
+    worker: WorkerFlags,
     /// Show what would leave and why, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     logging::start(LogLevel::Warn, LogFormat::Logfmt);
-    let settings = CompactorSettings::of_flags(args.compactor).map_err(CommandError::new)?;
+    let settings = args.worker.resolve().map_err(CommandError::new)?;
     let opened = args.bucket.open()?.probed(!args.dry_run)?;
     let tools = tools_of(opened.clone());
     let Opened { runtime, tenants, clock } = opened;

@@ -13,7 +13,7 @@ use super::select::{FormArgs, SelectArgs};
 use super::{BucketArgs, Opened, tools_of};
 use crate::cli::output::{CommandError, Out, size};
 use crate::cli::progress::Progress;
-use crate::config::{CompactorFlags, CompactorSettings, LogFormat, LogLevel};
+use crate::config::{LogFormat, LogLevel, WorkerFlags};
 use crate::logging;
 
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,8 @@ pub(in crate::cli) struct Args {
     /// Directory for what is being made, of this command alone; it is emptied.
     #[arg(long, value_name = "DIR", default_value = "./data/rewrite")]
     scratch_dir: PathBuf,
+    #[command(flatten)]
+    worker: WorkerFlags,
     #[command(flatten)]
     form: FormArgs,
 }
@@ -84,7 +86,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let opened = args.bucket.open()?.probed(!args.dry_run)?;
     let tools = tools_of(opened.clone());
     let Opened { runtime, tenants, clock } = opened;
-    let settings = CompactorSettings::of_flags(CompactorFlags::default()).map_err(CommandError::new)?;
+    let settings = args.worker.resolve().map_err(CommandError::new)?;
     let config: CompactorConfig = settings.config(args.scratch_dir.clone());
     let compactor = Compactor::new(tenants, runtime.clone(), Arc::new(OsDisk), clock, config)
         .map_err(CommandError::new)?;
@@ -92,17 +94,23 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     runtime.handle().spawn(super::compact::on_signal(cancel.clone()));
     let mut progress = Progress::new();
     let mut all = Vec::new();
-    for tenant in tools.tenant_ids(args.select.tenants())? {
+    let named = tools.tenant_ids(args.select.tenants())?;
+    args.select.must_be_live(&tools, &named)?;
+    for tenant in named {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
         all.extend(compactor.rewrite(&tenant, &selector, &rules, args.dry_run, &cancel, &mut show)?);
     }
     progress.clear();
     args.form.print(out, &all, |out| print(out, &all, args.dry_run))?;
-    Ok(true)
+    Ok(all.iter().all(|one| one.refused.is_none()))
 }
 
 fn print(out: &mut Out, all: &[RewrittenBlock], dry_run: bool) -> io::Result<()> {
     for one in all {
+        if let Some(why) = &one.refused {
+            writeln!(out, "tenant={} block={} NOT rewritten: {why}", one.tenant, one.block)?;
+            continue;
+        }
         let word = match (&one.rewritten_to, one.committed, one.changes.is_any()) {
             (Some(made), ..) => format!("rewritten to={made}"),
             (None, true, _) => "nothing is left".to_owned(),

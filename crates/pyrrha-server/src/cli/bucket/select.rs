@@ -1,9 +1,10 @@
 //! Which blocks, and in which form they are shown.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use pyrrha_bucket::downsample::{FIVE_MINUTES, HOUR};
-use pyrrha_bucket::tools::BlockSelector;
+use pyrrha_bucket::tools::{BlockSelector, BucketTools};
 use pyrrha_env::{Clock, SystemClock};
 use pyrrha_model::time::parse_duration;
 use pyrrha_model::{TenantId, TimeRange, Timestamp, rfc3339};
@@ -22,7 +23,7 @@ enum Form {
 }
 
 /// In which form something is shown.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub(in crate::cli) struct FormArgs {
     /// Form of the output.
     #[arg(long, short, value_enum, default_value = "table")]
@@ -101,6 +102,24 @@ impl SelectArgs {
         })
     }
 
+    /// Fails if a block is named that no tenant of these has: what was mistyped is not sound, nor done. Where a
+    /// manifest does not read that is not known.
+    pub(super) fn must_be_live(&self, tools: &BucketTools, tenants: &[TenantId]) -> Result<(), CommandError> {
+        let mut missing: BTreeSet<BlockId> = self.id.iter().copied().collect();
+        for tenant in tenants {
+            if missing.is_empty() {
+                break;
+            }
+            let Ok(state) = tools.state(tenant) else { return Ok(()) };
+            missing.retain(|id| !state.blocks.contains_key(id));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        Err(CommandError::new(format!("no live block has this id: id={}", ids.join(" "))))
+    }
+
     /// What is chosen, which must not be everything unless `all` is meant.
     pub(super) fn chosen(&self, all: bool) -> Result<BlockSelector, CommandError> {
         let selector = self.selector()?;
@@ -114,7 +133,7 @@ impl SelectArgs {
 }
 
 /// A resolution in ms as users write it.
-pub(super) fn resolution(ms: i64) -> String {
+pub(in crate::cli) fn resolution(ms: i64) -> String {
     match ms {
         0 => "raw".to_owned(),
         ms => pyrrha_model::time::DurationDisplay(ms).to_string(),

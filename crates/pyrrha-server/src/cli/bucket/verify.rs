@@ -43,7 +43,9 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let tools = tools_of(args.bucket.open()?);
     let mut progress = Progress::new();
     let mut reports = Vec::new();
-    for tenant in tools.tenant_ids(args.select.tenants())? {
+    let tenants = tools.tenant_ids(args.select.tenants())?;
+    args.select.must_be_live(&tools, &tenants)?;
+    for tenant in tenants {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
         reports.push(tools.verify(&tenant, &options, &mut show)?);
     }
