@@ -58,12 +58,18 @@ impl AsOf<'_> {
         self.resolution(t).map_or(t, |resolution| t - (t + 1).rem_euclid(resolution))
     }
 
-    /// The range of windows for the range `(start, end]`: one window if that is longer.
+    /// The range of windows for the range `(start, end]`: one window if that is longer. Where it begins in
+    /// windows and ends in samples, all of it is moved back to the end of a window, so that it stays as long.
     pub(crate) fn range(&self, start: Timestamp, end: Timestamp) -> (Timestamp, Timestamp) {
+        let length = end - start;
+        let (from, end) = match self.resolution(end) {
+            Some(_) => (self.at(start), end),
+            None => (self.at(start), self.at(start) + length),
+        };
         let to = self.at(end);
         match self.resolution(end) {
-            Some(resolution) if resolution > end - start => (to - resolution, to),
-            _ => (self.at(start), to),
+            Some(resolution) if resolution > length => (to - resolution, to),
+            _ => (from, to),
         }
     }
 }

@@ -56,14 +56,14 @@ impl RangePlan {
         self.spans.extend_from_slice(spans);
         self.steps.clear();
         self.points = 0;
-        let (as_of, mut windows, mut before) = (AsOf(spans), 0..0, Timestamp::MIN);
+        let (as_of, mut windows, mut before) = (AsOf(spans), 0..0, (Timestamp::MIN, Timestamp::MIN));
         for step in 0..steps {
             let (start, end) = bounds(step);
             let (start, end) = as_of.range(start, end);
-            if start < before {
+            if start < before.0 || end < before.1 {
                 windows = 0..0;
             }
-            before = start;
+            before = (start, end);
             windows = advance(ends, windows, start, end);
             self.points += windows.len();
             let windows = (windows.start as u32, windows.end as u32);

@@ -245,6 +245,26 @@ proptest! {
             prop_assert_eq!(same(&[windows, shifted], 1e-12), Ok(()), "{}", query);
         }
     }
+
+    /// A range that begins in windows and ends in samples is as long as asked, as of the window before.
+    #[test]
+    fn a_range_from_windows_to_samples_stays_as_long(
+        samples in counter(), length in 1..5i64, phase in 0..R, cut in 2..30i64,
+    ) {
+        let store = Store { samples, histograms: Vec::new(), resolution: R, cut: cut * R };
+        let (range, last) = (length * R / 1000, 40 * R);
+        for function in ["count_over_time", "sum_over_time", "increase"] {
+            let query = format!("{function}(m[{range}s])");
+            let [found, exact] = both(&store, &query, 2 * R - 1 + phase, last - 1 + phase, R);
+            let [_, aligned] = both(&store, &query, 2 * R - 1, last - 1, R);
+            let begins_in_windows = |t: i64| t - length * R < cut * R;
+            let expected: BTreeMap<i64, f64> = aligned.into_iter().map(|(t, v)| (t + phase, v))
+                .filter(|(t, _)| begins_in_windows(*t))
+                .chain(exact.into_iter().filter(|(t, _)| !begins_in_windows(*t)))
+                .collect();
+            prop_assert_eq!(same(&[found, expected], 1e-12), Ok(()), "{}", query);
+        }
+    }
 }
 
 #[test]
