@@ -98,6 +98,13 @@ pub(super) fn reach(range: TimeRange) -> TimeRange {
 /// Chooses for every time in `range`.
 pub(super) fn choose(candidates: &[Candidate], range: TimeRange, hints: &SelectHints) -> Segments {
     let mut segments = Segments::default();
+    // Without windows there is nothing to choose.
+    if candidates.iter().all(|c| c.resolution() == 0) {
+        let raw = candidates.iter().filter(|c| !c.hidden && c.range().overlaps(&range));
+        let since = |c: &Candidate| TimeRange::new(range.start.max(c.since), range.end);
+        segments.parts = raw.map(|c| Part { entry: c.entry.clone(), range: since(c) }).collect();
+        return segments;
+    }
     let reads_windows = hints.windows.is_some();
     let wide = if reads_windows { reach(range) } else { range };
     let mut edges = BTreeSet::from([wide.start, wide.end.saturating_add(1)]);
@@ -105,16 +112,12 @@ pub(super) fn choose(candidates: &[Candidate], range: TimeRange, hints: &SelectH
         let own = block.range();
         edges.extend([own.start, own.end.saturating_add(1)].map(|t| t.clamp(wide.start, wide.end)));
     }
-    let mut edges: Vec<Timestamp> = edges.into_iter().collect();
+    let edges: Vec<Timestamp> = edges.into_iter().collect();
     // By block of windows, the times it answers for; and the hull of the times that samples do.
     let mut windows: Vec<(usize, TimeRange)> = Vec::new();
     let mut samples: Vec<TimeRange> = Vec::new();
     // Times whose samples are gone: those that are there came late.
     let mut late: Vec<TimeRange> = Vec::new();
-    // Without windows there is nothing to choose.
-    if candidates.iter().all(|c| c.resolution() == 0) {
-        edges = vec![range.start, range.end.saturating_add(1)];
-    }
     for pair in edges.windows(2) {
         let piece = TimeRange::new(pair[0], pair[1] - 1);
         match best(candidates, piece, range, hints) {
