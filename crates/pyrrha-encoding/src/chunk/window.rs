@@ -1,7 +1,7 @@
 //! The window of meaningful bits that consecutive XORed values share.
 
 use crate::DecodeError;
-use crate::bits::{BitReader, BitSink, PEEK_BITS, read_at};
+use crate::bits::{BitReader, BitSink, PEEK_BITS, peek_at, read_at};
 
 const MALFORMED: DecodeError = DecodeError::Malformed { part: "xor window" };
 
@@ -168,6 +168,8 @@ impl ReadWindow {
         let end = pos + (head + n) as usize;
         let bits = if head + n <= PEEK_BITS {
             word << head >> (64 - n)
+        } else if n <= PEEK_BITS {
+            peek_at(bytes, pos + head as usize) >> (64 - n)
         } else {
             read_at(bytes, pos + head as usize, n)
         };
