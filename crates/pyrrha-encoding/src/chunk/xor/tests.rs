@@ -155,6 +155,27 @@ proptest! {
     }
 
     #[test]
+    fn both_readers_read_the_same((times, values) in float_samples(2..100), bit in 0usize..4000, end: usize) {
+        let mut bytes = encode(&times, &values);
+        for damaged in [false, true] {
+            if damaged {
+                let bit = bit % (bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            let end = times[end % times.len()];
+            let read = |fill: fn(&mut Cursor<'_>, Timestamp, &mut [f64], &mut Rhythm) -> Result<usize, DecodeError>| {
+                let Ok(Some(mut cursor)) = Cursor::open(&bytes) else { return None };
+                let (mut slots, mut rhythm) = ([0.0; 120], Rhythm::default());
+                let read = fill(&mut cursor, end, &mut slots, &mut rhythm);
+                rhythm.times.truncate(rhythm.known);
+                let bits: Vec<u64> = slots.iter().map(|v| v.to_bits()).collect();
+                Some((read.ok(), bits, rhythm.times))
+            };
+            prop_assert_eq!(read(fill), read(fill_any));
+        }
+    }
+
+    #[test]
     fn cut_or_damaged_bytes_never_panic((times, values) in float_samples(2..50), cut: usize, bit: usize) {
         let whole = encode(&times, &values);
         let cut = cut % whole.len();
