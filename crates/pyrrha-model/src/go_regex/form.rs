@@ -1,6 +1,7 @@
 //! Simple forms of expressions that need no automaton: finite sets, and literal pieces with `.*`
 //! or `.+` between them.
 
+use memchr::memmem::Finder;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Dot, Hir, HirKind, Look, Repetition};
 
@@ -15,10 +16,10 @@ const SET_LIMIT: usize = 1 << 16;
 const SET_BYTES: usize = 16 << 20;
 
 /// A part of an expression such as `foo.*bar.+`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Piece {
-    /// This text.
-    Literal(String),
+    /// This text, which is UTF-8.
+    Literal(Box<Finder<'static>>),
     /// `.*`
     Any,
     /// `.+`
@@ -102,21 +103,20 @@ pub(super) fn pieces_match(pieces: &[Piece], text: &str) -> bool {
                 gap = Some(true);
                 continue;
             }
-            Piece::Literal(literal) => literal.as_str(),
+            Piece::Literal(literal) => literal,
         };
         rest = match gap.take() {
-            None => match rest.strip_prefix(literal) {
-                Some(rest) => rest,
-                None => return false,
-            },
+            None if rest.as_bytes().starts_with(literal.needle()) => &rest[literal.needle().len()..],
+            None => return false,
             Some(needs_one) => {
                 let Some(searched) = after_gap(rest, needs_one) else { return false };
                 if i + 1 == pieces.len() {
-                    return searched.ends_with(literal);
+                    return searched.as_bytes().ends_with(literal.needle());
                 }
-                // The leftmost place leaves the most for what follows.
-                match searched.find(literal) {
-                    Some(at) => &searched[at + literal.len()..],
+                // The leftmost place leaves the most for what follows. Text of UTF-8 is found between characters
+                // only.
+                match literal.find(searched.as_bytes()) {
+                    Some(at) => &searched[at + literal.needle().len()..],
                     None => return false,
                 }
             }
@@ -210,9 +210,12 @@ fn collect_pieces(hir: &Hir, pieces: &mut Vec<Piece>, at_end: bool) -> Option<()
         HirKind::Look(Look::End) if at_end => Some(()),
         HirKind::Literal(literal) => {
             let text = std::str::from_utf8(&literal.0).ok()?;
+            let finder = |needle: &[u8]| Box::new(Finder::new(needle).into_owned());
             match pieces.last_mut() {
-                Some(Piece::Literal(before)) => before.push_str(text),
-                _ => pieces.push(Piece::Literal(text.to_owned())),
+                Some(Piece::Literal(before)) => {
+                    *before = finder(&[before.needle(), text.as_bytes()].concat())
+                }
+                _ => pieces.push(Piece::Literal(finder(text.as_bytes()))),
             }
             Some(())
         }
