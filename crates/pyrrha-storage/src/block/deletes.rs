@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pyrrha_encoding::varint::{put_uvarint, put_varint, take_array, take_count, take_uvarint, take_varint};
@@ -120,7 +121,10 @@ impl BlockDeletes {
 pub(super) struct Hidden {
     /// All deletes up to this one are honoured.
     pub(super) through: DeleteId,
+    /// By delete.
     pub(super) parts: Vec<HiddenPart>,
+    /// The deletes that were asked what they hide, sorted: those that have no part hide nothing.
+    pub(super) asked: Vec<DeleteId>,
 }
 
 /// What one delete hides.
@@ -128,11 +132,11 @@ pub(super) struct Hidden {
 pub(super) struct HiddenPart {
     pub(super) delete: DeleteId,
     pub(super) is_final: bool,
-    pub(super) what: HiddenSeries,
+    pub(super) what: Arc<HiddenSeries>,
 }
 
 /// Series with what is hidden of them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum HiddenSeries {
     /// The interval of each of these.
     Matching(RoaringBitmap, TimeRange),
@@ -146,15 +150,21 @@ impl Hidden {
         let part = |(&delete, hidden): (&DeleteId, &Tombstones)| HiddenPart {
             delete,
             is_final: false,
-            what: HiddenSeries::Listed(hidden.clone()),
+            what: Arc::new(HiddenSeries::Listed(hidden.clone())),
         };
-        Self { through: deletes.through, parts: deletes.hidden.iter().map(part).collect() }
+        let parts = deletes.hidden.iter().map(part).collect();
+        Self { through: deletes.through, parts, asked: Vec::new() }
+    }
+
+    /// What a delete hides.
+    pub(super) fn part(&self, delete: DeleteId) -> Option<&HiddenPart> {
+        self.parts.get(self.parts.binary_search_by_key(&delete, |part| part.delete).ok()?)
     }
 
     /// Appends the intervals of a series.
     pub(super) fn of(&self, series: u32, out: &mut SmallVec<[TimeRange; 0]>) {
         for part in &self.parts {
-            match &part.what {
+            match &*part.what {
                 HiddenSeries::Matching(matching, range) if matching.contains(series) => out.push(*range),
                 HiddenSeries::Matching(..) => {}
                 HiddenSeries::Listed(listed) => out.extend_from_slice(listed.of(u64::from(series))),

@@ -164,17 +164,23 @@ impl Block {
         through: DeleteId,
         ctx: &QueryContext,
     ) -> Result<Self, StoreError> {
-        let known = &self.0.deletes;
-        let mut hidden = Hidden { through: through.max(known.through), parts: Vec::new() };
+        let (known, before) = (&self.0.deletes, &*self.1);
+        let mut hidden = Hidden { through: through.max(known.through), ..Hidden::default() };
         for delete in standing {
-            let what = if delete.id <= known.through {
-                known.hidden.get(&delete.id).map(|listed| HiddenSeries::Listed(listed.clone()))
+            // A delete says the same for ever, and a block never changes.
+            let what = if before.asked.binary_search(&delete.id).is_ok() {
+                before.part(delete.id).map(|part| part.what.clone())
+            } else if delete.id <= known.through {
+                known.hidden.get(&delete.id).map(|listed| Arc::new(HiddenSeries::Listed(listed.clone())))
             } else {
-                self.matching_delete(delete, ctx)?
+                self.matching_delete(delete, ctx)?.map(Arc::new)
             };
             let part = |what| HiddenPart { delete: delete.id, is_final: delete.is_final, what };
             hidden.parts.extend(what.map(part));
+            hidden.asked.push(delete.id);
         }
+        hidden.parts.sort_by_key(|part| part.delete);
+        hidden.asked.sort_unstable();
         Ok(Self(self.0.clone(), Arc::new(hidden)))
     }
 
@@ -197,7 +203,7 @@ impl Block {
     pub fn all_deleted(&self) -> Tombstones {
         let mut all = self.0.tombstones.clone();
         for part in &self.1.parts {
-            match &part.what {
+            match &*part.what {
                 HiddenSeries::Matching(series, range) => {
                     series.iter().for_each(|series| all.add(u64::from(series), *range));
                 }
@@ -216,7 +222,7 @@ impl Block {
 
     /// Whether a delete hides some of the block.
     pub fn is_hidden_by(&self, delete: DeleteId) -> bool {
-        self.1.parts.iter().any(|part| part.delete == delete)
+        self.1.part(delete).is_some()
     }
 
     /// Whether a delete that can be undone hides some of it: what it hides must not get lost.
@@ -228,7 +234,7 @@ impl Block {
     /// nothing is, or if it cannot be done yet.
     pub fn to_purge(&self) -> Option<Self> {
         let (last, undoable) = self.1.parts.iter().fold((None, false), |(last, undoable), part| {
-            let listed = matches!(part.what, HiddenSeries::Listed(_));
+            let listed = matches!(*part.what, HiddenSeries::Listed(_));
             (last.max(part.is_final.then_some(part.delete)), undoable || !part.is_final && listed)
         });
         // What an undoable delete lists is in terms of this block's series.
@@ -238,7 +244,7 @@ impl Block {
         }
         let parts = self.1.parts.iter().filter(|part| part.is_final).cloned().collect();
         let through = through.max(self.0.deletes.through);
-        Some(Self(self.0.clone(), Arc::new(Hidden { through, parts })))
+        Some(Self(self.0.clone(), Arc::new(Hidden { through, parts, asked: Vec::new() })))
     }
 
     /// Reads and verifies everything. Gives the number of chunks.

@@ -267,7 +267,7 @@ impl Head {
 
     /// Whether a delete hides something that the head has.
     pub(crate) fn is_hidden_by(&self, id: DeleteId) -> bool {
-        self.data.read().deletes.iter().any(|s| s.delete.id == id && !s.hidden.is_empty())
+        self.data.read().deletes.standing.get(&id).is_some_and(|s| !s.hidden.is_empty())
     }
 
     /// Puts a delete into force: durable and honoured when it returns.

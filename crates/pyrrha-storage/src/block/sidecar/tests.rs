@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use pyrrha_model::contract::{Delete, DeleteId, Exemplars, LabelQuery, QueryContext, Queryable, Value};
-use pyrrha_model::{Exemplar, Labels, Matcher, Metadata, MetricType};
+use pyrrha_model::contract::{
+    CancelReason, Delete, DeleteId, Exemplars, LabelQuery, QueryContext, Queryable, Value,
+};
+use pyrrha_model::{Exemplar, Labels, MatchOp, Matcher, Metadata, MetricType};
 use pyrrha_testkit::SimDisk;
 
 use super::super::{Block, BlockId, BlockMeta, BlockWriter, ExemplarFile, MetadataFile};
@@ -197,6 +199,18 @@ fn deletes_come_back_and_a_damaged_file_is_a_damaged_block() {
     let block = block.with_deletes(&standing, DeleteId(10), &ctx).expect("hides");
     assert_eq!(series(&block).len(), 4999);
     assert!(block.is_hidden_by(DeleteId(10)) && !block.is_undoable() && block.to_purge().is_some());
+    // What a delete hides is looked up once: whoever is canceled cannot look up.
+    let canceled = QueryContext::unlimited();
+    canceled.cancel.cancel(CancelReason::Canceled);
+    let [first, second] = standing;
+    let third = of(11, Matcher::new(MatchOp::Regex, "i", "0000[34]").expect("valid"));
+    let standing = [first, second, third];
+    assert!(block.with_deletes(&standing, DeleteId(11), &canceled).is_err());
+    let asked = block.with_deletes(&standing, DeleteId(11), &ctx).expect("hides");
+    let again = asked.with_deletes(&standing, DeleteId(11), &canceled).expect("is known");
+    assert_eq!((series(&asked).len(), series(&again)), (4997, series(&asked)));
+    let undone = again.with_deletes(&standing[..2], DeleteId(11), &canceled).expect("is known");
+    assert_eq!(series(&undone).len(), 4999);
     let file = disk.open(&dir.join("deletes")).expect("the file");
     file.write_at(40, &[0xFF]).expect("writes");
     let error = Block::open(&*disk, &dir).expect_err("damaged");
