@@ -2,6 +2,9 @@
 //! fdatasync, head), then reads, restarts, and prints time and memory.
 //!
 //! `cargo run --release -p pyrrha-storage --example head_load -- <dir> [series] [samples]`
+//!
+//! With `PYRRHA_ABORT=1` it dies after it has written, as if killed. With `PYRRHA_OPEN=1` it only opens the directory,
+//! and prints what the start took; `PYRRHA_ONE_THREAD=1` lets one thread read and apply the log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -107,17 +110,29 @@ fn main() {
     let series: usize = args.next().and_then(|a| a.parse().ok()).unwrap_or(100_000);
     let rounds: usize = args.next().and_then(|a| a.parse().ok()).unwrap_or(480);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let open =
-        || Db::open(StorageConfig::new(Path::new(&dir)), Arc::new(OsDisk), clock.clone()).expect("opens");
-    let before = clock.monotonic();
+    let mut config = StorageConfig::new(Path::new(&dir));
+    if std::env::var_os("PYRRHA_ONE_THREAD").is_some() {
+        // What may be drained is not read ahead.
+        config.head_memory_bytes = u64::MAX;
+    }
+    if std::env::var_os("PYRRHA_ABORT").is_some() {
+        // The next start reads the whole log.
+        (config.checkpoint_after_samples, config.checkpoint_every) = (u64::MAX, std::time::Duration::MAX);
+    }
+    let open = || Db::open(config.clone(), Arc::new(OsDisk), clock.clone()).expect("opens");
+    let (before, cpu_before) = (clock.monotonic(), cpu());
     let db = open();
     let writable = clock.monotonic() - before;
     db.wait_recovered();
     println!(
-        "first open: writable after {writable:?}, recovered after {:?}, {} samples replayed",
+        "first open: writable after {writable:?}, recovered after {:?}, {:.2} s of CPU, {} samples replayed",
         clock.monotonic() - before,
+        cpu() - cpu_before,
         db.metrics().replayed.get()
     );
+    if std::env::var_os("PYRRHA_OPEN").is_some() {
+        std::process::abort();
+    }
     let empty = memory("VmRSS:");
     let start = clock.now_ms() - rounds as i64 * 15_000;
     let (before, cpu_before) = (clock.monotonic(), cpu());

@@ -15,6 +15,7 @@ mod jobs;
 mod open;
 mod quarantine;
 mod queryable;
+mod read_ahead;
 mod recovery;
 mod replay;
 mod retention;

@@ -6,7 +6,8 @@
 //!
 //! After a crash in the middle the next start finds the same checkpoint and the same log, and what was
 //! acknowledged meanwhile behind it. Where the log is larger than the memory for it, replay makes
-//! blocks of what it has read ([`super::drain`]), which the next start passes over.
+//! blocks of what it has read ([`super::drain`]), which the next start passes over. Where it fits, and threads
+//! may be, another thread reads ([`super::read_ahead`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -19,6 +20,7 @@ use pyrrha_model::{ErrorKind, StoreError};
 
 use super::Shared;
 use super::drain::Drain;
+use super::read_ahead::{Ahead, ReadAhead};
 use super::replay::Replayer;
 use super::tenant::Tenant;
 use crate::error::StorageError;
@@ -152,6 +154,8 @@ pub(crate) struct Driver {
     old: OldLog,
     stage: Stage,
     steps: u32,
+    /// Whether there may be another thread that reads.
+    threaded: bool,
 }
 
 enum Stage {
@@ -170,6 +174,11 @@ enum Stage {
         replayer: Replayer,
         drain: Drain,
     },
+    /// The same, where another thread reads.
+    Apply {
+        ahead: ReadAhead,
+        replayer: Replayer,
+    },
     Switch {
         left: Vec<Arc<Tenant>>,
     },
@@ -178,7 +187,7 @@ enum Stage {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, checkpoints: Checkpoints, old: OldLog) -> Self {
-        Self { shared, checkpoints, old, stage: Stage::Begin, steps: 0 }
+        Self { shared, checkpoints, old, stage: Stage::Begin, steps: 0, threaded: false }
     }
 
     /// In strict mode: fails if what replay would read is damaged.
@@ -218,11 +227,30 @@ impl Driver {
             }
             Stage::Clean { from } => {
                 self.shared.remove_unused_head_chunks()?;
-                let replay = Box::new(self.old.replay(*from));
-                tell_progress(&self.shared, &replay);
+                let replay = self.old.replay(*from);
+                tell_progress(&self.shared, replay.segments(), replay.progress());
                 let replayer = Replayer::new(self.shared.clone());
-                self.stage = Stage::Replay { replay, replayer, drain: Drain::default() };
+                // What drains the log wants to look between two segments.
+                self.stage = if self.threaded && self.shared.config.head_memory_bytes == 0 {
+                    let ahead = ReadAhead::start(replay)
+                        .map_err(StorageError::io("start thread", Path::new("log-reader")))?;
+                    Stage::Apply { ahead, replayer }
+                } else {
+                    Stage::Replay { replay: Box::new(replay), replayer, drain: Drain::default() }
+                };
             }
+            Stage::Apply { ahead, replayer } => match ahead.step(replayer)? {
+                Ahead::Packet(packet) => {
+                    self.steps = self.steps.wrapping_add(1);
+                    if self.steps.is_multiple_of(TELL_EVERY) {
+                        tell_progress(&self.shared, packet.segments, packet.progress);
+                    }
+                }
+                Ahead::End(replay) => {
+                    tell_progress(&self.shared, replay.segments(), replay.progress());
+                    self.stage = Stage::Switch { left: self.shared.end_replay(&replay) };
+                }
+            },
             Stage::Replay { replay, replayer, drain } => {
                 if drain.step(&self.shared, &self.old, replay, replayer) {
                     return Ok(true);
@@ -230,7 +258,7 @@ impl Driver {
                 let more = replay.step(replayer)?;
                 self.steps = self.steps.wrapping_add(1);
                 if self.steps.is_multiple_of(TELL_EVERY) || !more {
-                    tell_progress(&self.shared, replay);
+                    tell_progress(&self.shared, replay.segments(), replay.progress());
                 }
                 if !more {
                     self.stage = Stage::Switch { left: self.shared.end_replay(replay) };
@@ -253,8 +281,9 @@ impl Driver {
     }
 
     /// Runs on a thread of its own until all is done.
-    pub(super) fn start(self) -> Result<std::thread::JoinHandle<()>, StorageError> {
+    pub(super) fn start(mut self) -> Result<std::thread::JoinHandle<()>, StorageError> {
         self.shared.recovery.running.store(true, Ordering::Release);
+        self.threaded = true;
         let spawned = std::thread::Builder::new().name("recovery".into()).spawn(move || self.run());
         spawned.map_err(StorageError::io("start thread", Path::new("recovery")))
     }
@@ -288,9 +317,8 @@ impl std::fmt::Debug for Driver {
     }
 }
 
-fn tell_progress(shared: &Shared, replay: &Replay) {
-    let (first, last, current) = replay.segments();
-    let (read, total) = replay.progress();
+/// `segments` and `progress` as [`Replay`] gives them.
+fn tell_progress(shared: &Shared, (first, last, current): (u64, u64, u64), (read, total): (u64, u64)) {
     let duration = shared.recovering_for();
     shared.recovery.update(|status| {
         (status.first_segment, status.last_segment, status.current_segment) = (first, last, current);

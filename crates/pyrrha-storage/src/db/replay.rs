@@ -7,6 +7,7 @@ use pyrrha_model::contract::Value;
 use pyrrha_model::{TenantId, TimeRange, Timestamp};
 
 use super::Shared;
+use super::read_ahead::{Definitions, PacketSink};
 use super::tenant::Tenant;
 use super::unread::Missed;
 use crate::error::StorageError;
@@ -92,16 +93,9 @@ impl ReplaySink for Replayer {
 
     fn series(&mut self, series: u32, labels: &[(&str, &str)]) {
         let Some((_, replayed)) = &mut self.current else { return };
-        let index = series as usize;
-        let known = replayed.refs.len();
-        // Labels that no sender could have sent come from damage that no checksum found.
-        if labels.is_empty() || index >= known && index - known > WIDEST_GAP {
-            return;
+        if let Some(known) = known_as(&mut replayed.refs, series, labels.is_empty()) {
+            *known = replayed.tenant.head.recover_series(labels);
         }
-        if index >= known {
-            replayed.refs.resize(index + 1, UNKNOWN);
-        }
-        replayed.refs[index] = replayed.tenant.head.recover_series(labels);
     }
 
     fn batch(&mut self, position: LogPosition, batch: LogBatch) {
@@ -111,6 +105,31 @@ impl ReplaySink for Replayer {
         }
         self.write_chunks();
     }
+}
+
+impl PacketSink for Replayer {
+    fn define(&mut self, definitions: &Definitions) {
+        let Some((_, replayed)) = &mut self.current else { return };
+        let mut recovering = replayed.tenant.head.recover_definitions(definitions.symbols());
+        for (series, labels) in definitions.series() {
+            if let Some(known) = known_as(&mut replayed.refs, series, labels.is_empty()) {
+                *known = recovering.series(*known, labels);
+            }
+        }
+    }
+}
+
+/// What a reference of the log is known as; `None` if it cannot have been defined, or without labels: that
+/// comes from damage that no checksum found.
+fn known_as(refs: &mut Vec<u32>, series: u32, unlabelled: bool) -> Option<&mut u32> {
+    let index = series as usize;
+    if unlabelled || index >= refs.len() && index - refs.len() > WIDEST_GAP {
+        return None;
+    }
+    if index >= refs.len() {
+        refs.resize(index + 1, UNKNOWN);
+    }
+    refs.get_mut(index)
 }
 
 impl Replayed {

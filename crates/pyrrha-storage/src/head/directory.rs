@@ -164,16 +164,21 @@ impl Directory {
             hash_label(&mut hasher, self.symbols.get(name), self.symbols.get(value));
         }
         let hash = hasher.finish();
-        let same = |&series: &u32| {
-            let (names, values) = self.ids(series);
-            self.rows[series as usize].hash == hash
-                && names.len() == pairs.len()
-                && pairs.iter().zip(names.iter().zip(values)).all(|(pair, (&n, &v))| *pair == (n, v))
-        };
+        let same = |&series: &u32| self.rows[series as usize].hash == hash && self.has_ids(series, pairs);
         match self.by_labels.find(hash, same).copied() {
             Some(series) => series,
             None => self.create_with_ids(hash, pairs),
         }
+    }
+
+    /// Whether a reference stands for the series of these label ids.
+    pub(crate) fn has_ids(&self, series: u32, pairs: &[(u32, u32)]) -> bool {
+        if !self.is_live(series) {
+            return false;
+        }
+        let (names, values) = self.ids(series);
+        names.len() == pairs.len()
+            && pairs.iter().zip(names.iter().zip(values)).all(|(pair, (&n, &v))| *pair == (n, v))
     }
 
     fn create_with_ids(&mut self, hash: u64, pairs: &[(u32, u32)]) -> u32 {

@@ -8,12 +8,14 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLockWriteGuard};
 use pyrrha_index::RoaringBitmap;
 use pyrrha_model::{TimeRange, Timestamp};
+use smallvec::SmallVec;
 
 use super::admission::{Admission, is_cut};
 use super::data::{HeadData, Recovered};
+use super::directory::Directory;
 use super::{Extras, Head, admit_newest_late};
 use crate::wal::{LogBatch, LogDelete, LogPosition, PackedBatch};
 
@@ -63,6 +65,59 @@ impl SideHead {
         self.series.extend(batch.exemplars.iter().map(|(series, _)| *series));
         self.series.extend(batch.deletes.iter().flat_map(LogDelete::hidden).map(|(series, _)| *series));
         self.series.extend(&batch.series);
+    }
+}
+
+/// Finds or creates series of one head. It holds the head's labels, and lets go of them now and then.
+pub(crate) struct RecoveringSeries<'s> {
+    head: &'s Head,
+    symbols: Vec<&'s str>,
+    /// Ids of the symbols, as of a sweep.
+    ids: Vec<u32>,
+    sweeps: u64,
+    locked: Option<RwLockWriteGuard<'s, Directory>>,
+    /// Series until it lets go.
+    left: usize,
+}
+
+/// Series that are looked up at one go.
+const AT_ONE_GO: usize = 64;
+
+impl RecoveringSeries<'_> {
+    /// The series with these labels: numbers of symbols, sorted by name. It may be the one that is `known`.
+    pub(crate) fn series(&mut self, known: u32, labels: &[(u32, u32)]) -> u32 {
+        if self.left == 0 {
+            self.left = AT_ONE_GO;
+            self.release();
+        }
+        self.left -= 1;
+        let directory = self.locked.get_or_insert_with(|| self.head.directory.write());
+        if self.sweeps != directory.sweeps {
+            self.sweeps = directory.sweeps;
+            self.ids.clear();
+            self.ids.extend(self.symbols.iter().map(|text| directory.symbols.intern(text)));
+        }
+        let id = |symbol: u32| self.ids.get(symbol as usize).copied().unwrap_or(u32::MAX);
+        let pairs: SmallVec<[(u32, u32); 32]> = labels.iter().map(|&(n, v)| (id(n), id(v))).collect();
+        if directory.has_ids(known, &pairs) {
+            return known;
+        }
+        directory.find_or_create_with_ids(&pairs)
+    }
+
+    /// Lets others have the labels, with those that are new.
+    fn release(&mut self) {
+        let Some(directory) = self.locked.take() else { return };
+        let mut data = self.head.data.write();
+        let before = data.hot.len();
+        data.hot.grow(directory.bound());
+        self.head.metrics.series_created.add((data.hot.len() - before) as u64);
+    }
+}
+
+impl Drop for RecoveringSeries<'_> {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -143,6 +198,11 @@ impl Head {
         self.data.write().hot.grow(series as usize + 1);
         self.metrics.series_created.add(1);
         series
+    }
+
+    /// Finds or creates many series that the log defines, with labels from `symbols`.
+    pub(crate) fn recover_definitions<'s>(&'s self, symbols: Vec<&'s str>) -> RecoveringSeries<'s> {
+        RecoveringSeries { head: self, symbols, ids: Vec::new(), sweeps: u64::MAX, locked: None, left: 0 }
     }
 
     /// Applies a batch of the log. Samples that the head or a block has already are left out.
