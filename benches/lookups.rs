@@ -1,11 +1,13 @@
 //! Series lookups among a million series, in the head's index and in an index file: two regexes of which
-//! one is a prefix that a tenth of the hosts has, an infix, negative matchers. What postings take.
+//! one is a prefix that a tenth of the hosts has, an infix, negative matchers. What postings take, and how long it
+//! takes to open the file.
 //!
 //! `PYRRHA_HOSTS=2000` for fewer series: a hundred of each host.
 
 use std::hint::black_box;
 use std::path::Path;
 
+use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pyrrha_env::Disk;
 use pyrrha_index::{
@@ -57,7 +59,7 @@ fn head(sorted: &[Labels]) -> (SymbolPool, MemPostings) {
     (symbols, postings)
 }
 
-fn file(sorted: &[Labels]) -> IndexReader {
+fn file(sorted: &[Labels]) -> Bytes {
     let symbols: SortedSymbols =
         sorted.iter().flatten().flat_map(|l| [l.name.as_str(), l.value.as_str()]).collect();
     let disk = SimDisk::new(1);
@@ -71,7 +73,26 @@ fn file(sorted: &[Labels]) -> IndexReader {
     }
     let stats = writer.finish().expect("no fault");
     println!("index file: {:.1} bytes per series", stats.bytes as f64 / sorted.len() as f64);
-    IndexReader::open(disk.read(Path::new("/index")).expect("the file")).expect("sound")
+    disk.read(Path::new("/index")).expect("the file")
+}
+
+/// Opens the file as it is, and with the file of its tables; the latter again with one lookup.
+fn open(criterion: &mut Criterion, file: &Bytes) -> IndexReader {
+    let walked = IndexReader::open(file.clone()).expect("sound");
+    let kept: Bytes = walked.encode_tables().expect("sound").expect("version 2").into();
+    let entries = walked.entry_count().expect("sound");
+    println!("{entries} symbols and label pairs, {} bytes of tables", kept.len());
+    let mut group = criterion.benchmark_group("open an index");
+    group.sample_size(20);
+    group.bench_function("alone", |b| b.iter(|| IndexReader::open(black_box(file.clone())).expect("sound")));
+    let with = || IndexReader::open_with(black_box(file.clone()), Some(&kept)).expect("sound");
+    group.bench_function("with its tables", |b| b.iter(with));
+    let host = [Matcher::equal("host", "host-01234.example.net")];
+    group.bench_function("with its tables, and a lookup", |b| {
+        b.iter(|| postings_for_matchers(&with(), &host, &CancelToken::default()).expect("sound"))
+    });
+    group.finish();
+    with()
 }
 
 fn selectors() -> Vec<(&'static str, Vec<Matcher>)> {
@@ -121,7 +142,9 @@ fn lookups(criterion: &mut Criterion) {
     select(criterion, "the head", &MemIndex { symbols: &symbols, postings: &postings });
     let file = file(&sorted);
     drop(sorted);
-    select(criterion, "a block", &file);
+    let kept = open(criterion, &file);
+    select(criterion, "a block", &IndexReader::open(file).expect("sound"));
+    select(criterion, "a block with tables", &kept);
 }
 
 criterion_group!(benches, lookups);

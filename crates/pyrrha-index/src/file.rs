@@ -10,11 +10,13 @@ mod header;
 mod known_lists;
 mod offsets;
 mod output;
+mod places;
 mod reader;
 mod salvage;
 mod scan;
 mod search;
 mod symbols;
+mod tables;
 mod writer;
 
 use pyrrha_encoding::varint::{take_array, take_count, take_u64, take_uvarint, take_uvarint32, take_varint};
@@ -23,7 +25,7 @@ use pyrrha_model::Timestamp;
 
 pub use header::{HeaderLayout, IndexHeader};
 pub use known_lists::KnownLists;
-pub use reader::IndexReader;
+pub use reader::{IndexReader, TablesOrigin};
 pub use salvage::IndexSalvage;
 pub use writer::{IndexStats, IndexWriter};
 
@@ -35,7 +37,7 @@ const HEADER_LEN: usize = 5;
 const TOC_LEN: usize = 52;
 /// Series entries begin at multiples of this; a series reference is the offset divided by it.
 const SERIES_ALIGN: usize = 16;
-/// In memory a reader keeps the place of each such symbol and postings entry, and walks the rest.
+/// A reader knows the place of each such symbol and postings entry, and walks the rest.
 const SAMPLE_EVERY: usize = 32;
 
 /// A chunk of a series as its index entry names it.

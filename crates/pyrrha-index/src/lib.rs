@@ -15,7 +15,7 @@ mod symbol_pool;
 pub use error::IndexError;
 pub use file::{
     ChunkMeta, HeaderLayout, IndexHeader, IndexReader, IndexSalvage, IndexStats, IndexWriter, KnownLists,
-    SeriesRow,
+    SeriesRow, TablesOrigin,
 };
 pub use mem::{MemIndex, MemPostings};
 pub use posting_set::PostingSet;

@@ -77,6 +77,9 @@ pub struct StorageConfig {
     pub verify_every: Duration,
     /// Memory that a compaction may take, bytes.
     pub compaction_memory_bytes: usize,
+    /// Blocks of which the index has so many symbols and label pairs get a file of its tables, so that
+    /// the next start opens them without reading them; [`u64::MAX`]: none does.
+    pub index_tables_from: u64,
 }
 
 impl StorageConfig {
@@ -113,6 +116,8 @@ impl StorageConfig {
             compaction: true,
             verify_every: Duration::from_secs(7 * 24 * 3600),
             compaction_memory_bytes: 256 << 20,
+            // A smaller index is read as quickly as one more file is opened.
+            index_tables_from: 4096,
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/VERSION  LOCK  reserve  wal/  checkpoint/  head/<tenant>/  snapshots/<name>/
 //!        bucket/<tenant>/<ULID>/  bucket/<tenant>/manifest/  bucket/<tenant>/jobs/
+//!        index-tables/<tenant>/<ULID>
 //! ```
 
 mod awaiting;
@@ -11,6 +12,7 @@ mod compaction;
 mod cut;
 mod deletes;
 mod drain;
+mod index_tables;
 mod jobs;
 mod open;
 mod quarantine;
@@ -260,6 +262,9 @@ impl Db {
                 self.cut_ranges(&tenant, &log);
             }
             results.push(self.settle_deletes(&tenant));
+            if !self.is_disk_full() {
+                self.shared.keep_index_tables(&tenant);
+            }
         }
         results.push(self.retain());
         if cuts {

@@ -124,6 +124,10 @@ pub struct Metrics {
     pub compacted_bytes: Counter,
     /// Blocks read as a whole to see whether they are sound.
     pub blocks_verified: Counter,
+    /// Files of the tables of an index that were written.
+    pub index_tables_written: Counter,
+    /// Those that turned out not to fit their index.
+    pub index_tables_misfit: Counter,
     /// Blocks set aside because they proved damaged, twice.
     pub blocks_quarantined: Counter,
     /// Blocks removed because they are past retention, or there is more than may be kept.

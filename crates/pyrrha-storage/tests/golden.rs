@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use pyrrha_encoding::encode_series;
 use pyrrha_env::{Clock, Disk, OsDisk};
+use pyrrha_index::TablesOrigin;
 use pyrrha_model::contract::{
     ChunkRef, Exemplars, LabelQuery, QueryContext, Queryable, SelectHints, SeriesBatch, Value,
 };
@@ -98,12 +99,16 @@ fn write(disk: &Arc<SimDisk>) -> Vec<PathBuf> {
     let file = disk.create_new(&block.join("tombstones")).unwrap();
     file.write_at(0, &tombstones.encode()).unwrap();
     write_manifest(disk, &meta);
+    let tables = Block::open(&**disk, &block).unwrap().index().encode_tables().unwrap().unwrap();
+    disk.create_dir_all(Path::new("/index-tables")).unwrap();
+    disk.create_new(&tables_file()).unwrap().write_at(0, &tables).unwrap();
     let manifest = Path::new("/manifest");
     let numbers = disk.list(manifest).unwrap().into_iter().map(|e| manifest.join(e.name));
     ["meta.json", "index", "chunks/000001", "tombstones", "exemplars", "metadata"]
         .map(|f| block.join(f))
         .into_iter()
         .chain(numbers)
+        .chain([tables_file()])
         .collect()
 }
 
@@ -122,6 +127,11 @@ fn write_manifest(disk: &Arc<SimDisk>, meta: &BlockMeta) {
         ..DeleteEntry::default()
     };
     manifest.commit_change(&Change { deletes: vec![delete], ..Change::default() }).unwrap();
+}
+
+/// The tables of the block's index.
+fn tables_file() -> PathBuf {
+    Path::new("/index-tables").join(id().to_string())
 }
 
 fn in_golden(path: &Path) -> PathBuf {
@@ -143,7 +153,13 @@ fn writers_produce_the_frozen_bytes() {
 
 #[test]
 fn readers_read_the_frozen_bytes() {
-    let block = Block::open(&OsDisk, &golden().join("block").join(id().to_string())).unwrap();
+    let dir = golden().join("block").join(id().to_string());
+    check_block(&Block::open(&OsDisk, &dir).unwrap(), TablesOrigin::Index);
+    let tables = in_golden(&tables_file());
+    check_block(&Block::open_with_tables(&OsDisk, &dir, Some(&tables)).unwrap(), TablesOrigin::Kept);
+}
+
+fn check_block(block: &Block, origin: TablesOrigin) {
     let ctx = QueryContext::unlimited();
     let mut set = block.select(&ctx, &[], TimeRange::ALL, &SelectHints::default()).unwrap();
     let mut batch = SeriesBatch::default();
@@ -161,6 +177,7 @@ fn readers_read_the_frozen_bytes() {
     assert_eq!(found, families().into_iter().map(|(name, m)| (name, vec![m])).collect());
     let deleted: usize = batch.series.iter().map(|s| s.deleted.len()).sum();
     assert_eq!(deleted, 1);
+    assert_eq!(block.index().tables_origin(), origin);
 }
 
 #[test]

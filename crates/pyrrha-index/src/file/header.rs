@@ -106,17 +106,19 @@ impl IndexHeader {
 
     /// The string of a symbol reference in a [`SeriesRow`].
     pub fn symbol(&self, reference: u32) -> Result<&str, IndexError> {
-        self.symbols.get(reference).ok_or_else(|| corrupt("series refers to a symbol that does not exist", 0))
+        let symbol = self.symbols.get(reference)?;
+        symbol.ok_or_else(|| corrupt("series refers to a symbol that does not exist", 0))
     }
 
     /// Label names with the number of their values, sorted.
     pub fn label_value_counts(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.offsets.names().iter().map(|n| (&*n.name, n.count))
+        // Its tables were read as a whole, and are never without names.
+        self.offsets.names().unwrap_or_default().iter().map(|n| (&*n.name, n.count))
     }
 
     /// Number of values of a label name.
     pub fn value_count(&self, name: &str) -> u32 {
-        self.offsets.name(name).map_or(0, |n| n.count)
+        self.offsets.name(name).ok().flatten().map_or(0, |n| n.count)
     }
 
     /// Where the entry of a series is in the file if it takes `len` bytes at most.

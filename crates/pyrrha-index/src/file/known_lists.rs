@@ -130,13 +130,14 @@ impl LabelIndex for KnownLists<'_> {
         if self.ignore_all.get() {
             return Ok(Postings::EMPTY);
         }
-        let range = self.header.offsets.all_range(self.header.lists_end);
+        let range = self.header.offsets.all_range(self.header.lists_end)?;
         Ok(range.map_or(Postings::EMPTY, |range| self.list(range)))
     }
 
     fn postings(&self, name: &str, value: &str) -> Result<Postings<'_>, IndexError> {
-        let Some(entries) = self.header.offsets.name(name) else { return Ok(Postings::EMPTY) };
-        let found = self.header.offsets.ranges_from(entries, value, self.header.lists_end).next();
+        let Some(entries) = self.header.offsets.name(name)? else { return Ok(Postings::EMPTY) };
+        let found = self.header.offsets.ranges_from(entries, value, self.header.lists_end)?.next();
+        let found = found.transpose()?;
         Ok(found.filter(|(v, _)| *v == value).map_or(Postings::EMPTY, |(_, range)| self.list(range)))
     }
 
@@ -161,8 +162,9 @@ impl LabelIndex for KnownLists<'_> {
         keep: &mut dyn FnMut(&str) -> Result<bool, IndexError>,
         found: &mut Vec<Postings<'s>>,
     ) -> Result<(), IndexError> {
-        let Some(entries) = self.header.offsets.name(name) else { return Ok(()) };
-        for (value, range) in self.header.offsets.ranges_from(entries, prefix, self.header.lists_end) {
+        let Some(entries) = self.header.offsets.name(name)? else { return Ok(()) };
+        for entry in self.header.offsets.ranges_from(entries, prefix, self.header.lists_end)? {
+            let (value, range) = entry?;
             if !value.starts_with(prefix) {
                 break;
             }
@@ -179,7 +181,7 @@ impl LabelIndex for KnownLists<'_> {
         keep: &mut dyn FnMut() -> Result<(), IndexError>,
     ) -> Result<Vec<String>, IndexError> {
         let mut names = Vec::new();
-        for entries in self.header.offsets.names() {
+        for entries in self.header.offsets.names()? {
             keep()?;
             if within.map_or(Ok(true), |w| self.having(&entries.name).map(|l| l.intersects(w)))? {
                 names.push(entries.name.to_string());
@@ -195,12 +197,13 @@ impl LabelIndex for KnownLists<'_> {
         limit: usize,
         keep: &mut dyn FnMut(&str) -> Result<bool, IndexError>,
     ) -> Result<Vec<String>, IndexError> {
-        let Some(entries) = self.header.offsets.name(name) else { return Ok(Vec::new()) };
+        let Some(entries) = self.header.offsets.name(name)? else { return Ok(Vec::new()) };
         let mut values = Vec::new();
-        for (value, range) in self.header.offsets.ranges_from(entries, "", self.header.lists_end) {
+        for entry in self.header.offsets.ranges_from(entries, "", self.header.lists_end)? {
             if values.len() >= limit {
                 break;
             }
+            let (value, range) = entry?;
             if keep(value)? && within.is_none_or(|w| self.list(range).intersects(w)) {
                 values.push(value.to_owned());
             }

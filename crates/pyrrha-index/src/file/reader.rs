@@ -1,31 +1,73 @@
 //! Reading an index file in place.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use pyrrha_encoding::varint::{take_u32, take_uvarint32};
 use pyrrha_encoding::{DecodeError, crc};
 
-use super::offsets::Offsets;
-use super::symbols::FileSymbols;
+use super::places::Misfit;
+use super::tables::Tables;
 use super::{HEADER_LEN, MAGIC, SERIES_ALIGN, SeriesRow, TOC_LEN, Toc, decode_series, series_section};
 use crate::error::corrupt;
 use crate::{IndexError, Postings};
 
 /// An open index file of version 1, 2 or 3. Every part is verified before it is handed out; no
-/// bytes whatever make it panic. Memory: the file's (mapped) bytes, and about a byte per symbol and
-/// label pair.
+/// bytes whatever make it panic. Memory: the file's (mapped) bytes, and about a byte per eight symbols and
+/// label pairs; where tables are kept beside it, a bit per 32.
 #[derive(Debug)]
 pub struct IndexReader {
     file: Bytes,
     version: u8,
+    toc: Toc,
     series: std::ops::Range<usize>,
     postings_end: usize,
-    pub(super) symbols: FileSymbols,
-    pub(super) offsets: Offsets,
+    tables: Tables,
+    /// Whether `tables` are from a file beside the index.
+    kept: bool,
+    /// What is used instead once they proved not to fit the index.
+    walked: OnceLock<Result<Tables, IndexError>>,
+}
+
+/// Where an open index has its tables from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TablesOrigin {
+    /// All of them were read and verified when it was opened.
+    Index,
+    /// From a file beside it.
+    Kept,
+    /// From a file beside it that turned out not to fit the index, which was read and verified then.
+    Misfit,
+}
+
+/// Why the tables gave no answer.
+pub(super) enum Failure {
+    Misfit,
+    Index(IndexError),
+}
+
+impl From<Misfit> for Failure {
+    fn from(Misfit: Misfit) -> Self {
+        Self::Misfit
+    }
+}
+
+impl From<IndexError> for Failure {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
 }
 
 impl IndexReader {
     /// Opens a file: reads and verifies header, TOC, symbols and postings offset table.
     pub fn open(file: Bytes) -> Result<Self, IndexError> {
+        Self::open_with(file, None)
+    }
+
+    /// The same with the file of tables that [`encode_tables`](Self::encode_tables) once gave. If it belongs to this
+    /// index, none of its symbols and label pairs are looked at now, and each when it is used. If it does not, or
+    /// is damaged, now or when it is used, it costs time and nothing else.
+    pub fn open_with(file: Bytes, kept: Option<&Bytes>) -> Result<Self, IndexError> {
         let mut header = &file[..];
         let magic = take_u32(&mut header).map_err(|_| corrupt("file is shorter than its header", 0))?;
         let version = header.first().copied().unwrap_or(0);
@@ -33,14 +75,17 @@ impl IndexReader {
             return Err(IndexError::UnknownFormat { magic, version });
         }
         let toc = Toc::read(&file)?;
-        let first_version = version == 1;
         if toc.symbols == 0 || toc.postings_table == 0 {
             return Err(corrupt("TOC lacks symbols or postings", file.len() - TOC_LEN));
         }
-        let symbols = FileSymbols::open(&file, toc.symbols as usize, first_version)?;
-        let offsets = Offsets::open(&file, toc.postings_table as usize, first_version)?;
-        let series = series_section(&toc);
-        Ok(Self { version, series, postings_end: file.len() - TOC_LEN, symbols, offsets, file })
+        let found = kept.filter(|_| version > 1).and_then(|kept| Tables::kept(&file, &toc, kept));
+        let kept = found.is_some();
+        let tables = match found {
+            Some(tables) => tables,
+            None => Tables::walk(&file, &toc, version == 1)?,
+        };
+        let (series, postings_end) = (series_section(&toc), file.len() - TOC_LEN);
+        Ok(Self { version, series, postings_end, tables, kept, walked: OnceLock::new(), toc, file })
     }
 
     /// Version of the file format: 1, 2 or 3.
@@ -48,14 +93,44 @@ impl IndexReader {
         self.version
     }
 
+    /// Where its tables are from.
+    pub fn tables_origin(&self) -> TablesOrigin {
+        match (self.kept, self.walked.get()) {
+            (false, _) => TablesOrigin::Index,
+            (true, None) => TablesOrigin::Kept,
+            (true, Some(_)) => TablesOrigin::Misfit,
+        }
+    }
+
+    /// A file to keep beside the index, with which it opens without reading its tables; `None` for version 1,
+    /// which has none. The tables are read and verified for it.
+    pub fn encode_tables(&self) -> Result<Option<Vec<u8>>, IndexError> {
+        if self.version == 1 {
+            return Ok(None);
+        }
+        self.ask(|tables| Ok(tables.encode(&self.file)?)).map(Some)
+    }
+
+    /// Symbols and label pairs.
+    pub fn entry_count(&self) -> Result<u64, IndexError> {
+        let pairs = self.ask(|t| Ok(t.offsets.names()?.iter().map(|n| u64::from(n.count)).sum::<u64>()))?;
+        Ok(u64::from(self.symbol_count()) + pairs)
+    }
+
+    /// Reads and verifies the tables as a whole, wherever they are from.
+    pub fn verify_tables(&self) -> Result<(), IndexError> {
+        if self.kept { Tables::walk(&self.file, &self.toc, self.version == 1).map(drop) } else { Ok(()) }
+    }
+
     /// Number of symbols. In versions 2 and 3 symbol references are below it.
     pub fn symbol_count(&self) -> u32 {
-        self.symbols.len()
+        self.tables.symbols.len()
     }
 
     /// The string of a symbol reference in a [`SeriesRow`].
     pub fn symbol(&self, reference: u32) -> Result<&str, IndexError> {
-        self.symbols.get(reference).ok_or_else(|| corrupt("series refers to a symbol that does not exist", 0))
+        self.ask(|tables| Ok(tables.symbols.get(reference)?))?
+            .ok_or_else(|| corrupt("series refers to a symbol that does not exist", 0))
     }
 
     /// Reads the entry of a series that postings named. `row` is cleared first.
@@ -66,13 +141,38 @@ impl IndexReader {
     }
 
     /// Label names with the number of their values, sorted.
-    pub fn label_value_counts(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.offsets.names().iter().map(|n| (&*n.name, n.count))
+    pub fn label_value_counts(&self) -> Result<impl Iterator<Item = (&str, u32)>, IndexError> {
+        Ok(self.ask(|tables| Ok(tables.offsets.names()?))?.iter().map(|n| (&*n.name, n.count)))
     }
 
     /// Byte offset of a series entry in the file, for error messages.
     pub fn series_offset(&self, series: u32) -> usize {
         if self.version == 1 { series as usize } else { series as usize * SERIES_ALIGN }
+    }
+
+    /// Asks the tables; if they are kept and do not fit the index, those that are read from it.
+    pub(super) fn ask<'s, T>(
+        &'s self,
+        mut question: impl FnMut(&'s Tables) -> Result<T, Failure>,
+    ) -> Result<T, IndexError> {
+        if self.walked.get().is_none() {
+            match question(&self.tables) {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Index(error)) => return Err(error),
+                Err(Failure::Misfit) => {}
+            }
+        }
+        let walk = || Tables::walk(&self.file, &self.toc, self.version == 1);
+        match self.walked.get_or_init(walk) {
+            Ok(tables) => match question(tables) {
+                Ok(answer) => Ok(answer),
+                Err(Failure::Index(error)) => Err(error),
+                Err(Failure::Misfit) => Err(corrupt("tables", self.toc.symbols as usize)),
+            },
+            // It does not say more the second time.
+            Err(IndexError::Corrupt { what, offset }) => Err(IndexError::Corrupt { what, offset: *offset }),
+            Err(_) => Err(corrupt("tables", self.toc.symbols as usize)),
+        }
     }
 
     fn series_content(&self, offset: usize) -> Result<&[u8], IndexError> {

@@ -51,7 +51,8 @@ impl IndexSalvage {
 
     /// The string of a symbol reference in a [`SeriesRow`].
     pub fn symbol(&self, reference: u32) -> Result<&str, IndexError> {
-        self.symbols.get(reference).ok_or_else(|| corrupt("series refers to a symbol that does not exist", 0))
+        let symbol = self.symbols.get(reference)?;
+        symbol.ok_or_else(|| corrupt("series refers to a symbol that does not exist", 0))
     }
 
     /// Reads the next sound entry into `row`; gives its reference, or `None` at the end.

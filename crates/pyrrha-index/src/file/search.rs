@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 
 use roaring::RoaringBitmap;
 
+use super::tables::Tables;
 use super::{IndexReader, SeriesRow};
 use crate::{IndexError, LabelIndex, Postings};
 
 impl LabelIndex for IndexReader {
     fn all(&self) -> Result<Postings<'_>, IndexError> {
-        self.offsets.all().map_or(Ok(Postings::EMPTY), |offset| self.list_at(offset))
+        let all = self.ask(|tables| Ok(tables.offsets.all()))?;
+        all.map_or(Ok(Postings::EMPTY), |offset| self.list_at(offset))
     }
 
     fn postings(&self, name: &str, value: &str) -> Result<Postings<'_>, IndexError> {
-        self.offsets.get(name, value).map_or(Ok(Postings::EMPTY), |offset| self.list_at(offset))
+        let offset = self.ask(|tables| Ok(tables.offsets.get(name, value)?))?;
+        offset.map_or(Ok(Postings::EMPTY), |offset| self.list_at(offset))
     }
 
     fn postings_where<'s>(
@@ -23,16 +26,21 @@ impl LabelIndex for IndexReader {
         keep: &mut dyn FnMut(&str) -> Result<bool, IndexError>,
         found: &mut Vec<Postings<'s>>,
     ) -> Result<(), IndexError> {
-        let Some(entries) = self.offsets.name(name) else { return Ok(()) };
-        for (value, offset) in self.offsets.values_from(entries, prefix) {
-            if !value.starts_with(prefix) {
-                break;
+        let before = found.len();
+        self.ask(|Tables { offsets, .. }| {
+            found.truncate(before);
+            let Some(entries) = offsets.name(name)? else { return Ok(()) };
+            for entry in offsets.values_from(entries, prefix)? {
+                let (value, offset) = entry?;
+                if !value.starts_with(prefix) {
+                    break;
+                }
+                if keep(value)? {
+                    found.push(self.list_at(offset)?);
+                }
             }
-            if keep(value)? {
-                found.push(self.list_at(offset)?);
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn names_of(
@@ -40,7 +48,7 @@ impl LabelIndex for IndexReader {
         within: Option<&RoaringBitmap>,
         keep: &mut dyn FnMut() -> Result<(), IndexError>,
     ) -> Result<Vec<String>, IndexError> {
-        let names = self.offsets.names();
+        let names = self.ask(|tables| Ok(tables.offsets.names()?))?;
         let Some(within) = within else { return Ok(names.iter().map(|n| n.name.to_string()).collect()) };
         let mut symbols = BTreeSet::new();
         let mut row = SeriesRow::default();
@@ -63,22 +71,30 @@ impl LabelIndex for IndexReader {
         limit: usize,
         keep: &mut dyn FnMut(&str) -> Result<bool, IndexError>,
     ) -> Result<Vec<String>, IndexError> {
-        let Some(entries) = self.offsets.name(name) else { return Ok(Vec::new()) };
+        let Some(count) = self.ask(|tables| Ok(tables.offsets.name(name)?.map(|n| n.count)))? else {
+            return Ok(Vec::new());
+        };
         if let Some(within) = within
-            && within.len() < u64::from(entries.count)
+            && within.len() < u64::from(count)
         {
             return self.values_in_series(name, within, limit, keep);
         }
-        let mut values = Vec::new();
-        for (value, offset) in self.offsets.values_from(entries, "") {
-            if values.len() >= limit {
-                break;
+        self.ask(|Tables { offsets, .. }| {
+            let mut values = Vec::new();
+            let Some(entries) = offsets.name(name)? else { return Ok(values) };
+            for entry in offsets.values_from(entries, "")? {
+                if values.len() >= limit {
+                    break;
+                }
+                let (value, offset) = entry?;
+                if keep(value)?
+                    && within.map_or(Ok(true), |w| self.list_at(offset).map(|l| l.intersects(w)))?
+                {
+                    values.push(value.to_owned());
+                }
             }
-            if keep(value)? && within.map_or(Ok(true), |w| self.list_at(offset).map(|l| l.intersects(w)))? {
-                values.push(value.to_owned());
-            }
-        }
-        Ok(values)
+            Ok(values)
+        })
     }
 }
 

@@ -5,10 +5,11 @@ use pyrrha_encoding::crc;
 use pyrrha_encoding::varint::{take_length_prefixed, take_u32};
 
 use super::SAMPLE_EVERY;
+use super::places::{Misfit, Places};
 use crate::IndexError;
 use crate::error::corrupt;
 
-/// The symbols of an index file: its bytes, and the offset of every 32nd symbol.
+/// The symbols of an index file: its bytes, and the place of every 32nd symbol.
 #[derive(Debug)]
 pub(super) struct FileSymbols {
     file: Bytes,
@@ -16,7 +17,7 @@ pub(super) struct FileSymbols {
     start: usize,
     end: usize,
     count: u32,
-    samples: Vec<u32>,
+    places: Places,
     /// Version 1 refers to symbols by byte offset in the file.
     by_offset: bool,
 }
@@ -30,12 +31,12 @@ impl FileSymbols {
         let start = offset + 8;
         let mut rest = body;
         let count = take_u32(&mut rest).map_err(damaged("symbols are cut short"))?;
-        let mut samples = Vec::new();
+        let mut starts = Vec::new();
         let mut previous: &[u8] = &[];
         for i in 0..count as usize {
             let at = body.len() - rest.len() - 4;
             if i.is_multiple_of(SAMPLE_EVERY) {
-                samples.push(at as u32);
+                starts.push(at as u32);
             }
             let symbol = take_length_prefixed(&mut rest).map_err(damaged("symbols are cut short"))?;
             if std::str::from_utf8(symbol).is_err() {
@@ -46,8 +47,15 @@ impl FileSymbols {
             }
             previous = symbol;
         }
-        let end = start + (body.len() - rest.len() - 4);
-        Ok(Self { file: file.clone(), start, end, count, samples, by_offset })
+        let len = body.len() - rest.len() - 4;
+        starts.push(len as u32);
+        let (end, places) = (start + len, Places::Walked(starts));
+        Ok(Self { file: file.clone(), start, end, count, places, by_offset })
+    }
+
+    /// The `count` symbols in a range of the file, whose places are known. Nothing is looked at.
+    pub(super) fn known(file: &Bytes, range: std::ops::Range<usize>, count: u32, places: Places) -> Self {
+        Self { file: file.clone(), start: range.start, end: range.end, count, places, by_offset: false }
     }
 
     /// Offset of the first byte behind the section.
@@ -55,9 +63,9 @@ impl FileSymbols {
         self.end + 4
     }
 
-    /// Bytes of the sampled offsets.
+    /// Bytes of the places.
     pub(super) fn table_bytes(&self) -> usize {
-        size_of_val(&self.samples[..])
+        self.places.heap_bytes()
     }
 
     /// Number of symbols.
@@ -65,27 +73,32 @@ impl FileSymbols {
         self.count
     }
 
-    /// The string that a series entry refers to.
-    pub(super) fn get(&self, reference: u32) -> Option<&str> {
-        let mut input = if self.by_offset {
-            let at = reference as usize;
-            self.file.get(at.max(self.start)..self.end).filter(|_| at >= self.start)?
-        } else {
-            self.walk_to(reference)?
-        };
-        let symbol = take_length_prefixed(&mut input).ok()?;
-        std::str::from_utf8(symbol).ok()
+    /// What a file beside the index keeps of the places.
+    pub(super) fn encode_places(&self, which: u8) -> Result<Vec<u8>, Misfit> {
+        self.places.encode(which, self.table())
     }
 
-    fn walk_to(&self, ordinal: u32) -> Option<&[u8]> {
-        if ordinal >= self.count {
-            return None;
-        }
-        let sample = *self.samples.get(ordinal as usize / SAMPLE_EVERY)?;
-        let mut input = self.file.get(self.start + sample as usize..self.end)?;
-        for _ in 0..ordinal as usize % SAMPLE_EVERY {
-            take_length_prefixed(&mut input).ok()?;
-        }
-        Some(input)
+    fn table(&self) -> &[u8] {
+        self.file.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The string that a series entry refers to.
+    pub(super) fn get(&self, reference: u32) -> Result<Option<&str>, Misfit> {
+        let mut input = if self.by_offset {
+            let at = (reference as usize).checked_sub(self.start);
+            let Some(input) = at.and_then(|at| self.table().get(at..)) else { return Ok(None) };
+            input
+        } else {
+            if reference >= self.count {
+                return Ok(None);
+            }
+            let mut input = self.places.group(reference as usize / SAMPLE_EVERY, self.table())?;
+            for _ in 0..reference as usize % SAMPLE_EVERY {
+                take_length_prefixed(&mut input).map_err(|_| Misfit)?;
+            }
+            input
+        };
+        let symbol = take_length_prefixed(&mut input).ok();
+        Ok(symbol.and_then(|symbol| std::str::from_utf8(symbol).ok()))
     }
 }

@@ -25,7 +25,7 @@ fn chunks_of(i: usize) -> Vec<ChunkMeta> {
         .collect()
 }
 
-fn write(series: &[Labels]) -> Bytes {
+pub(super) fn write(series: &[Labels]) -> Bytes {
     let disk = SimDisk::new(1);
     let path = Path::new("/index");
     let symbols: SortedSymbols =

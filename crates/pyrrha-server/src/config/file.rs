@@ -41,6 +41,7 @@ pub(super) struct Storage {
     pub(super) tsdb: Tsdb,
     pub(super) compaction: Option<bool>,
     pub(super) dense: Option<bool>,
+    pub(super) index_tables: Option<bool>,
     pub(super) compaction_memory_budget: Option<YamlBytes>,
     pub(super) head_memory: Option<YamlBytes>,
     pub(super) disk_reserve: Option<YamlBytes>,

@@ -46,6 +46,11 @@ pub struct StorageFlags {
     #[arg(long = "storage.dense", env = "PYRRHA_STORAGE_DENSE", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub dense: Option<bool>,
+    /// Keep tables of large indexes in files of their own, with which a start opens blocks without reading
+    /// them [default: true].
+    #[arg(long = "storage.index-tables", env = "PYRRHA_STORAGE_INDEX_TABLES", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub index_tables: Option<bool>,
     /// Memory of a compaction [default: 256MiB].
     #[arg(
         long = "storage.compaction-memory-budget",
@@ -90,6 +95,8 @@ pub struct StorageSettings {
     pub compaction: bool,
     /// Whether blocks are written in the dense layout.
     pub dense: bool,
+    /// Whether files of the tables of large indexes are kept.
+    pub index_tables: bool,
     /// Memory of a compaction, bytes.
     pub compaction_memory_bytes: usize,
     /// Memory of all heads, bytes.
@@ -112,6 +119,7 @@ impl StorageSettings {
             retention_bytes: bytes(RETENTION_SIZE, flags.retention_size, &size, "0")? as u64,
             compaction: flags.compaction.or(file.compaction).unwrap_or(true),
             dense: flags.dense.or(file.dense).unwrap_or(false),
+            index_tables: flags.index_tables.or(file.index_tables).unwrap_or(true),
             compaction_memory_bytes: bytes(
                 COMPACTION_BUDGET,
                 budget,
@@ -130,6 +138,9 @@ impl StorageSettings {
         config.retention_bytes = self.retention_bytes;
         config.compaction = self.compaction;
         config.dense = self.dense;
+        if !self.index_tables {
+            config.index_tables_from = u64::MAX;
+        }
         config.compaction_memory_bytes = self.compaction_memory_bytes;
         config.head_memory_bytes = self.head_memory_bytes;
         config.disk_reserve_bytes = self.disk_reserve_bytes;
@@ -148,12 +159,13 @@ impl StorageSettings {
     }
 
     /// The settings as flags.
-    pub(super) fn as_flags(&self) -> [(&'static str, String); 8] {
+    pub(super) fn as_flags(&self) -> [(&'static str, String); 9] {
         [
             (RETENTION_TIME, self.time_text()),
             (RETENTION_SIZE, format!("{}B", self.retention_bytes)),
             ("storage.compaction", self.compaction.to_string()),
             ("storage.dense", self.dense.to_string()),
+            ("storage.index-tables", self.index_tables.to_string()),
             (COMPACTION_BUDGET, self.compaction_memory_bytes.to_string()),
             (HEAD_MEMORY, self.head_memory_bytes.to_string()),
             (DISK_RESERVE, self.disk_reserve_bytes.to_string()),

@@ -103,11 +103,11 @@ fn a_bad_value_names_the_flag() {
 fn retention_is_set_by_flag_and_file_and_is_none_by_default() {
     let defaults = Settings::resolve(Flags::default()).expect("valid").storage;
     assert!(defaults.retention.is_zero() && defaults.retention_bytes == 0 && defaults.compaction);
+    assert!(defaults.index_tables);
     assert_eq!((defaults.disk_reserve_bytes, defaults.retention_text().as_str()), (64 << 20, ""));
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("pyrrha.yml");
-    let text =
-        "storage:\n  tsdb: {retention: {time: 15d, size: 1GB}}\n  compaction: false\n  disk_reserve: 0\n";
+    let text = "storage:\n  tsdb: {retention: {time: 15d, size: 1GB}}\n  compaction: false\n  index_tables: false\n  disk_reserve: 0\n";
     std::fs::write(&path, text).expect("written");
     let flags = |size: Option<&str>| Flags {
         config_file: Some(path.clone()),
@@ -116,7 +116,7 @@ fn retention_is_set_by_flag_and_file_and_is_none_by_default() {
     };
     let set = Settings::resolve(flags(Some("2GB"))).expect("valid");
     assert_eq!(set.storage.retention_text(), "15d or 2000000000B");
-    assert!(!set.storage.compaction && set.storage.disk_reserve_bytes == 0);
+    assert!(!set.storage.compaction && set.storage.disk_reserve_bytes == 0 && !set.storage.index_tables);
     assert!(set.as_flags().contains(&("storage.tsdb.retention.time", "15d".into())));
     let error = Settings::resolve(flags(Some("much"))).expect_err("not a size");
     assert!(error.to_string().contains("storage.tsdb.retention.size=\"much\""), "{error}");

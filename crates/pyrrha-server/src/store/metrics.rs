@@ -70,6 +70,16 @@ impl DbCollector {
                 &m.blocks_verified,
             ),
             (
+                "pyrrha_index_tables_written",
+                "Files of the tables of an index that were written",
+                &m.index_tables_written,
+            ),
+            (
+                "pyrrha_index_tables_misfit",
+                "Files of the tables of an index that turned out not to fit it",
+                &m.index_tables_misfit,
+            ),
+            (
                 "pyrrha_compaction_samples_conflicting",
                 "Samples that compactions dropped for another of their time",
                 &m.compaction_conflicts,

@@ -52,6 +52,12 @@ impl Block {
     /// segment headers and tombstones now, and every series, postings list and chunk when it is
     /// read.
     pub fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
+        Self::open_with_tables(disk, dir, None)
+    }
+
+    /// The same; of the index's tables nothing is read now if `tables` is a file that
+    /// [`IndexReader::encode_tables`] gave for it. Any other file there is passed over.
+    pub fn open_with_tables(disk: &dyn Disk, dir: &Path, tables: Option<&Path>) -> Result<Self, BlockError> {
         let blame = Blame::new(dir);
         let layout = Layout::of(disk, dir);
         let file = layout.meta_file();
@@ -59,7 +65,8 @@ impl Block {
         let meta = layout.read_meta(&blame, &json)?;
         let file = disk.map(&dir.join(INDEX_FILE)).map_err(blame.io(INDEX_FILE))?;
         let index_bytes = file.len() as u64;
-        let index = IndexReader::open(file).map_err(|e| blame.index(e))?;
+        let tables = tables.filter(|path| disk.exists(path)).and_then(|path| disk.map(path).ok());
+        let index = IndexReader::open_with(file, tables.as_ref()).map_err(|e| blame.index(e))?;
         let segments = Segments::open(disk, dir, layout, &blame)?;
         let (tombstones, tombstones_bytes) = if disk.exists(&dir.join(TOMBSTONES_FILE)) {
             let file = disk.read(&dir.join(TOMBSTONES_FILE)).map_err(blame.io(TOMBSTONES_FILE))?;
@@ -251,6 +258,7 @@ impl Block {
     pub fn verify(&self, ctx: &QueryContext) -> Result<u64, StoreError> {
         let (mut row, mut columns) = (SeriesRow::default(), Columns::default());
         let mut chunks = 0;
+        self.0.index.verify_tables().map_err(|e| self.0.blame.index(e))?;
         for series in &self.0.matching(ctx, &[])? {
             ctx.cancel.check()?;
             self.0.row(series, &mut row)?;

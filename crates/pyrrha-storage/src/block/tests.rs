@@ -158,7 +158,7 @@ fn deleted_intervals_travel_along() {
     write(&disk, &sample_series(5), u64::MAX).expect("no fault");
     let first = {
         let block = Block::open(&disk, &dir()).expect("a sound block");
-        block.index().label_value_counts().count();
+        block.index().label_value_counts().expect("sound").count();
         use pyrrha_index::LabelIndex;
         block.index().all().expect("sound").to_bitmap().min().expect("it has series")
     };

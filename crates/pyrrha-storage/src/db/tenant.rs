@@ -11,6 +11,7 @@ use pyrrha_model::{ErrorKind, StoreError, TenantId, TimeRange};
 use super::Shared;
 use super::compaction::CompactionState;
 use super::cut::CutState;
+use super::index_tables::IndexTables;
 use super::quarantine::{Quarantined, read_mark};
 use super::verification::Verification;
 use crate::block::{Block, BlockId};
@@ -28,6 +29,8 @@ pub(crate) struct Tenant {
     pub(crate) cuts: Mutex<CutState>,
     pub(crate) compaction: Mutex<CompactionState>,
     pub(crate) verification: Verification,
+    /// Which blocks have a file of their index's tables.
+    pub(crate) index_tables: Mutex<IndexTables>,
     /// Deletes may stand. Known at a start before the log is read.
     pub(crate) may_have_deletes: AtomicBool,
     /// Blocks whose data a bucket holds too.
@@ -157,6 +160,7 @@ impl Shared {
             cuts: Mutex::default(),
             compaction: Mutex::default(),
             verification: Verification::default(),
+            index_tables: Mutex::default(),
             may_have_deletes: AtomicBool::new(self.has_deletes_mark(id)),
             shipped: Mutex::default(),
             view: RwLock::new(view),
@@ -174,7 +178,8 @@ impl Shared {
         quarantined: &mut BTreeMap<BlockId, Quarantined>,
     ) {
         let dir = entry.dir(&self.bucket_dir(id));
-        match Block::open(&*self.disk, &dir) {
+        let tables = self.index_tables_of(id, entry.ulid);
+        match Block::open_with_tables(&*self.disk, &dir, Some(&tables)) {
             Ok(block) => {
                 let block = block.listed_as(entry.ulid, entry.min_time, entry.max_time);
                 quarantined.extend(read_mark(&*self.disk, &dir).map(|mark| (entry.ulid, mark)));

@@ -83,6 +83,7 @@ impl Run {
             idle_cut_after: Duration::from_secs(50),
             delete_undo: Duration::from_secs(20 * 60),
             verify_every: Duration::from_secs(1800),
+            index_tables_from: 1,
             retention: Duration::from_secs([0, 0, 3 * 3600][rng.index(3)]),
             retention_bytes: [0, 0, 60_000][rng.index(3)],
             ..StorageConfig::new("data")

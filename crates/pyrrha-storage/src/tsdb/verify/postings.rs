@@ -51,7 +51,13 @@ fn key(buffer: &mut Vec<u8>, name: &str, value: &str) -> u64 {
 /// Reads every list and compares it with what the series say.
 pub(super) fn check(block: &Block, mut sums: PairSums, report: &mut BlockReport) {
     let index = block.index();
-    let names: Vec<String> = index.label_value_counts().map(|(name, _)| name.to_owned()).collect();
+    let names: Vec<String> = match index.label_value_counts() {
+        Ok(counts) => counts.map(|(name, _)| name.to_owned()).collect(),
+        Err(error) => {
+            report.wrong("index", None, None, format!("label names: {error}"));
+            return;
+        }
+    };
     // Series that could not be read were reported, and are missing in the sums.
     let complete = report.problems.is_empty();
     for name in names {
