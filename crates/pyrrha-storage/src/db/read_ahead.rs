@@ -73,14 +73,14 @@ pub(super) trait PacketSink: ReplaySink {
 
 /// What one record of the log holds, and how far the reader was behind it.
 #[derive(Debug, Default)]
-pub(super) struct Packet {
+struct Packet {
     tenant: Option<TenantId>,
     definitions: Definitions,
     batches: Vec<(LogPosition, LogBatch)>,
     /// As [`Replay::progress`].
-    pub(super) progress: (u64, u64),
+    progress: (u64, u64),
     /// As [`Replay::segments`].
-    pub(super) segments: (u64, u64, u64),
+    segments: (u64, u64, u64),
 }
 
 impl Packet {
@@ -130,8 +130,8 @@ pub(super) struct ReadAhead {
 
 /// What came of a step.
 pub(super) enum Ahead {
-    /// A record was applied.
-    Packet(Packet),
+    /// A record was applied; progress and segments as [`Replay`] gives them.
+    Applied { progress: (u64, u64), segments: (u64, u64, u64) },
     /// The log has ended.
     End(Box<Replay>),
 }
@@ -149,7 +149,7 @@ impl ReadAhead {
         let next = self.pending.take().or_else(|| self.packets.as_ref()?.recv().ok());
         let Some(mut packet) = next else { return Ok(Ahead::End(Box::new(self.join()))) };
         match packet.give(sink) {
-            Ok(()) => Ok(Ahead::Packet(packet)),
+            Ok(()) => Ok(Ahead::Applied { progress: packet.progress, segments: packet.segments }),
             Err(error) => {
                 self.pending = Some(packet);
                 Err(error)

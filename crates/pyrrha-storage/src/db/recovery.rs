@@ -240,10 +240,10 @@ impl Driver {
                 };
             }
             Stage::Apply { ahead, replayer } => match ahead.step(replayer)? {
-                Ahead::Packet(packet) => {
+                Ahead::Applied { progress, segments } => {
                     self.steps = self.steps.wrapping_add(1);
                     if self.steps.is_multiple_of(TELL_EVERY) {
-                        tell_progress(&self.shared, packet.segments, packet.progress);
+                        tell_progress(&self.shared, segments, progress);
                     }
                 }
                 Ahead::End(replay) => {

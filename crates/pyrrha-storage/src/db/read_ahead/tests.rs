@@ -100,9 +100,9 @@ fn a_reader_ahead_brings_the_same_in_the_same_order() {
         let (mut failed, mut progress) = (0, (0, 0));
         let report = loop {
             match ahead.step(&mut told) {
-                Ok(Ahead::Packet(packet)) => {
-                    assert!(packet.progress > progress);
-                    progress = packet.progress;
+                Ok(Ahead::Applied { progress: now, .. }) => {
+                    assert!(now > progress);
+                    progress = now;
                 }
                 Ok(Ahead::End(replay)) => break replay.report().clone(),
                 Err(_) => failed += 1,
@@ -117,6 +117,6 @@ fn a_reader_ahead_brings_the_same_in_the_same_order() {
 fn whoever_stops_early_stops_the_reader() {
     let mut ahead = ReadAhead::start(open(&disk()).1).expect("a thread");
     let first = ahead.step(&mut Told::default());
-    assert!(matches!(first, Ok(Ahead::Packet(_))));
+    assert!(matches!(first, Ok(Ahead::Applied { .. })));
     drop(ahead);
 }
