@@ -71,7 +71,8 @@ fn files_that_are_damaged_cost_nothing_and_are_written_anew() {
     drop(db);
     let all = files(dir.path());
     let sound = std::fs::read(&all[0]).expect("a file");
-    let damage: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damage: [(&str, Damage); 4] = [
         ("its header", |bytes| bytes[3] ^= 1),
         ("a place", |bytes| bytes[65] ^= 1),
         ("its end", |bytes| bytes.truncate(bytes.len() / 2)),

@@ -54,7 +54,7 @@ impl WalSink for Series {
     fn labels(&self, tenant: &TenantId, series: u32, visit: &mut dyn FnMut(&str, &str)) {
         visit("__name__", &format!("metric_{series}"));
         visit("tenant", tenant.as_str());
-        if series % 2 == 0 {
+        if series.is_multiple_of(2) {
             visit("zone", "ä");
         }
     }
