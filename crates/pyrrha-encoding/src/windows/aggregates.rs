@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pyrrha_model::contract::{ChunkRef, Timestamps};
 use pyrrha_model::{ChunkEncoding, TimeRange, Timestamp};
 
-use super::{Windows, window_start};
+use super::{Windows, coarsen, window_start};
 use crate::chunk::{decode_floats, xor};
 use crate::{Aggregate, AggregateChunk, DecodeError, FloatColumn};
 
@@ -100,8 +100,12 @@ pub enum ForeignEdges {
     Mean,
 }
 
-/// Reads an aggregate chunk of floats that somebody else made, into `out`. What it does not tell is
-/// estimated: a window's first and last time as its edges, deviations as of evenly spread values.
+/// Reads an aggregate chunk of floats that somebody else made, into `out`, after those before it of the same
+/// series. What it does not tell is estimated: a window's first and last time as its edges, deviations as of
+/// evenly spread values.
+///
+/// A chunk may end within a window, of which the next one has the rest: Thanos makes the hours of each chunk of
+/// five minutes by itself, and such a chunk ends at any five minutes. They become one window.
 pub fn from_aggregates(
     bytes: &[u8],
     resolution: i64,
@@ -126,24 +130,24 @@ pub fn from_aggregates(
         let column = column.as_ref()?;
         (column.times.get(i) == counts.times.get(i)).then(|| column.values.get(i).copied()).flatten()
     };
-    let from = out.len();
+    let mut own = Windows::default();
     for (i, (&t, &count)) in counts.times.iter().zip(&counts.values).enumerate() {
         let start = window_start(t, resolution);
         let sum = value(&sums, i).unwrap_or(f64::NAN);
         let (min, max) = (value(&mins, i).unwrap_or(f64::NAN), value(&maxs, i).unwrap_or(f64::NAN));
         // Thanos leaves out windows without samples.
         let count = if count >= 1.0 { count.min(f64::from(u32::MAX)) } else { 1.0 };
-        out.starts.push(start);
-        out.ends.push(start.saturating_add(resolution - 1));
-        out.counts.push(count as u32);
-        let totals = &mut out.values;
+        own.starts.push(start);
+        own.ends.push(start.saturating_add(resolution - 1));
+        own.counts.push(count as u32);
+        let totals = &mut own.values;
         totals.sums.push(sum);
         totals.mins.push(min);
         totals.maxs.push(max);
         totals.nans.push(0);
         let spread = max - min;
         totals.deviations.push(if spread > 0.0 { count * spread * spread / 12.0 } else { 0.0 });
-        let e = &mut out.edges;
+        let e = &mut own.edges;
         e.first_times.push(start);
         e.last_times.push(t);
         e.first_values.push(sum / count);
@@ -154,31 +158,48 @@ pub fn from_aggregates(
         e.stale.push(0);
     }
     if let (ForeignEdges::Counter, Some(counter)) = (edges, counter) {
-        set_counter(&counter, &counts.times, from, out)?;
+        set_counter(&counter, &counts.times, &mut own)?;
     }
+    append(&own, resolution, edges, out);
     if out.is_sound() { Ok(()) } else { Err(MALFORMED) }
 }
 
+/// Appends the windows of the next chunk, the first of which may be the rest of the last one.
+fn append(next: &Windows, resolution: i64, edges: ForeignEdges, out: &mut Windows) {
+    let Some(last) = out.len().checked_sub(1).filter(|&last| next.starts.first() == Some(&out.starts[last]))
+    else {
+        return out.extend(next, 0..next.len());
+    };
+    let mut parts = Windows::default();
+    parts.extend(out, last..last + 1);
+    parts.extend(next, 0..1);
+    out.truncate(last);
+    coarsen(&parts, resolution, out);
+    if edges == ForeignEdges::Mean {
+        let mean = out.values.sums[last] / f64::from(out.counts[last]);
+        let e = &mut out.edges;
+        (e.first_values[last], e.last_values[last]) = (mean, mean);
+        (e.corrections[last], e.resets[last]) = (0.0, 0);
+        e.changes[last] = u32::from(out.values.mins[last] != out.values.maxs[last]);
+    }
+    out.extend(next, 1..next.len());
+}
+
 /// Takes edges from the counter: `first raw | one per window | last raw at the same time`.
-fn set_counter(
-    counter: &FloatColumn,
-    times: &[Timestamp],
-    from: usize,
-    out: &mut Windows,
-) -> Result<(), DecodeError> {
+fn set_counter(counter: &FloatColumn, times: &[Timestamp], own: &mut Windows) -> Result<(), DecodeError> {
     let n = times.len();
     let (t, v) = (&counter.times, &counter.values);
     // A chunk of a single raw sample may lack the duplicate, others may have been cut.
     if n == 0 || t.len() < n + 1 || t[1..=n] != *times {
         return Err(DecodeError::Malformed { part: "counter of an aggregate chunk" });
     }
-    let e = &mut out.edges;
+    let e = &mut own.edges;
     for i in 0..n {
-        (e.first_values[from + i], e.last_values[from + i]) = (v[i], v[i + 1]);
+        (e.first_values[i], e.last_values[i]) = (v[i], v[i + 1]);
     }
-    e.first_times[from] = t[0].clamp(out.starts[from], e.last_times[from]);
+    e.first_times[0] = t[0].clamp(own.starts[0], e.last_times[0]);
     if let Some(&raw) = v.get(n + 1) {
-        let last = from + n - 1;
+        let last = n - 1;
         e.corrections[last] = v[n] - raw;
         e.last_values[last] = raw;
         e.resets[last] = u32::from(v[n] > raw);

@@ -104,14 +104,22 @@ impl<H: Clone> HistogramWindows<H> {
 
     /// Removes all windows, keeps the allocations.
     pub fn clear(&mut self) {
-        [&mut self.starts, &mut self.ends, &mut self.edges.times].into_iter().for_each(Vec::clear);
+        self.truncate(0);
+    }
+
+    /// Keeps the first `len` windows.
+    pub fn truncate(&mut self, len: usize) {
+        let kept = self.kept(0..len.min(self.len())).end;
+        [&mut self.starts, &mut self.ends].into_iter().for_each(|column| column.truncate(len));
         let edges = &mut self.edges;
         [&mut self.counts, &mut edges.resets, &mut edges.changes, &mut edges.stale]
             .into_iter()
-            .for_each(Vec::clear);
-        edges.upto.clear();
-        [&mut edges.samples, &mut self.values.sums].into_iter().for_each(Vec::clear);
-        self.values.layouts.clear();
+            .for_each(|column| column.truncate(len));
+        edges.upto.truncate(len);
+        edges.times.truncate(kept);
+        edges.samples.truncate(kept);
+        self.values.sums.truncate(len);
+        self.values.layouts.truncate(len);
     }
 
     /// Appends the windows `range` of `other`.

@@ -117,6 +117,48 @@ fn what_thanos_made_is_read_back() {
     assert_eq!(means.edges.last_values[0], w.values.sums[0] / f64::from(w.counts[0]));
 }
 
+/// Thanos makes the hours of each chunk of five minutes by itself, so an hour may be in two chunks of a series.
+#[test]
+fn an_hour_that_two_foreign_chunks_share_is_one_window() {
+    let samples: Vec<(i64, f64)> = (0..300).map(|i| (i * 60_000, ((i * 7) % 90) as f64)).collect();
+    let whole = folded(&samples, HOUR);
+    for cut in [1, 35, 60, 90, 119, 121, 299] {
+        let (a, b) = samples.split_at(cut);
+        for edges in [ForeignEdges::Counter, ForeignEdges::Mean] {
+            let mut back = Windows::default();
+            for part in [a, b] {
+                for chunk in aggregate_chunks(&folded(part, HOUR)) {
+                    from_aggregates(&chunk.bytes, HOUR, edges, &mut back).unwrap();
+                }
+            }
+            assert_eq!((&back.starts, &back.ends, &back.counts), (&whole.starts, &whole.ends, &whole.counts));
+            assert_eq!((&back.values.sums, &back.values.mins), (&whole.values.sums, &whole.values.mins));
+            assert_eq!(back.values.maxs, whole.values.maxs);
+            let total = |w: &Windows| {
+                let e = &w.edges;
+                let between = (1..w.len()).filter(|&i| e.first_values[i] < e.last_values[i - 1]);
+                let lost: f64 = between.map(|i| e.last_values[i - 1]).sum();
+                e.last_values[w.len() - 1] - e.first_values[0] + e.corrections.iter().sum::<f64>() + lost
+            };
+            if edges == ForeignEdges::Counter {
+                assert_eq!(total(&back), total(&whole), "cut={cut}");
+            } else {
+                let shared = cut / 60;
+                assert_eq!(
+                    back.edges.last_values[shared],
+                    whole.values.sums[shared] / f64::from(whole.counts[shared])
+                );
+                assert_eq!(back.edges.corrections[shared], 0.0);
+            }
+        }
+    }
+    // What lies before a chunk is none of it.
+    let mut back = Windows::default();
+    let chunks = aggregate_chunks(&folded(&samples, HOUR));
+    from_aggregates(&chunks[0].bytes, HOUR, ForeignEdges::Counter, &mut back).unwrap();
+    assert!(from_aggregates(&chunks[0].bytes, HOUR, ForeignEdges::Counter, &mut back).is_err());
+}
+
 fn samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
     let value = prop_oneof![
         6 => (0..50i32).prop_map(f64::from),

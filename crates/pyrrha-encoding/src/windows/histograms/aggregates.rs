@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pyrrha_model::contract::{ChunkRef, Timestamps};
 use pyrrha_model::{ChunkEncoding, CounterResetHint, FloatHistogram, TimeRange, Timestamp};
 
-use super::{HistogramWindows, Layouts, alike, forget, is_gauge};
+use super::{HistogramWindows, Layouts, alike, coarsen_histograms, forget, is_gauge};
 use crate::chunk::histogram::{decode_histograms, encode_run};
 use crate::chunk::{decode_floats, xor};
 use crate::windows::aggregates::{chunk_size, chunks_of_rows};
@@ -185,9 +185,10 @@ impl Open {
     }
 }
 
-/// Reads an aggregate chunk of histograms that somebody else made, into `out`. The counter at the end of
-/// a window, and at that of the window before, stand for its last and first sample; without a counter
-/// the mean does.
+/// Reads an aggregate chunk of histograms that somebody else made, into `out`, after those before it of the same
+/// series. The counter at the end of a window, and at that of the window before, stand for its last and first
+/// sample; without a counter the mean does. A window that two chunks share becomes one, as in
+/// [`from_aggregates`](crate::windows::from_aggregates).
 pub fn from_histogram_aggregates(
     bytes: &[u8],
     resolution: i64,
@@ -202,18 +203,19 @@ pub fn from_histogram_aggregates(
     let is_first = |t: &Timestamp| counts.times.first().is_some_and(|first| t < first);
     let mut before = counter.times.first().zip(counter.values.first());
     before = before.filter(|(t, h)| is_first(t) && !h.is_stale());
+    let mut own = HistogramWindows::default();
     for (&t, &count) in counts.times.iter().zip(&counts.values) {
         let start = window_start(t, resolution);
         let count = if count >= 1.0 { count.min(f64::from(u32::MAX)) } else { 1.0 };
         let sum = at(&sums, t).ok_or(MALFORMED)?;
-        out.starts.push(start);
-        out.ends.push(start.saturating_add(resolution - 1));
-        out.counts.push(count as u32);
+        own.starts.push(start);
+        own.ends.push(start.saturating_add(resolution - 1));
+        own.counts.push(count as u32);
         // All sums are stored as gauges.
-        out.values.sums.push(FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..sum.clone() });
-        out.values.layouts.push(Layouts::Compatible);
+        own.values.sums.push(FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..sum.clone() });
+        own.values.layouts.push(Layouts::Compatible);
         let now = at(&counter, t);
-        let e = &mut out.edges;
+        let e = &mut own.edges;
         let mut keep = |t: Timestamp, mut h: FloatHistogram| {
             forget(&mut h);
             e.times.push(t);
@@ -242,7 +244,22 @@ pub fn from_histogram_aggregates(
         e.stale.push(0);
         before = now.map(|now| (&counter.times[0], now));
     }
+    append(&own, resolution, out);
     if out.is_sound() { Ok(()) } else { Err(MALFORMED) }
+}
+
+/// Appends the windows of the next chunk, the first of which may be the rest of the last one.
+fn append(next: &HistogramWindows, resolution: i64, out: &mut HistogramWindows) {
+    let Some(last) = out.len().checked_sub(1).filter(|&last| next.starts.first() == Some(&out.starts[last]))
+    else {
+        return out.extend(next, 0..next.len());
+    };
+    let mut parts = HistogramWindows::default();
+    parts.extend(out, last..last + 1);
+    parts.extend(next, 0..1);
+    out.truncate(last);
+    coarsen_histograms(&parts, resolution, out);
+    out.extend(next, 1..next.len());
 }
 
 fn read(chunk: &AggregateChunk<'_>, aggregate: Aggregate) -> Result<HistogramColumn, DecodeError> {

@@ -191,6 +191,26 @@ fn an_aggregate_chunk_is_laid_out_as_thanos_does() {
 }
 
 #[test]
+fn an_hour_that_two_foreign_chunks_share_is_one_window() {
+    let samples: Vec<(i64, FloatHistogram)> =
+        (0..200i64).map(|i| (i * 60_000, histogram(1, &[(i % 70) as f64, (2 * (i % 70)) as f64]))).collect();
+    let whole = folded(&samples, HOUR);
+    let sums = |w: &HistogramWindows| w.values.sums.iter().map(|h| (h.count, h.sum)).collect::<Vec<_>>();
+    for cut in [1, 35, 60, 90, 199] {
+        let (a, b) = samples.split_at(cut);
+        let mut back = HistogramWindows::default();
+        for part in [a, b] {
+            for chunk in all_aggregate_chunks(&Windows::default(), &folded(part, HOUR)) {
+                from_histogram_aggregates(&chunk.bytes, HOUR, &mut back).unwrap();
+            }
+        }
+        assert_eq!((&back.starts, &back.ends, &back.counts), (&whole.starts, &whole.ends, &whole.counts));
+        assert_eq!(sums(&back), sums(&whole), "cut={cut}");
+        assert_eq!(back.edges.times.last(), whole.edges.times.last());
+    }
+}
+
+#[test]
 fn another_chunk_begins_where_bounds_change_or_floats_do() {
     let exponential = (0..200i64).map(|i| (i * FIVE, histogram(0, &[i as f64])));
     let others = (200..210i64).map(|i| (i * FIVE, custom(&[1.0, 2.0], &[i as f64; 3])));
