@@ -53,6 +53,14 @@ pub enum DurationError {
     /// Not of the form `1w2d3h4m5s6ms`.
     #[error("not a valid duration string: {0:?}")]
     Syntax(String),
+    /// A unit that there is not.
+    #[error("unknown unit {unit:?} in duration {text:?}")]
+    Unit {
+        /// What stands where a unit should.
+        unit: String,
+        /// The whole duration.
+        text: String,
+    },
     /// More milliseconds than fit.
     #[error("duration out of range")]
     Range,
@@ -80,14 +88,19 @@ pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
     let (mut rest, mut next_unit, mut total) = (text, 0, 0i64);
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let letters = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let letters = rest[digits..].bytes().take_while(|b| !b.is_ascii_digit()).count();
         let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
-        let index = UNITS.iter().position(|(name, _)| *name == unit).ok_or_else(syntax)?;
-        if digits == 0 || index < next_unit {
+        let count: u64 = number.parse().map_err(|_| syntax())?;
+        if unit.is_empty() {
+            return Err(syntax());
+        }
+        let unknown = || DurationError::Unit { unit: unit.to_owned(), text: text.to_owned() };
+        let index = UNITS.iter().position(|(name, _)| *name == unit).ok_or_else(unknown)?;
+        if index < next_unit {
             return Err(syntax());
         }
         next_unit = index + 1;
-        let count: i64 = number.parse().map_err(|_| DurationError::Range)?;
+        let count = i64::try_from(count).map_err(|_| DurationError::Range)?;
         // Prometheus holds durations as int64 nanoseconds; anything beyond is out of range there.
         total = count
             .checked_mul(UNITS[index].1)
@@ -142,6 +155,12 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_duration("300y"), Err(DurationError::Range));
+        let refusal = |text| parse_duration(text).map_err(|e| e.to_string());
+        assert_eq!(refusal("5y1hs"), Err("unknown unit \"hs\" in duration \"5y1hs\"".to_owned()));
+        assert_eq!(
+            refusal("99999999999999999999s"),
+            Err("not a valid duration string: \"99999999999999999999s\"".to_owned())
+        );
     }
 
     #[test]

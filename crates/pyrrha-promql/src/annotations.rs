@@ -287,6 +287,10 @@ impl Annotations {
         let mut moved = self.clone();
         for entry in moved.by_text.values_mut() {
             let pos = &mut entry.annotation.pos;
+            // What has no position has none elsewhere.
+            if *pos == Pos::default() {
+                continue;
+            }
             *pos = Pos { start: pos.start.wrapping_add(by), end: pos.end.wrapping_add(by) };
         }
         moved

@@ -5,7 +5,8 @@ use pyrrha_model::{ErrorKind, METRIC_NAME, go_fmt};
 use serde_json::{Value, json};
 
 use crate::ast::{
-    At, AtBound, Cardinality, Duration, Expr, RangeMode, Subquery, VectorMatching, VectorSelector,
+    At, AtBound, Cardinality, Duration, DurationExpr, Expr, RangeMode, Subquery, VectorMatching,
+    VectorSelector,
 };
 use crate::depth::ORDINARY_HEIGHT;
 use crate::lexer::lossy;
@@ -26,7 +27,7 @@ impl TooDeep {
 }
 
 /// The tree of `expr`. Durations are milliseconds; a duration expression, which has no value yet,
-/// is 0 and its text is in `rangeExpr`, `stepExpr` or `offsetExpr`.
+/// is 0 and its tree is in `rangeExpr`, `stepExpr` or `offsetExpr`, which are null otherwise.
 pub fn to_json(expr: &Expr) -> Result<Value, TooDeep> {
     let levels = expr.height();
     if levels > ORDINARY_HEIGHT { Err(TooDeep { levels }) } else { Ok(tree(expr)) }
@@ -122,12 +123,34 @@ fn subquery(subquery: &Subquery) -> Value {
 
 fn add_duration(node: &mut Value, key: &str, duration: &Duration) {
     match duration {
-        Duration::Fixed(ms) => node[key] = json!(ms),
+        Duration::Fixed(ms) => {
+            node[key] = json!(ms);
+            node[format!("{key}Expr")] = Value::Null;
+        }
         Duration::Expr(expr) => {
             node[key] = json!(0);
-            node[format!("{key}Expr")] = json!(expr.to_string());
+            node[format!("{key}Expr")] = duration_tree(expr, false);
         }
     }
+}
+
+/// The tree of a duration expression; `wrapped` if parentheses stand around it.
+fn duration_tree(expr: &DurationExpr, wrapped: bool) -> Value {
+    let (op, lhs, rhs) = match expr {
+        DurationExpr::Number(number) => {
+            let val = go_fmt::float_f(number.value);
+            return json!({ "type": "numberLiteral", "val": val, "duration": number.duration });
+        }
+        DurationExpr::Paren(inner, _) => return duration_tree(inner, true),
+        DurationExpr::Step(_) => ("step", None, None),
+        DurationExpr::Range(_) => ("range", None, None),
+        DurationExpr::MinOf(a, b, _) => ("min_of", Some(a), Some(b)),
+        DurationExpr::MaxOf(a, b, _) => ("max_of", Some(a), Some(b)),
+        DurationExpr::Unary { negative, expr, .. } => (if *negative { "-" } else { "+" }, None, Some(expr)),
+        DurationExpr::Binary { op, lhs, rhs, .. } => (op.as_str(), Some(lhs), Some(rhs)),
+    };
+    let [lhs, rhs] = [lhs, rhs].map(|e| e.map_or(Value::Null, |e| duration_tree(e, false)));
+    with(json!({ "type": "durationExpr", "op": op, "wrapped": wrapped }), [("lhs", lhs), ("rhs", rhs)])
 }
 
 fn add_at(node: &mut Value, at: Option<At>) {
@@ -148,8 +171,13 @@ fn matching(matching: &VectorMatching) -> Value {
         Cardinality::OneToMany => "one-to-many",
         Cardinality::ManyToMany => "many-to-many",
     };
-    // JSON has no NaN or infinity: fill values are texts, as sample values are.
-    let fill = |value: Option<f64>| value.map(go_fmt::float_f);
+    // JSON has no NaN or infinity: those are texts, as sample values are.
+    let fill = |value: Option<f64>| match value {
+        Some(value) if !value.is_finite() => json!(go_fmt::float_f(value)),
+        // Whole numbers without a point, as Go writes them.
+        Some(value) if value.fract() == 0.0 && value.abs() < 1e15 => json!(value as i64),
+        value => json!(value),
+    };
     json!({
         "card": card,
         "labels": matching.labels,
@@ -171,7 +199,7 @@ mod tests {
         assert_eq!(
             parse("m{a!=\"b\"} @ 1.5 offset 1m"),
             json!({
-                "type": "vectorSelector", "name": "m", "offset": 60_000, "timestamp": 1500, "startOrEnd": null,
+                "type": "vectorSelector", "name": "m", "offset": 60_000, "offsetExpr": null, "timestamp": 1500, "startOrEnd": null,
                 "anchored": false, "smoothed": false,
                 "matchers": [
                     { "name": "a", "value": "b", "type": "!=" },
@@ -195,10 +223,21 @@ mod tests {
     }
 
     #[test]
-    fn duration_expressions_keep_their_text() {
+    fn duration_expressions_are_trees_of_their_own() {
         let tree = to_json(&crate::parse("m[1h:step()] @ start()", &crate::Features::all()).expect("parses"))
             .expect("shallow");
-        assert_eq!((&tree["step"], &tree["stepExpr"]), (&json!(0), &json!("step()")));
+        let step =
+            json!({ "type": "durationExpr", "op": "step", "lhs": null, "rhs": null, "wrapped": false });
+        assert_eq!((&tree["step"], &tree["stepExpr"]), (&json!(0), &step));
+        assert_eq!((&tree["range"], &tree["rangeExpr"]), (&json!(3_600_000), &Value::Null));
         assert_eq!((&tree["timestamp"], &tree["startOrEnd"]), (&Value::Null, &json!("start")));
+        let tree = to_json(&crate::parse("m offset -(1m + 2)", &crate::Features::all()).expect("parses"))
+            .expect("shallow");
+        let number = |val, duration| json!({ "type": "numberLiteral", "val": val, "duration": duration });
+        let sum = json!({
+            "type": "durationExpr", "op": "+", "lhs": number("60", true), "rhs": number("2", false),
+            "wrapped": true,
+        });
+        assert_eq!((&tree["offsetExpr"]["op"], &tree["offsetExpr"]["rhs"]), (&json!("-"), &sum));
     }
 }

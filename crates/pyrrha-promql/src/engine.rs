@@ -83,7 +83,7 @@ impl Default for EngineOptions {
 pub struct QueryOptions {
     /// Instead of the engine's lookback, ms, if it is positive.
     pub lookback_delta_ms: Option<i64>,
-    /// The query's text, for positions in run-time errors.
+    /// The query's text, for whoever lists it.
     pub text: String,
     /// Where to follow the query.
     pub progress: Arc<Progress>,
@@ -224,7 +224,7 @@ impl Engine {
         t: Timestamp,
         options: &QueryOptions,
     ) -> Result<QueryResult, QueryError> {
-        let bounds = self.bounds(t, t, 0, options);
+        let bounds = self.bounds(t, t, 0);
         deep(expr, || self.run(ctx, store, expr, Steps::instant(t), bounds, options))
     }
 
@@ -247,7 +247,7 @@ impl Engine {
                 ty.describe()
             )));
         }
-        let bounds = self.bounds(start, end, step_ms.max(1), options);
+        let bounds = self.bounds(start, end, step_ms.max(1));
         let steps = Steps::between(start, end, step_ms);
         deep(expr, || self.run(ctx, store, expr, steps, bounds, options))
     }
@@ -259,10 +259,9 @@ impl Engine {
         start: Timestamp,
         end: Timestamp,
         step_ms: i64,
-        options: &QueryOptions,
     ) -> Result<ExplainNode, QueryError> {
         deep(expr, || {
-            let plan = plan::build(expr, &self.bounds(start, end, step_ms, options))?;
+            let plan = plan::build(expr, &self.bounds(start, end, step_ms))?;
             Ok(ExplainNode::of(&plan, None))
         })
     }
@@ -275,19 +274,12 @@ impl Engine {
         &self.helpers
     }
 
-    fn bounds<'a>(
-        &self,
-        start: Timestamp,
-        end: Timestamp,
-        step: i64,
-        options: &'a QueryOptions,
-    ) -> Bounds<'a> {
+    fn bounds(&self, start: Timestamp, end: Timestamp, step: i64) -> Bounds {
         Bounds {
             start,
             end,
             step,
             default_step: self.options.default_step_ms,
-            text: &options.text,
             optimiser: self.options.optimiser,
             delayed_name_removal: self.options.features.delayed_name_removal,
         }
@@ -299,7 +291,7 @@ impl Engine {
         store: &dyn Queryable,
         expr: &Expr,
         steps: Steps,
-        bounds: Bounds<'_>,
+        bounds: Bounds,
         options: &QueryOptions,
     ) -> Result<QueryResult, QueryError> {
         let began = options.stopwatch.as_ref().map(Stopwatch::elapsed).unwrap_or_default();

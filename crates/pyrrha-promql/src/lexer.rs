@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! outside ──`{`──► braces ──`}`──► outside
-//! outside ──`[`──► brackets (duration expression) ──`]`──► outside
+//! outside ──`[`──► brackets ──number, `]`──► outside
 //! ```
+//! Behind the first number in brackets, most of what is a token outside is one again, until `]`.
 
 mod number;
 mod string;
@@ -42,9 +43,11 @@ pub(crate) struct Lexer<'q> {
     at: usize,
     mode: Mode,
     open_parens: usize,
-    /// In brackets: a number or duration was read.
+    /// Between `[` and `]`.
+    bracket_open: bool,
+    /// A number or duration was read in brackets.
     duration_seen: bool,
-    /// In brackets: a colon was read.
+    /// In these brackets a colon was read.
     colon_seen: bool,
 }
 
@@ -58,6 +61,7 @@ impl<'q> Lexer<'q> {
             at: 0,
             mode: Mode::Outside,
             open_parens: 0,
+            bracket_open: false,
             duration_seen: false,
             colon_seen: false,
         }
@@ -91,6 +95,7 @@ impl<'q> Lexer<'q> {
     fn outside(&mut self) -> Lexed<TokenKind> {
         let Some(c) = self.bump() else {
             return match self.open_parens {
+                0 if self.bracket_open => Err(self.error("unclosed left bracket")),
                 0 => Ok(TokenKind::Eof),
                 _ => Err(self.error("unclosed left parenthesis")),
             };
@@ -129,15 +134,20 @@ impl<'q> Lexer<'q> {
                 self.mode = Mode::Braces;
                 TokenKind::LeftBrace
             }
+            '[' if self.bracket_open => {
+                return Err(self.unexpected_char("unexpected left bracket ", Some(c)));
+            }
             '[' => {
                 self.mode = Mode::Brackets;
-                self.duration_seen = false;
+                self.bracket_open = true;
                 self.colon_seen = false;
                 TokenKind::LeftBracket
             }
+            ']' if self.bracket_open => self.close_bracket(),
             ']' => return Err(self.unexpected_char("unexpected right bracket ", Some(c))),
             '"' | '\'' | '`' => return self.string(c),
             c if self.starts_number(c) => return self.number(),
+            c if (is_word_start(c) || c == ':') && self.bracket_open => return self.in_brackets(c),
             c if is_word_start(c) || c == ':' => self.word(),
             c => return Err(self.unexpected_char("unexpected character: ", Some(c))),
         })
@@ -174,16 +184,14 @@ impl<'q> Lexer<'q> {
         })
     }
 
+    /// Behind `[` until a number or duration was read: nothing but what begins a duration expression.
     fn brackets(&mut self) -> Lexed<TokenKind> {
         const UNEXPECTED: &str = "unexpected character in duration expression: ";
         let Some(c) = self.bump() else {
             return Err(self.error("unexpected end of input in duration expression"));
         };
         Ok(match c {
-            ']' => {
-                self.mode = Mode::Outside;
-                TokenKind::RightBracket
-            }
+            ']' => self.close_bracket(),
             ':' => return self.colon(),
             '(' => self.open_paren(),
             ')' => return self.close_paren(),
@@ -196,23 +204,37 @@ impl<'q> Lexer<'q> {
             '^' => TokenKind::Op(BinaryOp::Pow),
             c if self.starts_number(c) => {
                 self.duration_seen = true;
+                self.mode = Mode::Outside;
                 return self.number();
             }
-            c if is_word_start(c) => {
-                self.skip_while(is_word_part);
-                let word = &self.query[self.start..self.at];
-                match token::word_kind(word) {
-                    kind @ TokenKind::Bound(
-                        BoundWord::Step | BoundWord::Range | BoundWord::MinOf | BoundWord::MaxOf,
-                    ) => {
-                        self.duration_seen = true;
-                        kind
-                    }
-                    _ => return Err(self.unexpected_char(UNEXPECTED, Some(c))),
-                }
-            }
-            c => return Err(self.unexpected_char(UNEXPECTED, Some(c))),
+            c => match self.duration_word(c) {
+                Some(kind) => kind,
+                None => return Err(self.unexpected_char(UNEXPECTED, Some(c))),
+            },
         })
+    }
+
+    fn close_bracket(&mut self) -> TokenKind {
+        self.mode = Mode::Outside;
+        self.bracket_open = false;
+        TokenKind::RightBracket
+    }
+
+    /// One of the functions of duration expressions.
+    fn duration_word(&mut self, first: char) -> Option<TokenKind> {
+        if !is_word_start(first) {
+            return None;
+        }
+        self.skip_while(is_word_start);
+        match token::word_kind(&self.query[self.start..self.at]) {
+            kind @ TokenKind::Bound(
+                BoundWord::Step | BoundWord::Range | BoundWord::MinOf | BoundWord::MaxOf,
+            ) => {
+                self.duration_seen = true;
+                Some(kind)
+            }
+            _ => None,
+        }
     }
 
     fn colon(&mut self) -> Lexed<TokenKind> {
@@ -226,6 +248,21 @@ impl<'q> Lexer<'q> {
         };
         // Both are noticed behind the colon.
         Err(LexError { start: self.at, message: message.to_owned() })
+    }
+
+    /// A word or colon behind the first number in brackets.
+    fn in_brackets(&mut self, c: char) -> Lexed<TokenKind> {
+        if c == ':' {
+            if self.colon_seen {
+                return Err(self.unexpected_char("unexpected colon ", Some(c)));
+            }
+            self.colon_seen = true;
+            return Ok(TokenKind::Colon);
+        }
+        self.duration_word(c).ok_or_else(|| {
+            let c = pyrrha_model::go_fmt::quote_char(c);
+            self.error(format!("unexpected character: {c}, expected ':'"))
+        })
     }
 
     fn open_paren(&mut self) -> TokenKind {

@@ -100,7 +100,8 @@ pub(crate) struct Binary {
 pub(crate) struct Call {
     pub(crate) function: &'static Function,
     pub(crate) args: Vec<Node>,
-    /// Where the arguments stand.
+    /// Where the arguments stand. A subquery has no position of its own, as in Prometheus: notes about
+    /// it point to the start of the query.
     pub(crate) positions: Vec<Pos>,
 }
 
@@ -111,6 +112,8 @@ pub(crate) struct Aggregate {
     pub(crate) param: Option<Node>,
     pub(crate) grouping: Vec<String>,
     pub(crate) without: bool,
+    /// Where all of it stands.
+    pub(crate) pos: Pos,
     pub(crate) expr_pos: Pos,
     pub(crate) param_pos: Pos,
 }
@@ -193,8 +196,11 @@ impl Node {
         each(&mut self.pos);
         match &mut self.kind {
             Kind::Select(selector) | Kind::Matrix(selector) => each(&mut selector.pos),
-            Kind::Call(call) => call.positions.iter_mut().for_each(each),
+            Kind::Call(call) => {
+                call.positions.iter_mut().filter(|pos| **pos != Pos::default()).for_each(each)
+            }
             Kind::Aggregate(aggregate) => {
+                each(&mut aggregate.pos);
                 each(&mut aggregate.expr_pos);
                 if aggregate.param.is_some() {
                     each(&mut aggregate.param_pos);

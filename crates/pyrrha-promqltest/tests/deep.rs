@@ -4,7 +4,7 @@
 use pyrrha_model::contract::QueryContext;
 use pyrrha_promql::ast_json::to_json;
 use pyrrha_promql::printer::pretty;
-use pyrrha_promql::{Engine, Features, QueryOptions, parse};
+use pyrrha_promql::{Engine, Features, parse};
 use pyrrha_promqltest::script_options;
 use pyrrha_testkit::ModelDb;
 
@@ -40,6 +40,6 @@ fn the_deepest_expressions_are_evaluated() {
         // An error of a limit would do as well as a value; a crash would not.
         let _ = engine.instant(&QueryContext::unlimited(), &store, &expr, 0);
         let _ = engine.range(&QueryContext::unlimited(), &store, &expr, 0, 60_000, 60_000);
-        assert!(engine.explain(&expr, 0, 0, 0, &QueryOptions::default()).is_ok(), "{short}");
+        assert!(engine.explain(&expr, 0, 0, 0).is_ok(), "{short}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Skipped, with a printed reason, where no `prometheus` is on the PATH. Environment:
 //! `PYRRHA_DIFFERENTIAL_QUERIES` (500), `PYRRHA_DIFFERENTIAL_SEED` (1), which also says where
-//! in time the data lies. The reference is Debian's
-//! Prometheus 2.42; samples and resets are kept off window edges and counters far from zero,
+//! in time the data lies; `PYRRHA_DIFFERENTIAL_PROMETHEUS` (`prometheus`), the program of the
+//! reference. It is made for Debian's Prometheus 2.42; samples and resets are kept off window edges and counters far from zero,
 //! because there it differs from today's language by design.
 
 #[path = "support/http.rs"]

@@ -19,16 +19,16 @@ pub enum NanEffect {
 }
 
 impl FloatHistogram {
-    /// The φ-quantile. Below 0 it is -Inf, above 1 +Inf, without observations or for NaN it is NaN.
+    /// The φ-quantile. Below 0 it is -Inf, above 1 +Inf; else without observations or for NaN it is NaN.
     pub fn quantile(&self, q: f64) -> (f64, NanEffect) {
-        if self.count == 0.0 || q.is_nan() {
-            return (f64::NAN, NanEffect::None);
-        }
         if q < 0.0 {
             return (f64::NEG_INFINITY, NanEffect::None);
         }
         if q > 1.0 {
             return (f64::INFINITY, NanEffect::None);
+        }
+        if self.count == 0.0 || q.is_nan() {
+            return (f64::NAN, NanEffect::None);
         }
         let has_nan = self.sum.is_nan();
         // Walking from the nearer end keeps rounding errors small. With NaN observations only the
@@ -51,7 +51,9 @@ impl FloatHistogram {
         let Some(mut bucket) = last.filter(|_| seen >= rank) else {
             return (f64::NAN, if has_nan { NanEffect::ResultIsNan } else { NanEffect::None });
         };
-        let effect = if has_nan { NanEffect::Skewed } else { NanEffect::None };
+        // A sum of NaN comes of observations of +Inf and -Inf, too; of NaN, buckets hold less than all.
+        let skewed = has_nan && self.all_buckets().map(|b| b.count).sum::<f64>() < self.count;
+        let effect = if skewed { NanEffect::Skewed } else { NanEffect::None };
         if self.uses_custom_buckets() {
             if bucket.lower == f64::NEG_INFINITY {
                 if bucket.upper <= 0.0 {
@@ -77,9 +79,11 @@ impl FloatHistogram {
         }
         let has_nan = self.sum.is_nan();
         if lower >= upper {
-            return (0.0, has_nan);
+            return (0.0, false);
         }
         let total = if has_nan { self.all_buckets().map(|b| b.count).sum() } else { self.count };
+        // A sum of NaN comes of observations of +Inf and -Inf, too.
+        let has_nan = has_nan && total < self.count;
         let below = |value: f64| {
             let rank = self.rank_of(value).unwrap_or(total);
             if rank > total { total } else { rank }

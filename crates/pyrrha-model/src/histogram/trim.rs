@@ -65,6 +65,10 @@ impl FloatHistogram {
             (true, false) => bucket.upper = 0.0,
             _ => {}
         }
+        if value.is_nan() {
+            // No share of the zero bucket is known, and with it neither count nor sum.
+            return (f64::NAN, f64::NAN);
+        }
         keep_of(&bucket, value, keep, Spread::Linear)
     }
 }

@@ -7,6 +7,8 @@ mod histograms;
 mod pick;
 mod ranked;
 
+use pyrrha_model::SymbolId;
+
 use crate::annotations::{Annotation, Note};
 use crate::ast::{AggregateOp, Pos};
 use crate::error::QueryError;
@@ -105,8 +107,12 @@ impl<'a> Exec<'a> {
         let values = || (0..steps).map(|i| phi.at(i));
         let max = values().fold(f64::NEG_INFINITY, f64::max);
         let min = values().fold(f64::INFINITY, f64::min);
-        let nan = values().any(f64::is_nan).then_some(f64::NAN);
-        let wrong = [nan, (max > 1.0).then_some(max), (min < 0.0).then_some(min)];
+        // Beside NaN no other number is told.
+        let wrong = if values().any(f64::is_nan) {
+            [Some(f64::NAN), None]
+        } else {
+            [(max > 1.0).then_some(max), (min < 0.0).then_some(min)]
+        };
         self.annotate(wrong.into_iter().flatten().map(|value| Annotation {
             note: Note::InvalidQuantile(value),
             metric: "".into(),
@@ -117,7 +123,8 @@ impl<'a> Exec<'a> {
     pub(crate) fn grouping(&self, node: &Aggregate) -> Grouping {
         let mut names: Vec<_> = node.grouping.iter().map(|n| self.ctx.symbols.intern(n)).collect();
         if node.without {
-            names.extend(self.name_labels);
+            // Type and unit stay: they are labels like others here.
+            names.push(SymbolId::METRIC_NAME);
         }
         Grouping { names, without: node.without }
     }
@@ -185,7 +192,10 @@ impl<'a> Fold for Grouped<'a> {
             part.charge.grow(series.column.len() * 8, series.column.len())?;
         }
         accumulator.add(&series.column, &mut |note| {
-            notes.push(Annotation { note, metric: "".into(), pos: self.pos });
+            // The only one that names the metric.
+            let named = note == Note::MixedExponentialCustom;
+            let name = || series.labels.metric_name(&self.exec.ctx.symbols);
+            notes.push(Annotation { note, metric: if named { name() } else { "".into() }, pos: self.pos });
         });
         Ok(())
     }

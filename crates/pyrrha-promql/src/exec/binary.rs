@@ -179,20 +179,19 @@ impl Operation<'_, '_> {
         let (fill_one, fill_many) = (self.syntax.fill_right, self.syntax.fill_left);
         let mut one_present = Bits::none(self.steps);
         found.one.iter().for_each(|i| one_present.union(&self.one[*i].column.presence()));
-        let mut many_present = Bits::none(self.steps);
+        // Steps at which a sample of the "many" side has found another.
+        let mut matched = Bits::none(self.steps);
         let mut results = Results::default();
         for &m in &found.many {
             let series = &self.many[m];
             let presence = series.column.presence();
-            if self.syntax.card == Cardinality::OneToOne {
-                self.check_one_to_one(m, &presence, &many_present, &one_present, fill_one.is_some());
-            }
-            many_present.union(&presence);
+            let before = matched.clone();
+            let mut met = Bits::none(self.steps);
             for &o in &found.one {
                 let one = &self.one[o];
                 let labels = self.result_labels(&series.labels, &one.labels, signature);
                 let marked = self.is_marked(series.drop_name, one.drop_name);
-                self.emit(&mut results, m, labels, marked, &series.column, &one.column, None);
+                met.union(&self.emit(&mut results, m, labels, marked, &series.column, &one.column, None));
             }
             if let Some(fill) = fill_one {
                 let mut missing = presence;
@@ -200,18 +199,28 @@ impl Operation<'_, '_> {
                 let labels = self.result_labels(&series.labels, signature, signature);
                 let column = filled(&missing, fill, self.steps);
                 let marked = self.is_marked(series.drop_name, false);
-                self.emit(&mut results, m, labels, marked, &series.column, &column, Some(&missing));
+                let filled =
+                    self.emit(&mut results, m, labels, marked, &series.column, &column, Some(&missing));
+                met.union(&filled);
             }
+            if self.syntax.card == Cardinality::OneToOne {
+                self.check_one_to_one(m, &met, &before);
+            }
+            matched.union(&met);
         }
         if let Some(fill) = fill_many {
             for &o in &found.one {
                 let one = &self.one[o];
                 let mut missing = one.column.presence();
-                missing.subtract(&many_present);
+                missing.subtract(&matched);
                 let labels = self.result_labels(signature, &one.labels, signature);
                 let column = filled(&missing, fill, self.steps);
                 let marked = self.is_marked(false, one.drop_name);
-                self.emit(&mut results, usize::MAX, labels, marked, &column, &one.column, Some(&missing));
+                let filled =
+                    self.emit(&mut results, usize::MAX, labels, marked, &column, &one.column, Some(&missing));
+                if self.syntax.card == Cardinality::OneToOne {
+                    matched.union(&filled);
+                }
             }
         }
         self.may_clash |= results.series.iter().any(|s| s.labels != *signature);
@@ -248,12 +257,9 @@ impl Operation<'_, '_> {
     }
 
     /// Two series of the "many" side at one step where only one may match.
-    fn check_one_to_one(&mut self, m: usize, presence: &Bits, before: &Bits, one: &Bits, filled: bool) {
-        let mut twice = presence.clone();
+    fn check_one_to_one(&mut self, m: usize, met: &Bits, before: &Bits) {
+        let mut twice = met.clone();
         twice.intersect(before);
-        if !filled {
-            twice.intersect(one);
-        }
         if let Some(step) = twice.iter().next() {
             self.error.offer((step, 1, m), || {
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
@@ -262,7 +268,7 @@ impl Operation<'_, '_> {
         }
     }
 
-    /// Computes a pair of columns into the result of `labels`.
+    /// Computes a pair of columns into the result of `labels`. Returns the steps at which they met.
     #[allow(clippy::too_many_arguments, reason = "one pair of series in all its parts")]
     fn emit(
         &mut self,
@@ -273,10 +279,10 @@ impl Operation<'_, '_> {
         many: &Column,
         one: &Column,
         only: Option<&Bits>,
-    ) {
+    ) -> Bits {
         let (column, met) = self.elements.columns(many, one, only, &mut self.notes);
         if met.is_empty() {
-            return;
+            return met;
         }
         let mut series = Series { labels, drop_name, column };
         // An included name is the result's own; only `bool` takes that, too.
@@ -291,11 +297,12 @@ impl Operation<'_, '_> {
                 self.error.offer((step, 1, m), || {
                     "multiple matches for labels: grouping labels must ensure unique matches".to_owned()
                 });
-                return;
+                return met;
             }
         }
         results.met[index].union(&met);
         results.put(index, series);
+        met
     }
 
     /// Whether the result's name is one that goes at the end: it is that of the "one" side if that gives it.

@@ -47,7 +47,9 @@ impl<'a> Exec<'a> {
                 let down = node.op == AggregateOp::Topk;
                 let mut order: Vec<usize> = (0..keys.len()).collect();
                 order.sort_by(|&a, &b| {
-                    keys[a].0.cmp(&keys[b].0).then_with(|| by_value(keys[a].1, keys[b].1, down))
+                    let ((a_group, a_value), (b_group, b_value)) = (keys[a], keys[b]);
+                    let by_value = a_group.cmp(&b_group).then_with(|| by_value(a_value, b_value, down));
+                    by_value.then_with(|| picked.places.get(a).cmp(&picked.places.get(b)))
                 });
                 picked.table.series = order.iter().map(|i| picked.table.series[*i].clone()).collect();
                 picked.table

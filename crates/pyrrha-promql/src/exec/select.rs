@@ -113,7 +113,8 @@ impl<'a> Exec<'a> {
         take: Take,
     ) -> Result<Pipeline<'a>, QueryError> {
         let times = Times::new(steps, selector.at, selector.offset);
-        let smoothed = selector.mode == RangeMode::Smoothed;
+        // Only values are smoothed: `timestamp()` looks at the samples themselves.
+        let smoothed = selector.mode == RangeMode::Smoothed && take == Take::Value;
         let range = times.span(self.lookback, if smoothed { self.lookback } else { 0 });
         let head = Instant {
             exec: self,
@@ -325,7 +326,6 @@ impl Instant<'_> {
                 (None, _) => {}
                 (Some((_, _, value)), Take::Value) => column.set(step, value),
                 (Some((time, _, _)), Take::Timestamp) => column.set_float(step, time as f64 / 1000.0),
-                (Some((_, 0, _)), Take::Start) => {}
                 (Some((_, start, _)), Take::Start) => column.set_float(step, start as f64 / 1000.0),
             }
         }

@@ -38,7 +38,6 @@ impl<'a> Exec<'a> {
         node: &Node,
         steps: Steps,
     ) -> Result<Table<'a>, QueryError> {
-        let pos = node.pos;
         let vector = || call.arg(ValueType::Vector).ok_or_else(|| mismatch(ValueType::Vector));
         Ok(match call.id() {
             FunctionId::Vector => {
@@ -54,10 +53,8 @@ impl<'a> Exec<'a> {
             FunctionId::AbsentOverTime => {
                 let matrix = call.arg(ValueType::Matrix).ok_or_else(|| mismatch(ValueType::Matrix))?;
                 let mut input = self.range_call(call, matrix, steps)?;
-                if matches!(matrix.kind, Kind::Matrix(_)) {
-                    // Labels do not matter, so they may become equal.
-                    input.names = Names::Unique;
-                }
+                // Labels do not matter, so they may become equal.
+                input.names = Names::Unique;
                 let input = self.collect(input)?;
                 self.absent(matrix, &input, steps)?
             }
@@ -65,11 +62,11 @@ impl<'a> Exec<'a> {
                 let mut table = self.vector(vector()?, steps)?;
                 table.series.iter_mut().for_each(|s| s.column.histograms_mut().clear());
                 table.series.retain(|s| !s.column.is_empty());
-                self.note_sort(pos);
+                self.note_sort(node, steps);
                 table
             }
             FunctionId::SortByLabel | FunctionId::SortByLabelDesc => {
-                self.note_sort(pos);
+                self.note_sort(node, steps);
                 self.vector(vector()?, steps)?
             }
             FunctionId::Info => self.info(call, node.number, steps)?,
@@ -80,9 +77,11 @@ impl<'a> Exec<'a> {
         })
     }
 
-    fn note_sort(&self, pos: Pos) {
-        if self.range_query {
-            self.annotate([Annotation { note: Note::SortInRangeQuery, metric: "".into(), pos }]);
+    /// Over several steps there is nothing to sort by; what is the same at all steps is evaluated at one.
+    fn note_sort(&self, node: &Node, steps: Steps) {
+        if steps.count > 1 && !node.invariant {
+            let note = Note::SortInRangeQuery;
+            self.annotate([Annotation { note, metric: "".into(), pos: node.pos }]);
         }
     }
 

@@ -2,6 +2,7 @@
 //! at the last sample at or before their start; smoothed ranges are cut on a straight line between
 //! the samples around each edge. Start timestamps play no part.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pyrrha_model::histogram::{Combined, IncompatibleSchemas};
@@ -76,10 +77,12 @@ fn difference<const SMOOTHED: bool, const COUNTER: bool, const RATE: bool>(
     }
     let seconds = if RATE { w.range() as f64 / 1000.0 } else { 1.0 };
     if w.histograms.times.is_empty() {
-        let edges = Edges::new(w.floats.times, w.start, w.end, SMOOTHED)?;
+        let edges =
+            Edges::new(w.floats.times, w.start, w.end, SMOOTHED)?.before_end(w.floats.times, w.end)?;
         return Some(Sample::Float(edges.float_difference(w.floats.values, COUNTER) / seconds));
     }
-    let edges = Edges::new(w.histograms.times, w.start, w.end, SMOOTHED)?;
+    let edges =
+        Edges::new(w.histograms.times, w.start, w.end, SMOOTHED)?.before_end(w.histograms.times, w.end)?;
     let mut difference = edges.histogram_difference(w.histograms.values, COUNTER, notes)?;
     if RATE {
         difference.divide(seconds);
@@ -105,43 +108,81 @@ pub(crate) fn points(
     points
 }
 
+/// A time between two samples.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Between {
+    /// From the first to that time, ms.
+    part: i64,
+    /// From the first to the second, ms.
+    whole: i64,
+}
+
+impl Between {
+    pub(crate) fn new(first: Timestamp, at: Timestamp, second: Timestamp) -> Self {
+        Self { part: at - first, whole: second - first }
+    }
+
+    /// How far it is on the way.
+    pub(crate) fn share(self) -> f64 {
+        self.part as f64 / self.whole as f64
+    }
+
+    /// The value on a straight line. Multiplied before it is divided: so are Prometheus' last digits,
+    /// and where it overflows.
+    pub(crate) fn on_line(self, first: f64, second: f64) -> f64 {
+        first + (second - first) * self.part as f64 / self.whole as f64
+    }
+}
+
 /// Which samples a range uses, and where it is cut between two of them.
 struct Edges {
     first: usize,
     last: usize,
-    /// How far between `first` and the sample after it the range begins.
-    into_first: Option<f64>,
-    /// How far between the sample before `last` and `last` it ends.
-    into_last: Option<f64>,
+    /// Samples inside the range, the one at its end left out.
+    inside: Range<usize>,
+    /// Where between `first` and the sample after it the range begins.
+    into_first: Option<Between>,
+    /// Where between the sample before `last` and `last` it ends.
+    into_last: Option<Between>,
 }
 
 impl Edges {
+    /// None if no sample is after the start. A smoothed range whose samples all lie after its end has
+    /// edges, but no [difference](Self::before_end).
     fn new(times: &[Timestamp], start: Timestamp, end: Timestamp, smoothed: bool) -> Option<Self> {
         let highest = times.len().checked_sub(1)?;
         let first = times.partition_point(|t| *t <= start).saturating_sub(1);
         let last = if smoothed { times.partition_point(|t| *t < end).min(highest) } else { highest };
-        if times[last] <= start || times[first] > end {
+        if times[last] <= start {
             return None;
         }
-        let share = |i: usize, at: Timestamp| (at - times[i]) as f64 / (times[i + 1] - times[i]) as f64;
+        let from = first + usize::from(times[first] <= start);
+        let to = if times[last] >= end { last } else { last + 1 };
         Some(Self {
             first,
             last,
-            into_first: (smoothed && times[first] < start).then(|| share(first, start)),
-            into_last: (smoothed && last > 0 && times[last] > end).then(|| share(last - 1, end)),
+            inside: from..to.max(from),
+            into_first: (smoothed && times[first] < start)
+                .then(|| Between::new(times[first], start, times[first + 1])),
+            into_last: (smoothed && last > 0 && times[last] > end)
+                .then(|| Between::new(times[last - 1], end, times[last])),
         })
+    }
+
+    /// The same, if a sample lies at the end or before it.
+    fn before_end(self, times: &[Timestamp], end: Timestamp) -> Option<Self> {
+        (times[self.first] <= end).then_some(self)
     }
 
     /// The values where the range begins and ends.
     fn float_values(&self, values: &[f64], counter: bool) -> (f64, f64) {
-        let between = |i: usize, share: f64| {
+        let at = |i: usize, between: Between| {
             let (a, b) = (values[i], values[i + 1]);
             // Across a reset a counter rises from zero.
-            let a = if counter && b < a { 0.0 } else { a };
-            a + (b - a) * share
+            between.on_line(if counter && b < a { 0.0 } else { a }, b)
         };
-        let left = self.into_first.map_or(values[self.first], |share| between(self.first, share));
-        let right = self.into_last.map_or(values[self.last], |share| between(self.last - 1, share));
+        let left = self.into_first.map_or(values[self.first], |between| at(self.first, between));
+        let right = self.into_last.map_or(values[self.last], |between| at(self.last - 1, between));
         (left, right)
     }
 
@@ -149,11 +190,15 @@ impl Edges {
         let (left, right) = self.float_values(values, counter);
         let mut difference = right - left;
         if counter {
-            for i in self.resettable() {
-                if values[i + 1] < values[i] {
-                    difference += values[i];
+            // What stood before each reset, summed up by itself.
+            let (mut before, mut lost) = (left, 0.0);
+            for value in values[self.inside.clone()].iter().copied().chain([right]) {
+                if value < before {
+                    lost += before;
                 }
+                before = value;
             }
+            difference += lost;
         }
         difference
     }
@@ -205,10 +250,10 @@ impl Edges {
         combined: &mut Combined,
         notes: &KernelNotes<'_>,
     ) -> Result<FloatHistogram, IncompatibleSchemas> {
-        let mut edge = |i: usize, share: Option<f64>, at: usize| match share {
+        let mut edge = |i: usize, between: Option<Between>, at: usize| match between {
             None => Ok((*values[at]).clone()),
-            Some(share) => {
-                let (value, found) = interpolate(&values[i], &values[i + 1], share, counter)?;
+            Some(between) => {
+                let (value, found) = interpolate(&values[i], &values[i + 1], between.share(), counter)?;
                 *combined = combined.or(found);
                 Ok(value)
             }

@@ -1,6 +1,6 @@
 //! Functions from float to float: arithmetic and trigonometry; rounding and clamping.
 
-use std::f64::consts::PI;
+use std::f64::consts::{LN_2, PI};
 
 use crate::function::FunctionId;
 use crate::kernel::{KernelArgs, KernelNotes, MapKernel};
@@ -25,16 +25,39 @@ pub(super) fn map(function: FunctionId) -> Option<MapKernel> {
         F::Asin => f64::asin,
         F::Acos => f64::acos,
         F::Atan => f64::atan,
-        F::Sinh => f64::sinh,
-        F::Cosh => f64::cosh,
+        F::Sinh => sinh,
+        F::Cosh => cosh,
         F::Tanh => f64::tanh,
-        F::Asinh => f64::asinh,
-        F::Acosh => f64::acosh,
+        F::Asinh => asinh,
+        F::Acosh => acosh,
         F::Atanh => f64::atanh,
         F::Deg => |v| v * 180.0 / PI,
         F::Rad => |v| v * PI / 180.0,
         _ => return None,
     })
+}
+
+/// From here on `cosh` is half the exponential; they overflow together, as in Prometheus.
+const HALF_EXPONENTIAL: f64 = 21.0;
+
+fn sinh(v: f64) -> f64 {
+    if v.abs() > HALF_EXPONENTIAL { (v.abs().exp() * 0.5).copysign(v) } else { v.sinh() }
+}
+
+fn cosh(v: f64) -> f64 {
+    if v.abs() > HALF_EXPONENTIAL { v.abs().exp() * 0.5 } else { v.cosh() }
+}
+
+/// From here on the square of a number swallows 1.
+const SWALLOWS_ONE: f64 = (1u64 << 28) as f64;
+
+/// Finite for every finite number, which that of the standard library is not.
+fn asinh(v: f64) -> f64 {
+    if v.abs() > SWALLOWS_ONE && v.is_finite() { (v.abs().ln() + LN_2).copysign(v) } else { v.asinh() }
+}
+
+fn acosh(v: f64) -> f64 {
+    if v > SWALLOWS_ONE { v.ln() + LN_2 } else { v.acosh() }
 }
 
 /// -1, 0 or 1; zeros and NaN stay as they are.
@@ -86,12 +109,24 @@ fn each(column: &mut Column, change: impl Fn(usize, f64) -> Option<f64>) {
     }
 }
 
-/// The greater, or NaN if either is.
+/// The greater. Nothing is greater than +Inf, also not NaN; else NaN if either is.
 fn maximum(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
 }
 
-/// The lesser, or NaN if either is.
+/// The lesser. Nothing is less than -Inf, also not NaN; else NaN if either is.
 fn minimum(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.min(b)
+    }
 }

@@ -15,12 +15,12 @@ impl Lexer<'_> {
         let text = &self.query[self.start..];
         let (digits, well_formed) = scan_number(text);
         let ends = |at: usize| !text[at..].starts_with(is_word_part);
-        self.at = self.start + digits;
         if well_formed && ends(digits) {
+            self.at = self.start + digits;
             return Ok(TokenKind::Number);
         }
         let units = scan_units(&text[digits..]);
-        self.at += units.bytes;
+        self.at = self.start + digits + units.bytes;
         if units.complete {
             if ends(digits + units.bytes) {
                 return Ok(TokenKind::Duration);
@@ -32,48 +32,58 @@ impl Lexer<'_> {
     }
 }
 
-/// Bytes of the longest prefix that is read as a number, and whether it is well formed.
+/// Bytes of the longest prefix that is read as a number, and whether it may be one. What looks like a
+/// number here, as `.5.5`, may still be none to whoever reads it.
 fn scan_number(text: &str) -> (usize, bool) {
     let bytes = text.as_bytes();
     let hex = matches!(bytes, [b'0', b'x' | b'X', ..]);
     let is_digit = |b: u8| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
-    // A separator may stand behind `0x`.
-    let prefix = if bytes.get(2) == Some(&b'_') { 3 } else { 2 };
-    let (mut at, mut dot, mut exponent) = (if hex { prefix } else { 0 }, false, false);
+    let next = |at: usize, of: &[u8]| bytes.get(at).is_some_and(|b| of.contains(b));
+    let mut at = if hex { 2 + usize::from(next(2, b"_")) } else { usize::from(next(0, b"0")) };
+    // A dot in front does not count among those of which there is one.
+    at += usize::from(next(at, b"."));
+    at += usize::from(bytes.get(at).copied().is_some_and(is_digit));
+    let (mut dot, mut exponent) = (false, false);
     while let Some(&b) = bytes.get(at) {
-        let next = bytes.get(at + 1).copied();
+        if is_digit(b) {
+            at += 1;
+            continue;
+        }
         match b {
-            b if is_digit(b) => at += 1,
-            // A separator stands between digits. What else follows than other parts of a number or the
-            // end of the query is left to whoever reads the number.
-            b'_' => match next {
-                Some(b) if is_digit(b) || !b"._eE".contains(&b) => at += 1,
-                Some(_) => return (at + 2, false),
-                None => return (at + 1, false),
-            },
             b'.' => {
                 at += 1;
-                if dot || hex || exponent {
+                if dot {
                     return (at, false);
                 }
                 dot = true;
-                if let Some(b'.' | b'_') = next {
+                if next(at, b"_.") {
                     return (at + 1, false);
                 }
+                if hex {
+                    return (at, false);
+                }
             }
-            b'e' | b'E' if !hex => {
+            b'e' | b'E' => {
                 at += 1;
                 if exponent {
                     return (at, false);
                 }
                 exponent = true;
-                if let Some(b'+' | b'-') = bytes.get(at) {
-                    at += 1;
+                at += usize::from(next(at, b"+-"));
+                if next(at, b"._eE") {
+                    return (at + 1, false);
                 }
-                match bytes.get(at) {
-                    Some(b'.' | b'_' | b'e' | b'E') => return (at + 1, false),
-                    Some(_) => {}
-                    None => return (at, false),
+                if at == bytes.len() {
+                    return (at, false);
+                }
+            }
+            b'_' => {
+                at += 1;
+                if next(at, b"._eE") {
+                    return (at + 1, false);
+                }
+                if at == bytes.len() {
+                    return (at, false);
                 }
             }
             _ => break,
@@ -90,12 +100,16 @@ struct Units {
 /// What follows the first number of a duration: `m`, `h30m`, `s500ms`.
 fn scan_units(text: &str) -> Units {
     fn unit(text: &str) -> IResult<&str, &str> {
+        recognize(pair(one_of("smhdw"), opt(tag("s")))).parse(text)
+    }
+    // Years come first only.
+    fn first_unit(text: &str) -> IResult<&str, &str> {
         recognize(pair(one_of("smhdwy"), opt(tag("s")))).parse(text)
     }
     fn digits(text: &str) -> IResult<&str, &str> {
         take_while1(|c: char| c.is_ascii_digit())(text)
     }
-    let Ok((rest, _)) = recognize((unit, many0_count(pair(digits, unit)))).parse(text) else {
+    let Ok((rest, _)) = recognize((first_unit, many0_count(pair(digits, unit)))).parse(text) else {
         return Units { bytes: 0, complete: false };
     };
     // Digits without a unit spoil the whole.

@@ -16,7 +16,7 @@ fn lex(query: &str) -> Result<Vec<TokenKind>, String> {
 fn numbers_and_durations_are_told_apart() {
     for number in [
         "1", "1.5", ".5", "2.", "1e3", "1E-7", "0x1F", "0x_1F", "1_000", "1_0.5", "0755", "Inf", "nAn",
-        "1e1_0",
+        "1e1_0", ".5.5", "1e5.",
     ] {
         assert_eq!(lex(number), Ok(vec![TokenKind::Number]), "{number}");
     }
@@ -27,6 +27,8 @@ fn numbers_and_durations_are_told_apart() {
         ("2.5.", "2.5."),
         ("100..4", "100.."),
         ("0deadbeef", "0de"),
+        ("0..3hi", "0..3hi"),
+        ("1y1y", "1y1"),
         ("1mm", "1mm"),
         ("5m1", "5m1"),
         ("1__0", "1__"),
@@ -72,7 +74,22 @@ fn comments_end_with_their_line() {
 fn brackets_hold_durations_only() {
     assert_eq!(lex("[5m:1m]").map(|t| t.len()), Ok(5));
     assert_eq!(lex("[:1m]"), Err("2: unexpected colon before duration in duration expression".into()));
-    assert_eq!(lex("[1m:1m:1m]"), Err("7: unexpected repeated colon in duration expression".into()));
+    assert_eq!(lex("[step()::]"), Err("9: unexpected repeated colon in duration expression".into()));
     assert_eq!(lex("[abc]"), Err("1: unexpected character in duration expression: 'a'".into()));
-    assert_eq!(lex("[5m"), Err("3: unexpected end of input in duration expression".into()));
+    assert_eq!(lex("["), Err("1: unexpected end of input in duration expression".into()));
+    assert_eq!(lex("[#"), Err("1: unexpected character in duration expression: '#'".into()));
+    assert_eq!(lex("[range5m]").map(|t| t.len()), Ok(4));
+}
+
+#[test]
+fn behind_the_first_number_in_brackets_other_tokens_may_stand() {
+    assert_eq!(lex("[1m:1m:1m]"), Err("6: unexpected colon ':'".into()));
+    assert_eq!(lex("[5m"), Err("3: unclosed left bracket".into()));
+    assert_eq!(lex("([5m"), Err("4: unclosed left parenthesis".into()));
+    assert_eq!(lex("[5m s"), Err("4: unexpected character: 's', expected ':'".into()));
+    assert_eq!(lex("[5m["), Err("3: unexpected left bracket '['".into()));
+    assert_eq!(lex("[5m $"), Err("4: unexpected character: '$'".into()));
+    assert_eq!(lex("[5m # one\n + step() {a=`b`}]").map(|t| t.len()), Ok(12));
+    // That there was a duration counts for later brackets, too.
+    assert_eq!(lex("[5m][:5m]").map(|t| t.len()), Ok(7));
 }

@@ -40,7 +40,9 @@ impl Parser<'_> {
         };
         let expr = if let Some(negative) = negative {
             self.next()?;
-            let operand = self.duration_operand(OFFSET)?;
+            // Another sign makes it a duration expression like any other.
+            let signed = matches!(self.peek()?.kind, TokenKind::Op(BinaryOp::Sub | BinaryOp::Add));
+            let operand = if signed { self.duration_unary(OFFSET)? } else { self.duration_operand(OFFSET)? };
             self.sign(negative, operand, token.start)
         } else {
             self.duration_operand(OFFSET)?
@@ -125,6 +127,7 @@ impl Parser<'_> {
                 let value = if negative { -n.value } else { n.value };
                 DurationExpr::Number(NumberLiteral { value, pos, ..n })
             }
+            operand if !negative => operand,
             operand => DurationExpr::Unary { negative, expr: Box::new(operand), pos },
         }
     }

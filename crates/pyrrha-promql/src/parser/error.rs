@@ -9,7 +9,7 @@ use crate::ast::Pos;
 /// Why a query does not parse. Prints as Prometheus does: `1:5: parse error: text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
-    /// Line of the error, from 1.
+    /// Line of the error, from 1; 0 where there is none, as in an empty query.
     pub line: u32,
     /// Column of the error in bytes, from 1.
     pub column: u32,
@@ -21,7 +21,7 @@ pub struct ParseError {
 
 impl ParseError {
     pub(super) fn new(query: &str, pos: Pos, message: impl Into<String>) -> Self {
-        let (line, column) = line_and_column(query, pos.start);
+        let (line, column) = if query.is_empty() { (0, 0) } else { line_and_column(query, pos.start) };
         Self { line, column, pos, message: message.into() }
     }
 
@@ -33,6 +33,9 @@ impl ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            return write!(f, "unknown position: parse error: {}", self.message);
+        }
         write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)
     }
 }

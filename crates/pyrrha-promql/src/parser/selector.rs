@@ -18,7 +18,7 @@ impl Parser<'_> {
         let name = name.map(|token| self.text(token).to_owned());
         let mut matchers: Vec<Matcher> = name.iter().map(|n| Matcher::equal(METRIC_NAME, n)).collect();
         if self.next_if(TokenKind::LeftBrace)?.is_some() {
-            self.matchers(start, &mut matchers)?;
+            self.matchers(&mut matchers)?;
         }
         self.size = Size::LEAF;
         Ok(VectorSelector {
@@ -31,21 +31,12 @@ impl Parser<'_> {
         })
     }
 
-    fn matchers(&mut self, start: usize, matchers: &mut Vec<Matcher>) -> Parsed<()> {
-        let mut quoted_name = false;
+    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Parsed<()> {
         loop {
             if self.next_if(TokenKind::RightBrace)?.is_some() {
                 return Ok(());
             }
-            let (matcher, bare) = self.matcher()?;
-            quoted_name |= bare;
-            if quoted_name
-                && is_name(&matcher)
-                && let Some(first) = matchers.iter().find(|m| is_name(m))
-            {
-                let message = name_twice(&first.value, &matcher.value);
-                return Err(self.error_at(start, message));
-            }
+            let matcher = self.matcher()?;
             matchers.push(matcher);
             if self.next_if(TokenKind::Comma)?.is_none() && self.peek()?.kind != TokenKind::RightBrace {
                 return self.unexpected(CONTEXT, "\",\" or \"}\"");
@@ -53,8 +44,8 @@ impl Parser<'_> {
         }
     }
 
-    /// One matcher, and whether it is a bare quoted metric name.
-    fn matcher(&mut self) -> Parsed<(Matcher, bool)> {
+    /// One matcher; a bare quoted word is the metric's name.
+    fn matcher(&mut self) -> Parsed<Matcher> {
         let token = self.peek()?;
         let label = match token.kind {
             TokenKind::Identifier => self.text(token).to_owned(),
@@ -67,7 +58,7 @@ impl Parser<'_> {
             TokenKind::Op(BinaryOp::Ne) => MatchOp::NotEqual,
             TokenKind::EqRegex => MatchOp::Regex,
             TokenKind::NeRegex => MatchOp::NotRegex,
-            _ if token.kind == TokenKind::String => return Ok((Matcher::equal(METRIC_NAME, label), true)),
+            _ if token.kind == TokenKind::String => return Ok(Matcher::equal(METRIC_NAME, label)),
             _ => return self.unexpected(CONTEXT, "label matching operator"),
         };
         self.next()?;
@@ -84,12 +75,8 @@ impl Parser<'_> {
                 format!("regular expressions are too large together: limit={PROGRAM_BYTES_MAX} bytes");
             return Err(self.error(self.pos_from(token.start), message));
         }
-        Ok((matcher, false))
+        Ok(matcher)
     }
-}
-
-fn is_name(matcher: &Matcher) -> bool {
-    matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal
 }
 
 /// The error of a selector that names its metric twice.

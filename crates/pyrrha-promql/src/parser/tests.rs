@@ -97,7 +97,8 @@ fn durations_are_fixed_unless_they_compute() {
 #[test]
 fn errors_name_the_first_place() {
     for (query, expected) in [
-        ("", "1:1: parse error: no expression found in input"),
+        ("", "unknown position: parse error: no expression found in input"),
+        ("\n", "1:1: parse error: no expression found in input"),
         ("1+", "1:3: parse error: unexpected end of input"),
         ("(1", "1:3: parse error: unclosed left parenthesis"),
         ("1))", "1:3: parse error: unexpected right parenthesis ')'"),
@@ -205,7 +206,7 @@ fn a_lone_selector_is_nothing_else() {
     assert_eq!(selector("{\"a.b\"}"), Ok(1));
     assert_eq!(selector("sum"), Ok(1));
     for (text, error) in [
-        ("", "1:1: parse error: unexpected end of input"),
+        ("", "unknown position: parse error: unexpected end of input"),
         ("{}", "match[] must contain at least one non-empty matcher"),
         ("{a=~\".*\"}", "match[] must contain at least one non-empty matcher"),
         ("rate(x)", "1:5: parse error: unexpected \"(\""),

@@ -12,7 +12,7 @@ use crate::function::FunctionId;
 
 /// What a plan has to know of its query.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds<'a> {
+pub(crate) struct Bounds {
     /// First step, ms.
     pub(crate) start: Timestamp,
     /// Last step as asked for, ms.
@@ -21,8 +21,6 @@ pub(crate) struct Bounds<'a> {
     pub(crate) step: i64,
     /// Step of subqueries that name none, ms.
     pub(crate) default_step: i64,
-    /// The query's text, for positions in errors.
-    pub(crate) text: &'a str,
     /// Which rules run.
     pub(crate) optimiser: Optimiser,
     /// Whether names are dropped at the end.
@@ -30,7 +28,7 @@ pub(crate) struct Bounds<'a> {
 }
 
 /// Builds the plan of an expression.
-pub(crate) fn build(expr: &Expr, bounds: &Bounds<'_>) -> Result<Node, QueryError> {
+pub(crate) fn build(expr: &Expr, bounds: &Bounds) -> Result<Node, QueryError> {
     // A subquery that is the result itself counts what is below it.
     let whole = matches!(expr.unparen(), Expr::Subquery(_));
     let mut root = node(expr, bounds, Above { whole, ..Above::default() })?;
@@ -75,7 +73,7 @@ impl Above {
     }
 }
 
-fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryError> {
+fn node(expr: &Expr, bounds: &Bounds, above: Above) -> Result<Node, QueryError> {
     let (pos, ty) = (expr.pos(), expr.value_type());
     let make = |kind, invariant| Ok(Node { kind, pos, ty, invariant, shared: None, number: 0 });
     match expr {
@@ -134,7 +132,8 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryErr
                 expr,
                 grouping: aggregate.grouping.clone(),
                 without: aggregate.without,
-                expr_pos: aggregate.expr.pos(),
+                pos,
+                expr_pos: aggregate.expr.unparen().pos(),
                 param_pos: aggregate.param.as_ref().map(|p| p.unparen().pos()).unwrap_or_default(),
                 param,
             }));
@@ -146,7 +145,7 @@ fn node(expr: &Expr, bounds: &Bounds<'_>, above: Above) -> Result<Node, QueryErr
 fn selector(
     selector: &ast::VectorSelector,
     range: i64,
-    bounds: &Bounds<'_>,
+    bounds: &Bounds,
     above: Above,
 ) -> Result<Selector, QueryError> {
     Ok(Selector {
@@ -164,7 +163,7 @@ fn selector(
     })
 }
 
-fn at(at: Option<At>, bounds: &Bounds<'_>) -> Option<Timestamp> {
+fn at(at: Option<At>, bounds: &Bounds) -> Option<Timestamp> {
     at.map(|at| match at {
         At::Time(t) => t,
         At::Bound(AtBound::Start) => bounds.start,
@@ -174,7 +173,7 @@ fn at(at: Option<At>, bounds: &Bounds<'_>) -> Option<Timestamp> {
 
 fn binary(
     binary: &ast::Binary,
-    bounds: &Bounds<'_>,
+    bounds: &Bounds,
     pos: Pos,
     ty: ValueType,
     above: Above,
@@ -201,7 +200,7 @@ fn binary(
 
 fn call(
     call: &ast::Call,
-    bounds: &Bounds<'_>,
+    bounds: &Bounds,
     pos: Pos,
     ty: ValueType,
     above: Above,
@@ -221,7 +220,11 @@ fn call(
     check_mode(call)?;
     let args =
         call.args.iter().map(|arg| node(arg, bounds, above.call(call))).collect::<Result<Vec<_>, _>>()?;
-    let positions = call.args.iter().map(|a| a.unparen().pos()).collect();
+    let position = |arg: &Expr| match arg.unparen() {
+        Expr::Subquery(_) => Pos::default(),
+        arg => arg.pos(),
+    };
+    let positions = call.args.iter().map(position).collect();
     let invariant = !depends_on_time(id, args.len()) && args.iter().all(|a| a.invariant);
     Ok(Node {
         kind: Kind::Call(Call { function: call.function, args, positions }),

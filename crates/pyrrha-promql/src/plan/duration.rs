@@ -1,22 +1,18 @@
 //! Duration expressions: their value once step and range of the query are known.
 
 use super::build::Bounds;
-use crate::annotations::line_and_column;
 use crate::ast::{BinaryOp, Duration, DurationExpr, Pos};
 use crate::error::QueryError;
 
 /// The value in ms. `positive`: whether zero and less are refused. What has no value makes the query invalid:
 /// Prometheus computes it before it evaluates anything.
-pub(super) fn resolve(duration: &Duration, bounds: &Bounds<'_>, positive: bool) -> Result<i64, QueryError> {
+pub(super) fn resolve(duration: &Duration, bounds: &Bounds, positive: bool) -> Result<i64, QueryError> {
     let expr = match duration {
         Duration::Fixed(ms) => return Ok(*ms),
         Duration::Expr(expr) => expr,
     };
     let seconds = value(expr, bounds)?;
-    let fail = |text: &str| {
-        let at = line_and_column(bounds.text, position(expr).start);
-        Err(QueryError::Invalid(format!("{at}: {text}")))
-    };
+    let fail = |text: &str| Err(refusal(position(expr), text));
     if !seconds.is_finite() {
         return fail("duration is NaN or infinite");
     }
@@ -32,7 +28,7 @@ pub(super) fn resolve(duration: &Duration, bounds: &Bounds<'_>, positive: bool) 
 }
 
 /// The value in seconds.
-fn value(expr: &DurationExpr, bounds: &Bounds<'_>) -> Result<f64, QueryError> {
+fn value(expr: &DurationExpr, bounds: &Bounds) -> Result<f64, QueryError> {
     Ok(match expr {
         DurationExpr::Number(number) => number.value,
         DurationExpr::Step(_) => bounds.step as f64 / 1000.0,
@@ -41,17 +37,14 @@ fn value(expr: &DurationExpr, bounds: &Bounds<'_>) -> Result<f64, QueryError> {
         DurationExpr::MaxOf(a, b, _) => value(a, bounds)?.max(value(b, bounds)?),
         DurationExpr::Unary { negative: true, expr, .. } => -value(expr, bounds)?,
         DurationExpr::Unary { expr, .. } | DurationExpr::Paren(expr, _) => value(expr, bounds)?,
-        DurationExpr::Binary { op, lhs, rhs, pos } => {
-            binary(*op, value(lhs, bounds)?, value(rhs, bounds)?, *pos, bounds)?
+        DurationExpr::Binary { op, lhs, rhs, .. } => {
+            binary(*op, value(lhs, bounds)?, value(rhs, bounds)?, position(expr))?
         }
     })
 }
 
-fn binary(op: BinaryOp, a: f64, b: f64, pos: Pos, bounds: &Bounds<'_>) -> Result<f64, QueryError> {
-    let fail = |text: &str| {
-        let at = line_and_column(bounds.text, pos.start);
-        Err(QueryError::Invalid(format!("{at}: {text}")))
-    };
+fn binary(op: BinaryOp, a: f64, b: f64, pos: Pos) -> Result<f64, QueryError> {
+    let fail = |text: &str| Err(refusal(pos, text));
     match op {
         BinaryOp::Add => Ok(a + b),
         BinaryOp::Sub => Ok(a - b),
@@ -65,15 +58,20 @@ fn binary(op: BinaryOp, a: f64, b: f64, pos: Pos, bounds: &Bounds<'_>) -> Result
     }
 }
 
+/// Here Prometheus gives no line and column, but the bytes where the expression starts and ends.
+fn refusal(pos: Pos, text: &str) -> QueryError {
+    QueryError::Invalid(format!("{}:{}: {text}", pos.start, pos.end))
+}
+
+/// From the first operand to the last one: neither parentheses nor the words of functions count.
 fn position(expr: &DurationExpr) -> Pos {
     match expr {
         DurationExpr::Number(number) => number.pos,
-        DurationExpr::Step(pos)
-        | DurationExpr::Range(pos)
-        | DurationExpr::MinOf(_, _, pos)
-        | DurationExpr::MaxOf(_, _, pos)
-        | DurationExpr::Unary { pos, .. }
-        | DurationExpr::Binary { pos, .. }
-        | DurationExpr::Paren(_, pos) => *pos,
+        DurationExpr::Step(pos) | DurationExpr::Range(pos) => *pos,
+        DurationExpr::MinOf(lhs, rhs, _)
+        | DurationExpr::MaxOf(lhs, rhs, _)
+        | DurationExpr::Binary { lhs, rhs, .. } => Pos { start: position(lhs).start, end: position(rhs).end },
+        DurationExpr::Unary { expr, pos, .. } => Pos { start: pos.start, end: position(expr).end },
+        DurationExpr::Paren(inner, _) => position(inner),
     }
 }

@@ -201,7 +201,7 @@ async fn bad_parameters_have_prometheus_texts() {
             "query?query=%zz",
             400,
             "bad_data",
-            r#"invalid parameter "query": 1:1: parse error: no expression found in input"#,
+            r#"invalid parameter "query": unknown position: parse error: no expression found in input"#,
         ),
         ("label/%ff/values", 400, "bad_data", "invalid label name: it is not valid UTF-8"),
         ("status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),

@@ -5,12 +5,14 @@ use std::process::{Command, Stdio};
 
 use crate::process::{Server, free_address};
 
-/// A Prometheus that scrapes nothing and receives remote writes; `None` if there is none.
+/// A Prometheus that scrapes nothing and receives remote writes; `None` if there is none. It is the one that
+/// `PYRRHA_DIFFERENTIAL_PROMETHEUS` names, else that on the PATH.
 pub(crate) fn prometheus(dir: &Path) -> Option<Server> {
-    Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
+    let program = std::env::var("PYRRHA_DIFFERENTIAL_PROMETHEUS").unwrap_or_else(|_| "prometheus".to_owned());
+    Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
     let (address, config) = (free_address(), dir.join("prometheus.yml"));
     std::fs::write(&config, "global: {}\n").expect("writable");
-    let child = Command::new("prometheus")
+    let child = Command::new(&program)
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()))
         .arg(format!("--web.listen-address={address}"))

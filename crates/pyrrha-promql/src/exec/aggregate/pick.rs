@@ -14,12 +14,15 @@ pub(crate) struct Picked<'a> {
     pub(crate) table: Table<'a>,
     /// The group of each series.
     pub(crate) groups: Vec<usize>,
+    /// The place of each series in its heap at the last step that picked it: of equal values, the
+    /// first one there comes first in the answer. Empty for what does not rank.
+    pub(crate) places: Vec<usize>,
 }
 
 impl<'a> Exec<'a> {
     /// Evaluates an aggregation that picks series.
     pub(crate) fn pick(&'a self, node: &'a Aggregate, steps: Steps) -> Result<Picked<'a>, QueryError> {
-        let nothing = || Picked { table: Table::empty(self), groups: Vec::new() };
+        let nothing = || Picked { table: Table::empty(self), groups: Vec::new(), places: Vec::new() };
         let parameter = self.parameter(node, steps)?;
         let Some(parameter) = self.checked(node, parameter, steps.count)? else {
             return Ok(nothing());

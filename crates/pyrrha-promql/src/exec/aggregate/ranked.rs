@@ -50,15 +50,18 @@ impl<'a> Exec<'a> {
         let ranking = Ranking { exec: self, node, grouping: self.grouping(node), k, steps: steps.count };
         let mut kept = ranking.begin()?;
         self.run(self.aggregated(node, steps)?, &ranking, &mut kept)?;
-        let mut columns: BTreeMap<usize, Column> = BTreeMap::new();
-        for (_, step, value, index) in kept.entries() {
-            columns.entry(index).or_insert_with(|| Column::new(steps.count)).set_float(step, value);
+        let mut columns: BTreeMap<usize, (Column, usize)> = BTreeMap::new();
+        for (place, (_, step, value, index)) in kept.entries().enumerate() {
+            let picked = columns.entry(index).or_insert_with(|| (Column::new(steps.count), place));
+            picked.0.set_float(step, value);
+            picked.1 = place;
         }
-        let mut picked = Picked { table: Table::empty(self), groups: Vec::new() };
-        for (index, column) in columns {
+        let mut picked = Picked { table: Table::empty(self), groups: Vec::new(), places: Vec::new() };
+        for (index, (column, place)) in columns {
             let Candidate { labels, drop_name, group } = kept.series[index].clone();
             picked.table.push(Series { labels, drop_name, column })?;
             picked.groups.push(group);
+            picked.places.push(place);
         }
         Ok(picked)
     }
@@ -113,7 +116,7 @@ impl<'a> Fold for Ranking<'a> {
     ) -> Result<(), QueryError> {
         if !series.column.histograms().is_empty() {
             let note = Note::HistogramIgnoredInAggregation(self.node.op);
-            notes.push(Annotation { note, metric: "".into(), pos: self.node.expr_pos });
+            notes.push(Annotation { note, metric: "".into(), pos: self.node.pos });
         }
         let (values, present) = series.column.floats();
         if present.is_empty() {
@@ -133,6 +136,11 @@ impl<'a> Fold for Ranking<'a> {
     }
 
     fn fold(&self, total: &mut Kept<'a>, part: Kept<'a>) -> Result<(), QueryError> {
+        if total.series.is_empty() {
+            // Heaps as they are: of equal values their order tells.
+            *total = part;
+            return Ok(());
+        }
         let mut entries: Vec<_> = part.entries().collect();
         // In the order of the series, as if all were offered one after another.
         entries.sort_unstable_by_key(|(_, step, _, index)| (*index, *step));

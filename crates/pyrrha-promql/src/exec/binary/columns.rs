@@ -17,7 +17,8 @@ pub(super) struct Elements {
 }
 
 impl Elements {
-    /// The result at steps where both columns hold something (of those of `only`), and these steps.
+    /// The result at steps where both columns hold something (of those of `only`), and these steps but
+    /// for those whose samples have no result at all.
     pub(super) fn columns(
         &self,
         many: &Column,
@@ -32,12 +33,10 @@ impl Elements {
         }
         let (lhs, rhs) = if self.swapped { (one, many) } else { (many, one) };
         let trims = matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
-        let column = if lhs.histograms().is_empty() && rhs.histograms().is_empty() && !trims {
-            self.floats(lhs, rhs, &met)
-        } else {
-            self.mixed(lhs, rhs, &met, notes)
-        };
-        (column, met)
+        if lhs.histograms().is_empty() && rhs.histograms().is_empty() && !trims {
+            return (self.floats(lhs, rhs, &met), met);
+        }
+        self.mixed(lhs, rhs, met, notes)
     }
 
     fn floats(&self, lhs: &Column, rhs: &Column, met: &Bits) -> Column {
@@ -71,22 +70,22 @@ impl Elements {
         column
     }
 
-    fn mixed(&self, lhs: &Column, rhs: &Column, met: &Bits, notes: &mut Vec<Annotation>) -> Column {
+    fn mixed(&self, lhs: &Column, rhs: &Column, both: Bits, notes: &mut Vec<Annotation>) -> (Column, Bits) {
         let mut column = Column::new(lhs.steps());
-        for step in met.iter() {
+        let mut met = both.clone();
+        for step in both.iter() {
             let (Some(a), Some(b)) = (lhs.get(step), rhs.get(step)) else { continue };
             let Element { value, keep } = element(self.op, &a, &b, self.pos, notes);
             match (keep, self.return_bool) {
                 (Some(keep), true) => column.set_float(step, f64::from(u8::from(keep))),
                 (Some(true), false) => column.set(step, a),
                 (Some(false), false) => {}
-                (None, _) => {
-                    if let Some(value) = value {
-                        column.set(step, value);
-                    }
-                }
+                (None, _) => match value {
+                    Some(value) => column.set(step, value),
+                    None => met.clear(step),
+                },
             }
         }
-        column
+        (column, met)
     }
 }

@@ -7,7 +7,7 @@ use pyrrha_model::{CounterResetHint, FloatHistogram, Timestamp};
 use super::Instant;
 use crate::annotations::{Annotation, HistogramOperation, Note};
 use crate::exec::samples::Samples;
-use crate::functions::extended;
+use crate::functions::extended::{self, Between};
 use crate::functions::slide::advance;
 use crate::labels::LabelIds;
 use crate::value::Column;
@@ -38,17 +38,17 @@ impl Instant<'_> {
                 note(Note::MixedFloatsHistograms);
             } else if !floats.is_empty() {
                 let values = &samples.floats.values[floats.clone()];
-                if let Some((i, share)) = around(&samples.floats.times[floats.clone()], t) {
-                    let value = match share {
-                        Some(share) => values[i] + (values[i + 1] - values[i]) * share,
+                if let Some((i, between)) = around(&samples.floats.times[floats.clone()], t) {
+                    let value = match between {
+                        Some(between) => between.on_line(values[i], values[i + 1]),
                         None => values[i],
                     };
                     column.set_float(step, value);
                 }
-            } else if let Some((i, share)) = around(&samples.histograms.times[histograms.clone()], t) {
+            } else if let Some((i, at)) = around(&samples.histograms.times[histograms.clone()], t) {
                 let values = &samples.histograms.values[histograms.clone()];
-                let value = match share {
-                    Some(share) => between(&values[i], &values[i + 1], share, &mut note),
+                let value = match at {
+                    Some(at) => between(&values[i], &values[i + 1], at.share(), &mut note),
                     None => Some(values[i].clone()),
                 };
                 if let Some(value) = value {
@@ -59,11 +59,11 @@ impl Instant<'_> {
     }
 }
 
-/// The sample at or before `t`, and how far `t` is on the way to the one after it, if it is.
-fn around(times: &[Timestamp], t: Timestamp) -> Option<(usize, Option<f64>)> {
+/// The sample at or before `t`, and where `t` lies between it and the one after it, if it does.
+fn around(times: &[Timestamp], t: Timestamp) -> Option<(usize, Option<Between>)> {
     let i = times.partition_point(|time| *time <= t).checked_sub(1)?;
     let after = times.get(i + 1).filter(|_| times[i] < t);
-    Some((i, after.map(|after| (t - times[i]) as f64 / (after - times[i]) as f64)))
+    Some((i, after.map(|after| Between::new(times[i], t, *after))))
 }
 
 fn between(

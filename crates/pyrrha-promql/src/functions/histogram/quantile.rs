@@ -155,7 +155,7 @@ impl Input {
             }
             let text = args.symbols.resolve(series.labels.get(le));
             let Ok(upper) = text.parse::<f64>() else {
-                notes.about(Some(&series.labels));
+                notes.about(named(&series.labels, args));
                 notes.add(arg, Note::BadBucketLabel(text.to_string()));
                 continue;
             };
@@ -170,12 +170,17 @@ impl Input {
         for classic in &mut input.classic {
             classic.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
-        input.drop_mixed(&by_labels, notes);
+        input.drop_mixed(&by_labels, args, notes);
         input
     }
 
     /// Where a classic and a native histogram have the same labels, neither is evaluated.
-    fn drop_mixed(&mut self, by_labels: &HashMap<LabelIds, usize>, notes: &mut KernelNotes<'_>) {
+    fn drop_mixed(
+        &mut self,
+        by_labels: &HashMap<LabelIds, usize>,
+        args: &KernelArgs<'_>,
+        notes: &mut KernelNotes<'_>,
+    ) {
         for native in &mut self.native {
             let Some(&at) = by_labels.get(&native.labels) else { continue };
             let classic = &mut self.classic[at];
@@ -184,7 +189,7 @@ impl Input {
                 let both = classic.buckets.iter().any(|(_, column)| column.float(step).is_some());
                 if both {
                     classic.mixed.set(step);
-                    notes.about(Some(&native.labels));
+                    notes.about(named(&native.labels, args));
                     notes.add(self.arg, Note::MixedClassicNative);
                 }
                 !both
@@ -200,7 +205,7 @@ impl Input {
     ) -> Vec<Series> {
         let mut out = Vec::with_capacity(self.native.len() + self.classic.len());
         for native in &self.native {
-            self.about(&native.labels, args, notes);
+            notes.about(named(&native.labels, args));
             let mut column = Column::new(args.steps.count);
             for (step, histogram) in &native.histograms {
                 let step = *step as usize;
@@ -210,7 +215,7 @@ impl Input {
         }
         let mut buckets = Vec::new();
         for classic in &self.classic {
-            self.about(&classic.labels, args, notes);
+            notes.about(named(&classic.labels, args));
             let mut column = Column::new(args.steps.count);
             for step in 0..args.steps.count {
                 buckets.clear();
@@ -260,11 +265,11 @@ impl Input {
             }
         }
     }
+}
 
-    /// Results carry no name any more, unless names are dropped at the end; texts follow that.
-    fn about(&self, labels: &LabelIds, args: &KernelArgs<'_>, notes: &mut KernelNotes<'_>) {
-        notes.about(args.delayed_name_removal.then_some(labels));
-    }
+/// What texts may name: results carry no name any more, unless names are dropped at the end.
+fn named<'a>(labels: &'a LabelIds, args: &KernelArgs<'_>) -> Option<&'a LabelIds> {
+    args.delayed_name_removal.then_some(labels)
 }
 
 fn forced_note(forced: Forced, time: i64) -> Note {
