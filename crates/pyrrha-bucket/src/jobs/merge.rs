@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{CancelToken, QueryContext, SeriesBatch, SeriesSet, WindowHints};
+use pyrrha_model::contract::{CancelToken, DeleteId, QueryContext, SeriesBatch, SeriesSet, WindowHints};
 use pyrrha_model::{ErrorKind, Labels, Matcher, StoreError, TenantId};
 use pyrrha_storage::block::{
     Block, BlockDeletes, BlockId, BlockMeta, ExemplarFile, MetadataFile, ThanosMeta,
@@ -102,6 +102,11 @@ impl Work<'_> {
         self.tenants.bucket()
     }
 
+    /// The newest delete that is applied in what is made.
+    pub(super) fn honoured(&self) -> DeleteId {
+        self.deletes.iter().map(|standing| standing.delete.id).max().unwrap_or_default()
+    }
+
     /// How what it makes is split.
     fn split(&self) -> Split {
         Split::new(self.inputs.iter().map(|input| Shard::of(input)), self.outputs.len())
@@ -116,7 +121,6 @@ impl Work<'_> {
         };
         let (metas, beside) = self.fetch_beside()?;
         let reader = self.reader();
-        let honoured = self.deletes.iter().map(|standing| standing.delete.id).max().unwrap_or_default();
         let mut sources = Vec::with_capacity(self.inputs.len());
         for ((entry, meta), beside) in self.inputs.iter().zip(metas).zip(&beside) {
             let (deletes, leave_out) = (self.deletes.clone(), self.leave_out.clone());
@@ -125,7 +129,7 @@ impl Work<'_> {
                 replica: self.replica_of(entry),
                 meta: self.listed_meta(entry, meta),
                 series: Box::new(Blamed { series, block: entry.ulid, damaged: damaged.clone() }),
-                deletes_through: beside.deletes.through.max(deletes_through(entry)).max(honoured),
+                deletes_through: beside.deletes.through.max(deletes_through(entry)).max(self.honoured()),
                 exemplars: beside.exemplars.as_ref(),
                 metadata: beside.metadata.as_ref(),
             });
@@ -217,8 +221,7 @@ impl Work<'_> {
             let damaged = (error.kind() == ErrorKind::Corrupt).then_some(entry.ulid);
             WorkError { error, damaged }
         })?;
-        let honoured = self.deletes.iter().map(|standing| standing.delete.id).max().unwrap_or_default();
-        let known = deletes_through(entry).max(honoured);
+        let known = deletes_through(entry).max(self.honoured());
         // What it lists of deletes that were taken back may stay.
         Ok((!hidden && !lists_deletes(entry)).then(|| {
             let mut entry = match entry.resolution {

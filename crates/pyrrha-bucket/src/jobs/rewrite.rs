@@ -344,7 +344,6 @@ impl Work<'_> {
         let (Some(meta), Some(beside)) = (metas.into_iter().next(), beside.into_iter().next()) else {
             return Err(StoreError::new(ErrorKind::Internal, "an input without meta").into());
         };
-        let honoured = self.deletes.iter().map(|standing| standing.delete.id).max().unwrap_or_default();
         let (kept, deleted_exemplars) = match &beside.exemplars {
             Some(file) => exemplars(self.disk, &self.scratch.join("exemplars"), file, rules)?,
             None => (None, 0),
@@ -382,7 +381,7 @@ impl Work<'_> {
             replica: String::new(),
             meta: noted(unsharded(self.listed_meta(entry, meta), rules), rules),
             series,
-            deletes_through: beside.deletes.through.max(deletes_through(entry)).max(honoured),
+            deletes_through: beside.deletes.through.max(deletes_through(entry)).max(self.honoured()),
             exemplars: kept.as_ref().and_then(|block| block.exemplar_file().ok().flatten()),
             metadata: beside.metadata.as_ref(),
         };

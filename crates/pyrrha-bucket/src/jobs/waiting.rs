@@ -9,7 +9,7 @@ use pyrrha_storage::block::BlockId;
 use pyrrha_storage::manifest::Manifest;
 
 use super::JobSpec;
-use super::directory::{Board, BoardJob, HeldLease, JobDirectory};
+use super::directory::{Board, BoardJob, JobDirectory};
 use super::runner::Compactor;
 
 /// Looks at leases in the time after which their workers are taken for dead.
@@ -21,11 +21,6 @@ const PIECE: Duration = Duration::from_millis(100);
 fn holds(job: &BoardJob, spec: &JobSpec) -> bool {
     let wanted = |block: BlockId| spec.inputs.contains(&block) || spec.replaces.contains(&block);
     job.running().any(|lease| lease.record.wants_live().any(wanted))
-}
-
-/// The leases of a job that may do something still.
-fn held(job: &BoardJob) -> impl Iterator<Item = (&BoardJob, &HeldLease)> {
-    job.running().map(move |lease| (job, lease))
 }
 
 impl Compactor {
@@ -49,7 +44,7 @@ impl Compactor {
                 return Ok(board);
             }
             let first = beats.is_empty();
-            for (job, lease) in holders.iter().flat_map(|job| held(job)) {
+            for (job, lease) in holders.iter().flat_map(|job| job.running().map(move |lease| (job, lease))) {
                 let beat = lease.record.beat;
                 if *beats.entry(lease.record.lease).or_insert(beat) != beat {
                     let text = format!(

@@ -21,8 +21,7 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let selector = args.select.selector()?;
     let tools = tools_of(args.bucket.open()?);
-    let tenants = tools.tenant_ids(args.select.tenants())?;
-    args.select.must_be_live(&tools, &tenants)?;
+    let tenants = args.select.tenants_of(&tools)?;
     let all: Vec<Usage> =
         tenants.iter().map(|tenant| tools.usage(tenant, &selector)).collect::<Result<_, _>>()?;
     args.form.print(out, &all, |out| print(out, &all))?;

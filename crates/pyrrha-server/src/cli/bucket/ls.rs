@@ -162,9 +162,7 @@ pub(super) fn run(out: &mut Out, args: Args, inspect: bool) -> Result<bool, Comm
     let selector = args.select.selector()?;
     let tools = tools_of(args.bucket.open()?);
     let mut rows = Vec::new();
-    let tenants = tools.tenant_ids(args.select.tenants())?;
-    args.select.must_be_live(&tools, &tenants)?;
-    for tenant in tenants {
+    for tenant in args.select.tenants_of(&tools)? {
         let state = tools.state(&tenant)?;
         let chosen: Vec<_> = state.blocks.values().filter(|b| selector.selects(b)).cloned().collect();
         let mut found: Vec<Row> = chosen.iter().map(|entry| Row::of(tenant.as_str(), entry)).collect();

@@ -98,9 +98,7 @@ fn run(
     let selector = which.select.chosen(which.all)?;
     let tools = tools_of(which.bucket.open()?.probed(!which.dry_run)?);
     let mut all = Vec::new();
-    let tenants = tools.tenant_ids(which.select.tenants())?;
-    which.select.must_be_live(&tools, &tenants)?;
-    for tenant in tenants {
+    for tenant in which.select.tenants_of(&tools)? {
         all.push(one(&tools, &tenant, &selector)?);
     }
     which.form.print(out, &all, |out| print(out, &all, which.dry_run))?;

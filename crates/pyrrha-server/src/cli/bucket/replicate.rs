@@ -37,9 +37,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let options = CopyOptions { dry_run: args.dry_run, brings_back: args.bring_back };
     let mut progress = Progress::new();
     let mut all = Vec::new();
-    let tenants = from.tenant_ids(args.select.tenants())?;
-    args.select.must_be_live(&from, &tenants)?;
-    for tenant in tenants {
+    for tenant in args.select.tenants_of(&from)? {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
         all.push(from.replicate(&to, &tenant, &selector, options, &mut show)?);
     }

@@ -94,9 +94,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     runtime.handle().spawn(super::compact::on_signal(cancel.clone()));
     let mut progress = Progress::new();
     let mut all = Vec::new();
-    let named = tools.tenant_ids(args.select.tenants())?;
-    args.select.must_be_live(&tools, &named)?;
-    for tenant in named {
+    for tenant in args.select.tenants_of(&tools)? {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
         all.extend(compactor.rewrite(&tenant, &selector, &rules, args.dry_run, &cancel, &mut show)?);
     }

@@ -83,9 +83,12 @@ pub(super) struct SelectArgs {
 }
 
 impl SelectArgs {
-    /// The tenants that are named.
-    pub(super) fn tenants(&self) -> &[TenantId] {
-        &self.tenant
+    /// The tenants that are named, or all. Fails if a tenant is named that the bucket does not have, or a block that
+    /// no tenant of these has: what was mistyped is not sound, nor done.
+    pub(super) fn tenants_of(&self, tools: &BucketTools) -> Result<Vec<TenantId>, CommandError> {
+        let tenants = tools.tenant_ids(&self.tenant)?;
+        self.must_be_live(tools, &tenants)?;
+        Ok(tenants)
     }
 
     pub(super) fn selector(&self) -> Result<BlockSelector, CommandError> {
@@ -102,9 +105,8 @@ impl SelectArgs {
         })
     }
 
-    /// Fails if a block is named that no tenant of these has: what was mistyped is not sound, nor done. Where a
-    /// manifest does not read that is not known.
-    pub(super) fn must_be_live(&self, tools: &BucketTools, tenants: &[TenantId]) -> Result<(), CommandError> {
+    /// Fails if a block is named that no tenant of these has. Where a manifest does not read that is not known.
+    fn must_be_live(&self, tools: &BucketTools, tenants: &[TenantId]) -> Result<(), CommandError> {
         let mut missing: BTreeSet<BlockId> = self.id.iter().copied().collect();
         for tenant in tenants {
             if missing.is_empty() {

@@ -43,9 +43,7 @@ pub(super) fn run(out: &mut Out, args: Args) -> Result<bool, CommandError> {
     let tools = tools_of(args.bucket.open()?);
     let mut progress = Progress::new();
     let mut reports = Vec::new();
-    let tenants = tools.tenant_ids(args.select.tenants())?;
-    args.select.must_be_live(&tools, &tenants)?;
-    for tenant in tenants {
+    for tenant in args.select.tenants_of(&tools)? {
         let mut show = |what: &str, done: u64, total: u64| progress.show(what, done, total);
         reports.push(tools.verify(&tenant, &options, &mut show)?);
     }
