@@ -17,6 +17,9 @@ use crate::door::Bucket;
 use crate::error::BucketError;
 use crate::marks::{self, MarkFiles};
 
+/// Failures are remembered for longer than the longest wait before the next attempt, however soon files go.
+const FAILURE_KNOWN: Duration = Duration::from_secs(3 * 3600);
+
 /// Removes the files of a block in its directory: `meta.json` first, so that nobody takes the rest for a
 /// block, and marks last, so that all know why it is not whole.
 pub(crate) async fn remove_block(
@@ -50,12 +53,25 @@ impl Compactor {
         if board.values().all(|job| job.ended().next().is_none()) {
             return Ok(());
         }
+        let live = self.tenants().manifest(tenant)?.current();
+        // The last failure of a job that may come again says how often it was tried, and when it is the next time.
+        let counts = |job: &BoardJob, ended: &HeldLease| {
+            let of_last = |failed: &HeldLease| {
+                failed.end == ended.end && failed.record.wants_live().all(|b| live.blocks.contains_key(&b))
+            };
+            job.failed().is_some_and(of_last)
+        };
         let delay = self.config().delete_delay;
-        let now = if delay.is_zero() { i64::MAX } else { self.store_now_ms(&directory)? };
-        let wait = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        let asks = !delay.is_zero() || board.values().any(|job| job.ended().any(|ended| counts(job, ended)));
+        let now = if asks { self.store_now_ms(&directory)? } else { i64::MAX };
+        let is_due = |job: &BoardJob, ended: &HeldLease| {
+            let wait = if counts(job, ended) { delay.max(FAILURE_KNOWN) } else { delay };
+            let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+            wait == 0 || ended.modified_ms.saturating_add(wait) <= now
+        };
         let mut result = Ok(());
         for job in board.values() {
-            for ended in job.ended().filter(|ended| ended.modified_ms.saturating_add(wait) <= now) {
+            for ended in job.ended().filter(|ended| is_due(job, ended)) {
                 if let Err(error) = self.clean_up_lease(tenant, &directory, job, ended) {
                     tracing::warn!(%tenant, job = job.id, %error, "what a job left could not be removed, it is tried again");
                     result = result.and(Err(error));

@@ -151,6 +151,25 @@ impl Compactor {
         all.iter().map(|tenant| self.overview_of(tenant)).collect()
     }
 
+    /// Counts the jobs of all tenants for the metrics, where others do them. Of tenants that have nothing to do, as
+    /// manifests that were read last say, no request is made; of each other, as many as [`overview_of`] makes.
+    ///
+    /// [`overview_of`]: Self::overview_of
+    pub fn count_all(&self) -> Result<(), StoreError> {
+        let all = self.tenants().all();
+        for tenant in &all {
+            if let Some(state) = self.tenants().known(tenant) {
+                let planned = self.overview_by(tenant, &state, &Board::default());
+                if planned.jobs.is_empty() {
+                    self.note(&[planned], &all);
+                    continue;
+                }
+            }
+            self.overview_of(tenant)?;
+        }
+        Ok(())
+    }
+
     /// Counts the jobs of a tenant as it was seen, for the metrics.
     pub(super) fn count(&self, tenant: &TenantId, state: &ManifestState, board: &Board) {
         self.note(&[self.overview_by(tenant, state, board)], &self.tenants().all());

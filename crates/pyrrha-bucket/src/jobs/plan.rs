@@ -111,7 +111,8 @@ fn purges(
     let is_final = state.deletes.iter().filter(|d| d.is_final);
     let finals: Vec<_> = is_final.filter_map(|d| Some((d.id.parse().ok()?, d))).collect();
     let free = |b: &BlockEntry| !busy.contains(&b.ulid) && !merged.contains(&b.ulid);
-    // Windows whose samples are there are built anew of these. Those that others made cannot be written anew.
+    // Windows whose samples are there are built anew of these. Those that others made and of which no samples are left
+    // cannot be written anew.
     let stays = |b: &BlockEntry| is_live(b) && Origin::of(b).is_some() && !is_rebuildable(state, b);
     let written = |b: &BlockEntry| if b.resolution == 0 { takes_part(b) && !waits(b) } else { stays(b) };
     for block in state.blocks.values().filter(|b| free(b)) {

@@ -69,6 +69,7 @@ impl Worker {
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(4),
             timeout: Duration::from_millis(80),
+            ..RetryPolicy::default()
         };
         let runtime = Arc::new(BucketRuntime::start(1).expect("threads"));
         let store = FaultyStore::over(objects.clone(), seed, faults);
@@ -650,4 +651,53 @@ fn what_does_not_go_by_waiting_is_not_waited_for() {
     let (round, result) = worker.compactor.try_round(&CancelToken::default());
     assert_eq!(result.expect_err("a manifest is damaged").kind(), pyrrha_model::ErrorKind::Corrupt);
     assert!(round.jobs >= 3 && !round.waits, "{round:?}");
+}
+
+#[test]
+fn a_job_that_fails_is_not_tried_again_at_once_where_files_go_at_once() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 6)).collect());
+    let worker = Worker::new(&objects, 1, Faults::default());
+    worker.compactor.tenants().discover().expect("reads");
+    let victim = worker.state().overlapping(TimeRange::ALL)[2].ulid;
+    let (bucket, key) =
+        (worker.compactor.tenants().bucket().clone(), format!("anonymous/{victim}/chunks/000001"));
+    worker.compactor.runtime().wait(async move { bucket.delete(&key).await }).expect("no fault");
+    let failures = || worker.compactor.metrics().jobs_failed.load(Ordering::Relaxed);
+    let first = worker.round();
+    assert!(failures() == 1 && !first.waits, "{first:?}");
+    for _ in 0..5 {
+        assert_eq!(worker.round(), Round::default(), "it fails until somebody mends it");
+    }
+    let overview = worker.compactor.overview().expect("reads");
+    assert!(overview[0].jobs.iter().any(|job| job.phase == JobPhase::Failed), "{overview:?}");
+    worker.clock.advance(Duration::from_secs(61));
+    assert_eq!((worker.round().jobs, failures()), (1, 2));
+    worker.clock.advance(Duration::from_secs(61));
+    assert_eq!((worker.round().jobs, failures()), (0, 2), "the next wait is longer");
+}
+
+#[test]
+fn who_only_counts_jobs_asks_for_nothing_where_nothing_is_to_do() {
+    let objects = Arc::new(InMemory::new());
+    fill(&objects, |disk| (0..14).map(|n| block(disk, n, 6)).collect());
+    let (worker, counting) =
+        (Worker::new(&objects, 1, Faults::default()), Worker::new(&objects, 2, Faults::default()));
+    let of = |worker: &Worker| {
+        let metrics = worker.compactor.metrics();
+        (metrics.planned_jobs.load(Ordering::Relaxed), metrics.backlog_bytes.load(Ordering::Relaxed))
+    };
+    counting.compactor.tenants().discover().expect("reads");
+    counting.compactor.count_all().expect("reads");
+    worker.compactor.tenants().discover().expect("reads");
+    worker.compactor.overview().expect("reads");
+    assert!(of(&counting).0 > 0 && of(&counting) == of(&worker), "{:?}", of(&counting));
+    worker.round();
+    counting.state();
+    let requests = || counting.compactor.tenants().bucket().counters().requests();
+    let before = requests();
+    for _ in 0..5 {
+        counting.compactor.count_all().expect("reads");
+    }
+    assert_eq!((of(&counting), requests() - before), ((0, 0), 0));
 }

@@ -29,6 +29,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 const PROBE_TIME: Duration = Duration::from_secs(3);
 /// Rounds between two looks at what others committed.
 const REFRESH_ROUNDS: u32 = 6;
+/// Jobs that others do are counted no more often: that takes requests, of tenants that have any.
+const COUNT_EVERY: Duration = Duration::from_secs(600);
 /// Requests under way at the end of the process have so long to be answered.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are.
@@ -281,8 +283,8 @@ impl Compacting {
         let (interval, compactor) = (settings.compactor.interval, long_term.clone());
         if !settings.compactor.enabled {
             // Others do them, and here it is counted how many there are.
-            all.every(interval, "jobs", long_term, move |_| {
-                if let Err(error) = compactor.compactor.overview() {
+            all.every(interval.max(COUNT_EVERY), "jobs", long_term, move |_| {
+                if let Err(error) = compactor.compactor.count_all() {
                     tracing::debug!(%error, "planned jobs could not be counted");
                 }
             })?;
