@@ -15,7 +15,9 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub use counters::{Counters, Operation};
 pub(crate) use probe::PROBES;
@@ -42,6 +44,8 @@ struct Inner {
     policy: RetryPolicy,
     counters: Arc<Counters>,
     slots: Semaphore,
+    /// When it was told last that it does not answer.
+    told_slow: Mutex<Option<Instant>>,
 }
 
 /// What became of a conditional create.
@@ -80,6 +84,7 @@ impl Bucket {
             policy,
             counters: Arc::default(),
             slots: Semaphore::new(REQUESTS_AT_ONCE),
+            told_slow: Mutex::default(),
         }))
     }
 

@@ -29,6 +29,7 @@ pub(crate) fn policy() -> RetryPolicy {
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_millis(4),
         timeout: Duration::from_millis(500),
+        ..RetryPolicy::default()
     }
 }
 

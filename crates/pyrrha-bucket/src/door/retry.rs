@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use object_store::Error;
+use tokio::time::Instant;
 
 use super::{Bucket, Operation};
 use crate::error::BucketError;
@@ -21,6 +22,8 @@ pub struct RetryPolicy {
     pub longest_wait: Duration,
     /// Time that one attempt may take.
     pub timeout: Duration,
+    /// When an attempt has taken so long, it is told that the bucket is waited for.
+    pub slow: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -30,6 +33,7 @@ impl Default for RetryPolicy {
             first_wait: Duration::from_millis(100),
             longest_wait: Duration::from_secs(5),
             timeout: Duration::from_secs(60),
+            slow: Duration::from_secs(5),
         }
     }
 }
@@ -57,7 +61,8 @@ impl Bucket {
         let policy = &self.0.policy;
         let mut attempt = 1;
         loop {
-            let error = match self.attempt(operation, policy.timeout, &request).await {
+            let tell = || self.tell_slow(operation, key, attempt);
+            let error = match self.attempt(operation, &request, tell).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(Error::NotFound { .. })) => return Err(BucketError::NotFound { key: key.to_owned() }),
                 Ok(Err(source)) => Some(source),
@@ -77,8 +82,8 @@ impl Bucket {
     async fn attempt<T, F>(
         &self,
         operation: Operation,
-        timeout: Duration,
         request: &impl Fn() -> F,
+        tell_slow: impl Fn(),
     ) -> Result<Result<T, Error>, tokio::time::error::Elapsed>
     where
         F: Future<Output = Result<T, Error>>,
@@ -86,7 +91,31 @@ impl Bucket {
         // The semaphore is never closed.
         let _slot = self.0.slots.acquire().await.ok();
         self.0.counters.attempt(operation);
-        tokio::time::timeout(timeout, request()).await
+        let RetryPolicy { timeout, slow, .. } = self.0.policy;
+        let request = tokio::time::timeout(timeout, request());
+        tokio::pin!(request);
+        tokio::select! {
+            answer = &mut request => return answer,
+            () = tokio::time::sleep(slow) => tell_slow(),
+        }
+        request.await
+    }
+
+    /// Says what is waited for, and how long yet: whoever asked may have nobody else to tell why nothing comes. Of
+    /// many requests that hang one is told.
+    fn tell_slow(&self, operation: Operation, key: &str, attempt: u32) {
+        let RetryPolicy { attempts, timeout, slow, .. } = self.0.policy;
+        let now = Instant::now();
+        let mut told = self.0.told_slow.lock();
+        if told.is_some_and(|told| now.saturating_duration_since(told) < slow) {
+            return;
+        }
+        *told = Some(now);
+        drop(told);
+        tracing::warn!(
+            bucket = self.name(), %operation, key, waited_s = slow.as_secs_f64(), timeout_s = timeout.as_secs_f64(),
+            attempt, attempts, "the bucket does not answer yet, it is waited for"
+        );
     }
 
     fn blame(&self, operation: Operation, key: &str, attempts: u32, error: Option<Error>) -> BucketError {

@@ -17,6 +17,7 @@ pub(crate) fn impatient() -> RetryPolicy {
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_millis(4),
         timeout: Duration::from_millis(60),
+        ..RetryPolicy::default()
     }
 }
 
@@ -160,4 +161,21 @@ async fn what_is_there_is_told_from_what_was_meant() {
     let bucket = Bucket::new(Arc::new(InMemory::new()), "memory", "", impatient());
     assert!(bucket.create_or_mine("k", Bytes::from("mine")).await.expect("no fault"));
     assert_eq!(bucket.counters().attempts(Operation::Get), 0, "the reply says it");
+}
+
+#[tokio::test]
+async fn it_is_told_once_that_requests_hang_however_many_do() {
+    let faults = Faults { hangs: 100, ..Faults::default() };
+    let policy = RetryPolicy { attempts: 1, slow: Duration::from_millis(5), ..impatient() };
+    let told = |bucket: &Bucket| *bucket.0.told_slow.lock();
+    let bucket = Bucket::new(Arc::new(FaultyStore::new(1, faults)), "hangs", "", policy.clone());
+    let (a, b) = tokio::join!(bucket.head("a"), bucket.list("b"));
+    assert!(matches!((a, b), (Err(BucketError::TimedOut { .. }), Err(BucketError::TimedOut { .. }))));
+    let first = told(&bucket).expect("it was told");
+    bucket.0.told_slow.lock().replace(first + Duration::from_secs(60));
+    assert!(bucket.head("a").await.is_err());
+    assert_eq!(told(&bucket), Some(first + Duration::from_secs(60)), "a moment ago");
+    let calm = Bucket::new(Arc::new(InMemory::new()), "answers", "", policy);
+    calm.head("a").await.expect("no fault");
+    assert_eq!(told(&calm), None);
 }

@@ -19,6 +19,7 @@ fn policy() -> RetryPolicy {
         first_wait: std::time::Duration::from_millis(1),
         longest_wait: std::time::Duration::from_millis(4),
         timeout: std::time::Duration::from_millis(25),
+        ..RetryPolicy::default()
     }
 }
 

@@ -26,6 +26,8 @@ use pyrrha_env::{Clock, OsDisk, SystemClock};
 use pyrrha_storage::block::BlockId;
 
 use super::output::{self, CommandError};
+use crate::config::{LogFormat, LogLevel};
+use crate::logging;
 pub(super) use adopt::{print as print_adoption, print_left};
 use compact::Task;
 pub(super) use owners::OwnerArgs;
@@ -121,6 +123,8 @@ impl Opened {
     }
 
     fn new(bucket: Result<Bucket, config::ConfigError>, at: &Path) -> Result<Self, CommandError> {
+        // For who has not started it otherwise: why nothing comes of a bucket that hangs.
+        logging::start(LogLevel::Warn, LogFormat::Logfmt);
         let bucket = bucket.map_err(|e| CommandError::new(format!("{e} file={}", at.display())))?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let runtime = BucketRuntime::start(threads)
