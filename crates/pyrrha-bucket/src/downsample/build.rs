@@ -14,8 +14,10 @@ use pyrrha_encoding::{
     encode_series,
 };
 use pyrrha_env::Disk;
-use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesSet};
-use pyrrha_model::{ErrorKind, FloatHistogram, StoreError, TimeRange, Timestamp, is_stale_nan};
+use pyrrha_model::contract::{ChunkRef, QueryContext, SeriesBatch, SeriesEntry, SeriesSet};
+use pyrrha_model::{
+    ChunkEncoding, ErrorKind, FloatHistogram, StoreError, TimeRange, Timestamp, is_stale_nan,
+};
 use pyrrha_storage::block::{BlockId, BlockMeta, BlockWriter, ThanosDownsample, ThanosMeta};
 
 use super::{DownsampleTask, FIVE_MINUTES};
@@ -24,6 +26,8 @@ use crate::shard::{Split, name_shard};
 
 /// Series read at once.
 const BATCH: usize = 16;
+/// Samples of a series are decoded in slices of its time that take this part of what is left of the budget.
+const SLICES: usize = 8;
 
 /// Where blocks of windows are built, and which.
 pub(crate) struct Built<'a> {
@@ -47,7 +51,8 @@ impl Built<'_> {
 /// sorted by labels, with samples or both parts of windows that divide the task's. Gives their metas, of those
 /// that have series; of the first if none has.
 /// Series whose windows no reader would take, since resets keep nearly all of their histograms, and those that
-/// are to be kept stay at full resolution. Memory: the chunks and samples of one series, and the symbols.
+/// are to be kept stay at full resolution. Memory: the chunks and windows of one series, as many of its samples as
+/// an eighth of the budget holds, and the symbols.
 pub(crate) fn build(
     place: &Built<'_>,
     task: &DownsampleTask,
@@ -68,12 +73,16 @@ pub(crate) fn build(
                 let message = format!("chunk cannot be downsampled: series={labels}");
                 StoreError::caused(ErrorKind::Corrupt, message, source)
             };
-            let bytes = work_bytes(&entry.chunks).map_err(corrupt)?;
-            ctx.budget.reserve(bytes)?;
-            let done = work.decoder.decode(entry, range, Want::default(), &mut work.samples);
-            work.fold(task.resolution);
-            ctx.budget.release(bytes);
-            done.map_err(corrupt)?;
+            work.begin();
+            let most = ctx.budget.available() / SLICES;
+            for (slice, part, bytes) in slices(entry, range, task.resolution, most).map_err(corrupt)? {
+                ctx.cancel.check()?;
+                ctx.budget.reserve(bytes)?;
+                let done = work.decoder.decode(&part, slice, Want::default(), &mut work.samples);
+                work.fold(task.resolution);
+                ctx.budget.release(bytes);
+                done.map_err(corrupt)?;
+            }
             if work.windows.is_empty() && work.histogram_windows.is_empty() {
                 continue;
             }
@@ -90,8 +99,7 @@ pub(crate) fn build(
             };
             *written += 1;
             let is_large = || [&edges, &values].iter().any(|c| c.bytes.len() as u64 > WINDOWS_MAX);
-            if work.is_of_samples() && (is_large() || task.keeps_custom_buckets && work.has_custom_buckets())
-            {
+            if work.of_samples && (is_large() || task.keeps_custom_buckets && work.custom_buckets) {
                 let stored = decode_stored(entry, range).map_err(corrupt)?;
                 writer.add_series(&labels, &encode_series(&stored, false))?;
                 continue;
@@ -125,6 +133,45 @@ fn meta_of(output: BlockId, task: &DownsampleTask, metas: &[BlockMeta]) -> Block
     meta
 }
 
+/// A slice of time, what a series has in it, and the memory that it takes to make windows of that.
+type Slice<'a> = (TimeRange, Cow<'a, SeriesEntry>, usize);
+
+/// A series in slices of `range`, each of whole windows and, but for what is in one window, of chunks that take `most`
+/// bytes at once. It is one slice if that is enough, or if some of its chunks are windows already.
+fn slices(
+    entry: &SeriesEntry,
+    range: TimeRange,
+    resolution: i64,
+    most: usize,
+) -> Result<Vec<Slice<'_>>, DecodeError> {
+    let bytes = work_bytes(&entry.chunks)?;
+    if bytes <= most || entry.chunks.iter().any(|chunk| chunk.encoding == ChunkEncoding::Windows) {
+        return Ok(vec![(range, Cow::Borrowed(entry), bytes)]);
+    }
+    // Where the next slice begins: at the window of the first chunk that is too much for this one.
+    let (mut starts, mut held) = (vec![range.start], 0usize);
+    for chunk in &entry.chunks {
+        let bytes = work_bytes(std::slice::from_ref(chunk))?;
+        let window = window_start(chunk.min_time, resolution);
+        if held > 0 && held.saturating_add(bytes) > most && starts.last().is_some_and(|start| window > *start)
+        {
+            starts.push(window);
+            held = 0;
+        }
+        held = held.saturating_add(bytes);
+    }
+    let ends = starts.iter().skip(1).map(|start| start - 1).chain([range.end]);
+    let slice = |(start, end): (Timestamp, Timestamp)| {
+        let slice = TimeRange::new(start, end);
+        let has = |chunk: &&ChunkRef| TimeRange::new(chunk.min_time, chunk.max_time).overlaps(&slice);
+        let chunks = entry.chunks.iter().filter(has).cloned().collect();
+        let part = SeriesEntry { labels: entry.labels.clone(), chunks, deleted: entry.deleted.clone() };
+        let bytes = work_bytes(&part.chunks)?;
+        Ok((slice, Cow::Owned(part), bytes))
+    };
+    starts.iter().copied().zip(ends).map(slice).collect()
+}
+
 /// Memory that chunks take as samples, and as the windows that are made of them: of twenty histograms of a window
 /// five are kept, or become one, at most.
 fn work_bytes(chunks: &[ChunkRef]) -> Result<usize, DecodeError> {
@@ -152,22 +199,24 @@ struct Work {
     fine_histograms: HistogramWindows,
     windows: Windows,
     histogram_windows: HistogramWindows,
+    /// Whether nothing that was decoded are windows.
+    of_samples: bool,
+    /// Whether there are histograms with custom buckets.
+    custom_buckets: bool,
 }
 
 impl Work {
-    /// Whether nothing that was decoded are windows.
-    fn is_of_samples(&self) -> bool {
-        self.samples.windows.is_empty() && self.samples.histogram_windows.is_empty()
-    }
-
-    fn has_custom_buckets(&self) -> bool {
-        self.samples.histograms.values.iter().any(FloatHistogram::uses_custom_buckets)
-    }
-
-    /// Makes windows of what was decoded.
-    fn fold(&mut self, resolution: i64) {
+    /// Makes room for another series.
+    fn begin(&mut self) {
         self.windows.clear();
         self.histogram_windows.clear();
+        (self.of_samples, self.custom_buckets) = (true, false);
+    }
+
+    /// Makes windows of what was decoded, after those of earlier slices.
+    fn fold(&mut self, resolution: i64) {
+        self.of_samples &= self.samples.windows.is_empty() && self.samples.histogram_windows.is_empty();
+        self.custom_buckets |= self.samples.histograms.values.iter().any(FloatHistogram::uses_custom_buckets);
         let SeriesSamples { floats, histograms, windows, histogram_windows, .. } = &self.samples;
         let stale = |(t, v): (&Timestamp, &f64)| is_stale_nan(*v).then_some(*t);
         let markers: Vec<Timestamp> = floats.times.iter().zip(&floats.values).filter_map(stale).collect();

@@ -11,6 +11,7 @@ use pyrrha_storage::manifest::{BlockEntry, ManifestState};
 use super::origin::{Origin, deletes_applied};
 use super::{FIVE_MINUTES, HOUR};
 use crate::block_files::set_aside;
+use crate::deletes::needs;
 use crate::gateway::streams_of;
 use crate::jobs::{JobKind, JobSpec, identity, pruned_partly};
 use crate::marks::{MarkKind, is_marked};
@@ -139,8 +140,18 @@ fn task(
     };
     let sources: BTreeSet<BlockId> = task.inputs.iter().flat_map(|b| b.sources.iter().copied()).collect();
     let up_to_date = |b: &&Arc<BlockEntry>| Origin::of(b).is_some_and(|o| o.from == task.origin.from);
-    let foreign_is_enough =
-        |b: &&Arc<BlockEntry>| Origin::of(b).is_none() && sources.iter().all(|s| b.sources.contains(s));
+    // Hours are not made of windows of others, so these are made anew where nobody has made hours: what is left of
+    // the time once they are past retention.
+    let has_hours =
+        |s: &BlockId| state.blocks.values().any(|b| b.resolution == HOUR && b.sources.contains(s));
+    let leads_on = to == HOUR || sources.iter().all(has_hours);
+    // What a delete hides of them is in them for good.
+    let may_be_hidden =
+        |b: &BlockEntry| state.deletes.iter().any(|d| needs(b, d.id.parse().unwrap_or_default(), d));
+    let foreign_is_enough = |b: &&Arc<BlockEntry>| {
+        let has_all = Origin::of(b).is_none() && sources.iter().all(|s| b.sources.contains(s));
+        leads_on && has_all && !may_be_hidden(b)
+    };
     if there.iter().copied().any(|b| up_to_date(&b) || foreign_is_enough(&b)) {
         return None;
     }

@@ -11,7 +11,7 @@ use pyrrha_model::contract::{
 };
 use pyrrha_model::{Labels, Matcher, TimeRange};
 use pyrrha_storage::block::{Block, BlockMeta};
-use pyrrha_storage::manifest::{Change, DeleteEntry};
+use pyrrha_storage::manifest::{Change, DeleteEntry, ManifestState};
 
 use super::*;
 use crate::jobs::{Compactor, CompactorConfig, JobKind, Retention};
@@ -340,6 +340,68 @@ fn windows_of_others_answer_too() {
     assert_eq!((&first.windows.counts, &first.windows.values.sums), (&wanted.counts, &wanted.values.sums));
     let mean = wanted.values.sums[7] / f64::from(wanted.counts[7]);
     assert_eq!(first.windows.edges.last_values[7], mean);
+}
+
+/// Thanos makes hours of blocks of ten days alone: a bucket that is adopted before has none of its last days, and
+/// five minutes of others have no first and last samples to make them of.
+#[test]
+fn windows_of_others_are_made_anew_where_there_are_no_hours() {
+    let entry = |n: u64, resolution: i64| {
+        let meta = BlockMeta::of_head(id(1), 0, DAY);
+        let mut entry = pyrrha_storage::manifest::BlockEntry::of(&meta, 1);
+        (entry.ulid, entry.resolution) = (id(n), resolution);
+        (entry.ulid, Arc::new(entry))
+    };
+    let mut state = ManifestState::default();
+    state.blocks.extend([entry(1, 0), entry(2, FIVE_MINUTES)]);
+    let tasks = plan(&state, &[]);
+    let made = |task: &DownsampleTask| (task.resolution, task.inputs[0].ulid, task.replaces.clone());
+    assert_eq!(tasks.iter().map(made).collect::<Vec<_>>(), [(FIVE_MINUTES, id(1), vec![id(2)])]);
+    state.blocks.extend([entry(3, HOUR)]);
+    assert_eq!(plan(&state, &[]), [], "theirs are enough");
+    // What a delete hides is in them: once it is out of the samples, windows are made of those.
+    state.deletes.push(DeleteEntry {
+        number: 7,
+        id: DeleteId(7).to_string(),
+        selector: "m".into(),
+        min_time: 0,
+        max_time: 1000,
+        is_final: true,
+        ..DeleteEntry::default()
+    });
+    assert_eq!(plan(&state, &[]), [], "samples come first");
+    let mut purged = pyrrha_storage::manifest::BlockEntry::clone(&state.blocks[&id(1)]);
+    note_deletes_applied(&mut purged, 7);
+    state.blocks.insert(id(1), Arc::new(purged));
+    assert_eq!(plan(&state, &[]).iter().map(made).collect::<Vec<_>>(), [(FIVE_MINUTES, id(1), vec![id(2)])]);
+    let (_, mut ours) = entry(2, FIVE_MINUTES);
+    Origin { from: vec![id(1)], through: 7 }.put(Arc::make_mut(&mut ours));
+    state.blocks.insert(id(2), ours);
+    assert_eq!(plan(&state, &[]).iter().map(made).collect::<Vec<_>>(), [(HOUR, id(2), vec![id(3)])]);
+}
+
+#[test]
+fn a_series_that_is_larger_than_the_memory_of_a_job_gets_its_windows_in_slices() {
+    let world = World::new();
+    // Four a second, at odd times, with resets and gaps: decoded they take five megabytes.
+    let times = (0..DAY).step_by(250).map(|t| t + t % 7).filter(|t| (t / 100_000) % 13 != 4);
+    let points: Vec<(i64, f64)> = times.map(|t| (t, ((t / 250) % 911) as f64)).collect();
+    let all: Vec<_> = points.iter().map(|&(t, v)| (0, t, Value::Float(v))).collect();
+    let series = [(labels(0), encode_series(&all, false))];
+    world.ship(&[write(&world.disk, BlockMeta::of_head(id(1), 0, DAY), &series)]).expect("no fault");
+    assert_eq!(run_with(&world, |config| config.memory_bytes = 4 << 20), 2);
+    let (times, values): (Vec<i64>, Vec<f64>) = points.into_iter().unzip();
+    for resolution in [FIVE_MINUTES, HOUR] {
+        let mut wanted = Windows::default();
+        pyrrha_encoding::windows::fold_floats(&times, &values, resolution, &mut wanted);
+        let (found, _) = read(&world, TimeRange::new(0, DAY - 1), &hints(resolution, resolution));
+        let windows = &found[&labels(0)].windows;
+        assert_eq!((&windows.starts, &windows.counts), (&wanted.starts, &wanted.counts));
+        assert_eq!((&windows.values.mins, &windows.values.maxs), (&wanted.values.mins, &wanted.values.maxs));
+        assert_eq!(windows.edges.last_times, wanted.edges.last_times);
+        assert_eq!(windows.edges.first_times, wanted.edges.first_times);
+        assert_eq!(windows.edges.resets, wanted.edges.resets);
+    }
 }
 
 mod histograms;

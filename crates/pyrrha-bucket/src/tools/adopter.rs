@@ -10,11 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pyrrha_model::contract::CancelToken;
-use pyrrha_model::{StoreError, TenantId};
+use pyrrha_model::{StoreError, TenantId, Timestamp};
 use pyrrha_storage::block::BlockId;
 
 use super::{Adoption, BucketTools};
-use crate::attach::{AttachConfig, Metas};
+use crate::attach::{AttachConfig, Candidate, Metas};
+use crate::block_files;
+
+/// What may be another server's own is left to its shipper so long, ms: that may hang, or its server be down.
+const LEFT_TO_SHIPPERS: i64 = 24 * 3_600_000;
 
 /// What an adopter did, and what it found last.
 #[derive(Debug, Default)]
@@ -87,9 +91,10 @@ impl Adopter {
         cancel: &CancelToken,
     ) -> Result<Adoption, StoreError> {
         let mut found = self.tools.theirs_knowing(&self.config, self.known.clone(), cancel)?;
+        let now = self.tools.clock.now_ms();
         for (tenant, blocks) in &mut found.tenants {
             let ours = ours(tenant);
-            blocks.retain(|block| !ours.contains(&block.entry.ulid));
+            blocks.retain(|block| !ours.contains(&block.entry.ulid) && !may_be_shipped(tenant, block, now));
         }
         cancel.check()?;
         self.tools.adopt_found(found, &self.config, &[], false)
@@ -126,6 +131,15 @@ impl Adopter {
         }
         *before = told;
     }
+}
+
+/// Whether a block may be another server's, which commits it in a moment, and knows more of it than a listing says:
+/// it lies where servers ship to, nobody has said a word of Thanos or Mimir about it, and it was made lately.
+fn may_be_shipped(tenant: &TenantId, block: &Candidate, now: Timestamp) -> bool {
+    let made = i64::try_from(block.entry.ulid.timestamp_ms()).unwrap_or(i64::MAX);
+    block.dir == block_files::dir_under(tenant, None, block.entry.ulid)
+        && block.meta.as_ref().is_some_and(|meta| meta.thanos.is_none())
+        && now.saturating_sub(made) < LEFT_TO_SHIPPERS
 }
 
 #[cfg(test)]
