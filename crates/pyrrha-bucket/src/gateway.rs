@@ -22,6 +22,7 @@ mod rows;
 mod segments;
 mod set;
 mod sharded;
+mod sidecars;
 mod stored_lists;
 mod stream;
 mod streams;

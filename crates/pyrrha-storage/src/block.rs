@@ -41,8 +41,8 @@ mod writer;
 
 pub use deletes::BlockDeletes;
 pub use error::BlockError;
-pub use exemplars::{ExemplarFile, ExemplarSeries};
-pub(crate) use exemplars::{same as same_exemplar, tidy as tidy_exemplars};
+pub(crate) use exemplars::same as same_exemplar;
+pub use exemplars::{ExemplarFile, ExemplarSeries, tidy as tidy_exemplars};
 pub use having::{HAVING_FILE, HavingTable};
 pub use id::BlockId;
 pub(crate) use inspect::BlockRemains;

@@ -54,6 +54,7 @@ pub(crate) struct BucketBlock {
     opening: tokio::sync::Mutex<()>,
     index: OnceLock<Arc<RangedObject>>,
     segments: Mutex<HashMap<u32, Arc<RangedObject>>>,
+    sidecars: Mutex<HashMap<&'static str, Arc<RangedObject>>>,
 }
 
 /// What is known of a block once its header is here.
@@ -118,6 +119,7 @@ impl BucketBlock {
             opening: tokio::sync::Mutex::default(),
             index: OnceLock::new(),
             segments: Mutex::default(),
+            sidecars: Mutex::default(),
         }
     }
 
@@ -267,6 +269,16 @@ impl BucketBlock {
         let bytes = self.file_bytes(name)?;
         let key = format!("{}/{name}", self.key);
         Some((RangedObject::new(self.bucket.clone(), key, self.caches.clone(), bytes), bytes))
+    }
+
+    /// The same for a file that is read again and again: its pages are found in the caches.
+    pub(super) fn sidecar(&self, name: &'static str) -> Option<(Arc<RangedObject>, u64)> {
+        let bytes = self.file_bytes(name)?;
+        let open = || {
+            let key = format!("{}/{name}", self.key);
+            Arc::new(RangedObject::new(self.bucket.clone(), key, self.caches.clone(), bytes))
+        };
+        Some((self.sidecars.lock().entry(name).or_insert_with(open).clone(), bytes))
     }
 
     /// The files of its windows, if it has them.

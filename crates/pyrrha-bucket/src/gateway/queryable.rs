@@ -17,6 +17,7 @@ use super::foreign::ForeignBlock;
 use super::pace::{Pace, Paced};
 use super::questions::{ask_each, names_of, series_of, union, values_of};
 use super::set::BucketSet;
+use super::sidecars::{add_metadata, exemplars_of, has_exemplars, newest_with_metadata, union_of_exemplars};
 use super::stream::Selection;
 use super::{Chosen, Gateway, Parts};
 use crate::external::{ByReplica, Way};
@@ -60,9 +61,7 @@ impl BucketQueryable {
     /// times each.
     fn blocks(&self, ctx: &QueryContext, range: TimeRange, hints: &SelectHints) -> Result<Parts, StoreError> {
         let local = (self.sources)(&ctx.tenant);
-        let hidden = |block: &BlockEntry| {
-            !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
-        };
+        let hidden = |block: &BlockEntry| is_within(block, &local);
         let horizon = |resolution| self.horizon(&ctx.tenant, resolution);
         match self.gateway.tenants.to_read(&ctx.tenant) {
             Ok(None) => Ok(Parts::default()),
@@ -95,6 +94,11 @@ impl BucketQueryable {
         let ask = |block| ask(block, ctx.clone(), query.clone());
         union(ctx, query, local, ask_each(&self.gateway.runtime, ctx, blocks, ask)?)
     }
+}
+
+/// Whether all that a block was made from is in `local`.
+fn is_within(block: &BlockEntry, local: &BTreeSet<BlockId>) -> bool {
+    !block.sources.is_empty() && block.sources.iter().all(|source| local.contains(source))
 }
 
 impl Queryable for BucketQueryable {
@@ -178,7 +182,12 @@ impl Queryable for BucketQueryable {
     }
 
     fn exemplars(&self, ctx: &QueryContext, query: &LabelQuery) -> Result<Vec<Exemplars>, StoreError> {
-        self.local.exemplars(ctx, query)
+        let local = self.local.exemplars(ctx, query)?;
+        // Pinned after the local store, as for samples. Windows have no exemplars.
+        let blocks = self.blocks(ctx, query.range, &SelectHints::default())?.blocks.into_iter();
+        let blocks = blocks.map(|(block, _)| block).filter(|block| has_exemplars(&block.entry));
+        let ask = |block| exemplars_of(block, ctx.clone(), query.clone());
+        union_of_exemplars(ctx, query, local, ask_each(&self.gateway.runtime, ctx, blocks, ask)?)
     }
 
     fn metadata(
@@ -186,6 +195,20 @@ impl Queryable for BucketQueryable {
         ctx: &QueryContext,
         metric: Option<&str>,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, StoreError> {
-        self.local.metadata(ctx, metric)
+        let mut found = self.local.metadata(ctx, metric)?;
+        if metric.is_some() && !found.is_empty() {
+            return Ok(found);
+        }
+        let local = (self.sources)(&ctx.tenant);
+        match self.gateway.tenants.to_read(&ctx.tenant) {
+            Ok(Some(manifest)) => {
+                let newest = newest_with_metadata(&manifest.current(), |block| is_within(block, &local));
+                let blocks = newest.into_iter().map(|entry| self.gateway.block(&ctx.tenant, entry));
+                add_metadata(&self.gateway.runtime, ctx, blocks, metric, &mut found)?;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(tenant = %ctx.tenant, %error, "metadata in the bucket is left out"),
+        }
+        Ok(found)
     }
 }

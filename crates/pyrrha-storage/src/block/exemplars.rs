@@ -261,7 +261,7 @@ pub(crate) fn same(a: &Exemplar, b: &Exemplar) -> bool {
 }
 
 /// Brings the exemplars of one series, from several sources, into the order of time, each once.
-pub(crate) fn tidy(exemplars: &mut Vec<Exemplar>) {
+pub fn tidy(exemplars: &mut Vec<Exemplar>) {
     exemplars.sort_by(|a, b| {
         let bits = |e: &Exemplar| (e.timestamp, e.value.to_bits());
         bits(a).cmp(&bits(b)).then_with(|| a.labels.cmp(&b.labels))
