@@ -1,5 +1,5 @@
-//! The bucket on a real S3 server: `moto_server`, found by `PYRRHA_MOTO_SERVER` or on the path.
-//! Without one the test says so and passes.
+//! The bucket on real S3 servers: `moto_server`, found by `PYRRHA_MOTO_SERVER` or on the path, and another one that
+//! `PYRRHA_S3_CONFIG` names, as `.ci/e2e/radosgw` does. Without them the tests say so and pass.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -21,11 +21,11 @@ use pyrrha_storage::manifest::{BlockEntry, Manifest, ManifestError};
 use pyrrha_storage::{Db, StorageConfig};
 use pyrrha_testkit::SimDisk;
 use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket};
-use pyrrha_testkit::object_stores::MotoServer;
+use pyrrha_testkit::object_stores::{MotoServer, other_s3_yml};
 
 /// A connection of its own.
-fn connect(moto: &MotoServer) -> Bucket {
-    config::open(&moto.yml("prod")).unwrap()
+fn connect(yml: &str) -> Bucket {
+    config::open(yml).unwrap()
 }
 
 fn id(n: u64) -> BlockId {
@@ -44,8 +44,19 @@ fn manifest(bucket: Bucket, runtime: &Arc<BucketRuntime>) -> Result<Manifest, Ma
 #[test]
 fn a_real_s3_server_serves() {
     let Some(moto) = MotoServer::start() else { return };
+    serves(&moto.yml("prod"));
+}
+
+#[test]
+fn another_s3_server_serves() {
+    if let Some(yml) = other_s3_yml("serves") {
+        serves(&yml);
+    }
+}
+
+fn serves(yml: &str) {
     let runtime = Arc::new(BucketRuntime::start(2).unwrap());
-    let bucket = connect(&moto);
+    let bucket = connect(yml);
     runtime
         .wait({
             let bucket = bucket.clone();
@@ -71,7 +82,7 @@ fn a_real_s3_server_serves() {
     // Four connections commit at once.
     std::thread::scope(|scope| {
         for writer in 0..4u64 {
-            let (bucket, runtime) = (connect(&moto), &runtime);
+            let (bucket, runtime) = (connect(yml), &runtime);
             scope.spawn(move || {
                 let manifest = manifest(bucket, runtime).unwrap();
                 for n in 0..5 {
@@ -92,8 +103,19 @@ fn a_real_s3_server_serves() {
 #[test]
 fn a_bucket_of_thanos_on_a_real_s3_server_is_attached_and_adopted() {
     let Some(moto) = MotoServer::start() else { return };
+    is_attached_and_adopted(&moto.yml("prod"));
+}
+
+#[test]
+fn a_bucket_of_thanos_on_another_s3_server_is_attached_and_adopted() {
+    if let Some(yml) = other_s3_yml("adopted") {
+        is_attached_and_adopted(&yml);
+    }
+}
+
+fn is_attached_and_adopted(yml: &str) {
     let runtime = Arc::new(BucketRuntime::start(2).unwrap());
-    let bucket = connect(&moto);
+    let bucket = connect(yml);
     let mut foreign = ForeignBucket::default();
     for (n, cluster) in [(1, "eu"), (2, "us")] {
         let block = ForeignBlock::new(&id(n).to_string(), 0, 7_200_000, &[("cluster", cluster)]);
@@ -117,7 +139,7 @@ fn a_bucket_of_thanos_on_a_real_s3_server_is_attached_and_adopted() {
     };
     let config = AttachConfig::new(reading("/theirs"));
     let attached =
-        AttachedBucket::new(connect(&moto), runtime.clone(), disk.clone(), clock.clone(), config.clone());
+        AttachedBucket::new(connect(yml), runtime.clone(), disk.clone(), clock.clone(), config.clone());
     assert_eq!(attached.look().unwrap().added, 2);
     assert_eq!((attached.looks().done, attached.looks().failed), (1, 0));
     let sent = |bucket: &Bucket| {

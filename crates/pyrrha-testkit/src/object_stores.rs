@@ -10,6 +10,8 @@ use pyrrha_env::{Clock, SystemClock};
 
 /// Names the program if it is not on the path.
 const PROGRAM: &str = "PYRRHA_MOTO_SERVER";
+/// Names a file about another server.
+const OTHER: &str = "PYRRHA_S3_CONFIG";
 /// The bucket that a server begins with.
 const BUCKET: &str = "metrics";
 /// Time in which a server has to begin to answer.
@@ -26,6 +28,21 @@ pub fn s3_yml(address: &str, prefix: &str) -> String {
         "type: S3\nconfig:\n  bucket: {BUCKET}\n  endpoint: {address}\n  insecure: true\n  access_key: k\n  \
          secret_key: s\nprefix: \"{prefix}\"\n"
     )
+}
+
+/// An `objstore.yml` of the part under `prefix` of a bucket on another S3 server than moto, if somebody runs one and
+/// names the `objstore.yml` of an empty bucket there, without a prefix, in `PYRRHA_S3_CONFIG`. Each test has a prefix
+/// of its own.
+///
+/// # Panics
+/// If the file is named and does not read.
+pub fn other_s3_yml(prefix: &str) -> Option<String> {
+    let Some(file) = std::env::var_os(OTHER) else {
+        println!("skipped: no other S3 server; .ci/e2e/radosgw runs one, or set {OTHER}");
+        return None;
+    };
+    let yml = std::fs::read_to_string(file).expect("the file that the variable names");
+    Some(format!("{yml}prefix: \"{prefix}\"\n"))
 }
 
 /// A running S3 server with an empty bucket; it ends when this drops.
