@@ -374,10 +374,6 @@ fn windows_of_others_are_made_anew_where_there_are_no_hours() {
     note_deletes_applied(&mut purged, 7);
     state.blocks.insert(id(1), Arc::new(purged));
     assert_eq!(plan(&state, &[]).iter().map(made).collect::<Vec<_>>(), [(FIVE_MINUTES, id(1), vec![id(2)])]);
-    let (_, mut ours) = entry(2, FIVE_MINUTES);
-    Origin { from: vec![id(1)], through: 7 }.put(Arc::make_mut(&mut ours));
-    state.blocks.insert(id(2), ours);
-    assert_eq!(plan(&state, &[]).iter().map(made).collect::<Vec<_>>(), [(HOUR, id(2), vec![id(3)])]);
 }
 
 #[test]
