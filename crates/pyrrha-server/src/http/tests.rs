@@ -342,7 +342,7 @@ async fn queries_are_formatted_and_taken_apart() {
         tree["data"],
         json!({"type": "unaryExpr", "op": "-", "expr": {
             "type": "vectorSelector", "name": "up", "offset": 300_000, "timestamp": null, "startOrEnd": null,
-            "anchored": false, "smoothed": false,
+            "offsetExpr": null, "anchored": false, "smoothed": false,
             "matchers": [{"name": "a", "value": "b", "type": "="}, {"name": "__name__", "value": "up", "type": "="}],
         }})
     );
