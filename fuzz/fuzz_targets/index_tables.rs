@@ -61,7 +61,9 @@ fn answers(index: &IndexReader) -> Vec<String> {
     let mut found = vec![format!("{:?}", label_names(index, &[], 0, &cancel).ok())];
     for name in ["a", "b", "c"] {
         found.push(format!("{:?}", label_values(index, name, &[], 0, &cancel).ok()));
-        for (op, value) in [(MatchOp::Equal, "value-001"), (MatchOp::Regex, "value-0.*"), (MatchOp::Regex, ".*7.*")] {
+        for (op, value) in
+            [(MatchOp::Equal, "value-001"), (MatchOp::Regex, "value-0.*"), (MatchOp::Regex, ".*7.*")]
+        {
             let matcher = Matcher::new(op, name, value).expect("a valid expression");
             found.push(format!("{:?}", postings_for_matchers(index, &[matcher], &cancel).ok()));
         }
