@@ -4,7 +4,7 @@
 pub(crate) mod histogram;
 mod times;
 
-use pyrrha_model::go_fmt::{push_json_float, push_json_timestamp};
+use pyrrha_model::go_fmt::{push_float_f, push_json_float, push_json_timestamp};
 use pyrrha_model::{Labels, Timestamp};
 use pyrrha_promql::value::Sample;
 use pyrrha_promql::{MatrixSeries, QueryValue, VectorSample};
@@ -64,7 +64,13 @@ impl ResultEncoder {
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(br#"","result":["#);
         match &self.value {
-            QueryValue::Scalar { t, v } => push_float_point(out, *t, *v),
+            QueryValue::Scalar { t, v } => {
+                // Scalars have no exponent, however large or small, as in Prometheus.
+                push_json_timestamp(out, *t);
+                out.extend_from_slice(b",\"");
+                push_float_f(out, *v);
+                out.push(b'"');
+            }
             QueryValue::String { t, text } => {
                 push_json_timestamp(out, *t);
                 out.push(b',');

@@ -90,7 +90,12 @@ impl Params {
 
     /// A duration, ms.
     pub(crate) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|text| parse_span(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+        self.span(name).map_err(|e| ApiError::parameter(name, e))
+    }
+
+    /// A duration, ms, or what is wrong with it.
+    pub(crate) fn span(&self, name: &str) -> Result<Option<i64>, String> {
+        self.get(name).map(parse_span).transpose()
     }
 
     /// A duration that must be given.
@@ -100,15 +105,17 @@ impl Params {
 
     /// A switch, in Go's words; absent is off.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        self.flag_or(name, "unable to parse boolean")
+    }
+
+    /// The same; the words say what went wrong.
+    pub(crate) fn flag_or(&self, name: &str, wrong: &str) -> Result<bool, ApiError> {
         match self.get(name) {
             Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
             None | Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
             Some(text) => Err(ApiError::parameter(
                 name,
-                format!(
-                    "unable to parse boolean: strconv.ParseBool: parsing {}: invalid syntax",
-                    quote(text)
-                ),
+                format!("{wrong}: strconv.ParseBool: parsing {}: invalid syntax", quote(text)),
             )),
         }
     }
@@ -201,11 +208,12 @@ fn parse_span(text: &str) -> Result<i64, String> {
             return Err(format!("{}. It overflows int64", bad()));
         }
         if nanoseconds.is_nan() {
-            return Err(bad());
+            // Go's least integer.
+            return Ok(i64::MIN / 1_000_000);
         }
         let ms = (nanoseconds as i64) / 1_000_000;
         // What is finer than a millisecond is one: nothing is no duration.
-        return Ok(if seconds > 0.0 { ms.max(1) } else { ms });
+        return Ok(if nanoseconds >= 1.0 { ms.max(1) } else { ms });
     }
     parse_duration(text).map_err(|_| bad())
 }

@@ -132,12 +132,9 @@ fn span(when: When) -> Span {
 }
 
 fn options(app: &App, params: &Params, features: Features) -> Result<QueryOptions, ApiError> {
-    let lookback_delta_ms = params.duration("lookback_delta").map_err(|_| {
-        let given = pyrrha_model::go_fmt::quote(params.get("lookback_delta").unwrap_or(""));
-        ApiError::bad_data(format!(
-            "error parsing lookback delta duration: cannot parse {given} to a valid duration"
-        ))
-    })?;
+    let lookback_delta_ms = params
+        .span("lookback_delta")
+        .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?;
     let clock = app.clock.clone();
     Ok(QueryOptions {
         lookback_delta_ms,

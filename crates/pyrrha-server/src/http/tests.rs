@@ -220,8 +220,37 @@ async fn bad_parameters_have_prometheus_texts() {
     let unparsable = get_(&app, "/api/v1/query_exemplars?query=sum(").await;
     let text = unparsable.json()["error"].as_str().unwrap_or("").to_owned();
     assert!(unparsable.code == 400 && text.starts_with("1:5: parse error: "), "{text}");
-    for uri in ["rules?group_limit=0", "rules?group_limit=x", "rules?group_next_token=00"] {
-        assert_eq!(get_(&app, &format!("/api/v1/{uri}")).await.code, 400, "{uri}");
+    for (uri, message) in [
+        ("rules?group_limit=0", r#"invalid parameter "group_limit": group_limit needs to be greater than 0"#),
+        (
+            "rules?group_limit=x",
+            r#"invalid parameter "group_limit": group_limit needs to be a valid number: strconv.ParseInt: parsing "x": invalid syntax"#,
+        ),
+        (
+            "rules?group_next_token=00",
+            r#"invalid parameter "group_next_token": group_limit needs to be present in order to paginate over the groups"#,
+        ),
+        (
+            "rules?group_limit=1&group_next_token=00",
+            r#"invalid parameter "group_next_token": invalid group_next_token '00'. were rule groups changed?"#,
+        ),
+        (
+            "rules?exclude_alerts=x",
+            r#"invalid parameter "exclude_alerts": error converting exclude_alerts: strconv.ParseBool: parsing "x": invalid syntax"#,
+        ),
+        ("rules?match[]={", "1:2: parse error: unexpected end of input inside braces"),
+        ("targets/metadata?limit=x", "limit must be a number"),
+        (
+            "targets/metadata?match_target={",
+            r#"invalid parameter "match_target": 1:2: parse error: unexpected end of input inside braces"#,
+        ),
+        (
+            "query?query=1&lookback_delta=1e30",
+            r#"error parsing lookback delta duration: cannot parse "1e30" to a valid duration. It overflows int64"#,
+        ),
+    ] {
+        let answer = get_(&app, &format!("/api/v1/{uri}")).await;
+        assert_eq!((answer.code, &answer.json()["error"]), (400, &json!(message)), "{uri}");
     }
 }
 

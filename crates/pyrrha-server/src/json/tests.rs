@@ -44,6 +44,10 @@ fn scalars_and_strings_are_one_point() {
         encode(QueryValue::Scalar { t: 4000, v: 2.0 }, 0, 0),
         r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#
     );
+    for (v, text) in [(1e21, "1000000000000000000000"), (-1e-7, "-0.0000001"), (f64::INFINITY, "+Inf")] {
+        let encoded = encode(QueryValue::Scalar { t: 0, v }, 0, 0);
+        assert!(encoded.contains(&format!("[0,\"{text}\"]")), "{encoded}");
+    }
     assert_eq!(
         encode(QueryValue::String { t: 1500, text: "a\"\n\u{1}é".into() }, 0, 0),
         r#"{"status":"success","data":{"resultType":"string","result":[1.500,"a\"\n\u0001é"]}}"#
