@@ -671,6 +671,9 @@ fn a_job_that_fails_is_not_tried_again_at_once_where_files_go_at_once() {
         worker.round();
     }
     assert_eq!(failures(), before, "it waits for its next attempt");
+    worker.clock.advance(Duration::from_secs(600));
+    worker.round();
+    assert!(failures() > before, "which comes");
 }
 
 #[test]

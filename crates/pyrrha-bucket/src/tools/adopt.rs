@@ -19,7 +19,7 @@ use crate::block_files::{self, external_labels, is_adopted};
 use crate::sources::{Went, has_sources, holders_first, went};
 
 /// Commits that others were before are tried again so often.
-const TRIES: usize = 4;
+const TRIES: usize = 16;
 
 /// A block of somebody else, as it is listed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -206,7 +206,9 @@ fn plan(
     (config, now): (&AttachConfig, Timestamp),
 ) -> (AdoptedTenant, Change, Vec<LeftOut>) {
     let mut adopted = AdoptedTenant { tenant: tenant.to_string(), ..AdoptedTenant::default() };
-    let (mut change, mut left) = (Change::default(), Vec::new());
+    // What is adopted elsewhere meanwhile, and merged, must not come back.
+    let mut change = Change { planned_on: Some(state.number), ..Change::default() };
+    let mut left = Vec::new();
     for block in &own.blocks {
         if went(state, &block.entry) == Went::Wholly || holds_all(state, block) {
             adopted.known_blocks += 1;

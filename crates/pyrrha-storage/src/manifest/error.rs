@@ -39,6 +39,14 @@ pub enum ManifestError {
         /// Number of the manifest looked at.
         number: u64,
     },
+    /// The change was planned on an older manifest.
+    #[error("manifest was committed to meanwhile: planned_on={planned} number={number}")]
+    Overtaken {
+        /// The number that it was planned on.
+        planned: u64,
+        /// Number of the manifest looked at.
+        number: u64,
+    },
     /// A deletion came after the job began, and touches what it replaces.
     #[error("block was touched by a newer deletion: block={block} delete={delete}")]
     DeletedSince {
@@ -75,6 +83,7 @@ impl ManifestError {
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::InputGone { .. }
             | Self::Changed { .. }
+            | Self::Overtaken { .. }
             | Self::DeletedSince { .. }
             | Self::Revoked { .. } => ErrorKind::Execution,
             Self::Duplicate { .. } => ErrorKind::Internal,

@@ -200,6 +200,9 @@ pub struct Change {
     /// The manifest number from which a job read `removed`: the commit fails if a newer deletion
     /// touches them. `None`: not made from their data.
     pub based_on: Option<u64>,
+    /// The manifest number that the change was planned on, where it follows from all that is live: on another
+    /// it is not made. `None`: what is live beside the blocks that are named does not matter.
+    pub planned_on: Option<u64>,
     /// Deletions that come into force.
     pub deletes: Vec<DeleteEntry>,
     /// Numbers of deletions that no live block needs any more, or that are taken back.
@@ -271,6 +274,9 @@ impl ManifestState {
         writer: BlockId,
         now: Timestamp,
     ) -> Result<Self, ManifestError> {
+        if let Some(planned) = change.planned_on.filter(|planned| *planned != self.number) {
+            return Err(ManifestError::Overtaken { planned, number: self.number });
+        }
         if let Some(&block) = change.unless_revoked.iter().find(|block| self.revoked.contains(block)) {
             return Err(ManifestError::Revoked { block });
         }

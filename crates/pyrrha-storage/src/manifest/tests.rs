@@ -275,6 +275,24 @@ fn deletions_and_revocations_stop_stale_jobs() {
 }
 
 #[test]
+fn what_was_planned_on_an_older_manifest_is_not_made() {
+    let store = Arc::new(MemStore::default());
+    let (mine, others) = (on(&store, 1), on(&store, 2));
+    let planned = mine.commit(&[entry(1)], &[]).expect("no fault").number;
+    let change = Change { added: vec![entry(2)], planned_on: Some(planned), ..Change::default() };
+    // The other has it already, and has replaced it by what was made of it.
+    others.refresh().expect("reads");
+    others.commit(&[entry(2)], &[]).expect("no fault");
+    others.commit(&[entry(3)], &[id(2)]).expect("no fault");
+    let error = mine.commit_change(&change).expect_err("it would come back");
+    assert!(matches!(error, ManifestError::Overtaken { planned: 1, number: 3 }), "{error}");
+    let state = mine.refresh().expect("reads");
+    assert_eq!(state.blocks.keys().copied().collect::<Vec<_>>(), [id(1), id(3)]);
+    let change = Change { added: vec![entry(4)], planned_on: Some(state.number), ..Change::default() };
+    assert_eq!(mine.commit_change(&change).expect("nobody came between").number, 4);
+}
+
+#[test]
 fn a_rebuilt_manifest_stands_above_a_damaged_history() {
     let store = Arc::new(MemStore::default());
     let manifest = on(&store, 1);

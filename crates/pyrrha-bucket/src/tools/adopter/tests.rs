@@ -4,6 +4,7 @@ use pyrrha_env::Clock;
 use pyrrha_model::TimeRange;
 use pyrrha_model::contract::{QueryContext, SelectHints};
 use pyrrha_storage::block::BlockMeta;
+use pyrrha_testkit::SimDisk;
 use pyrrha_testkit::foreign_bucket::{ForeignBlock, ForeignBucket};
 
 use super::*;
@@ -92,6 +93,30 @@ fn what_another_server_may_be_shipping_is_left_to_it_for_a_day() {
     assert_eq!(adopted(&round(&adopter)), 0, "its server commits it");
     world.clock.advance(std::time::Duration::from_secs(24 * 3600));
     assert_eq!(adopted(&round(&adopter)), 1, "that server is gone");
+}
+
+#[test]
+fn several_servers_adopt_each_block_once_while_others_upload() {
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let worlds: Vec<World> = (0..4).map(|n| World::on(SimDisk::new(n), objects.clone(), 1 << 20)).collect();
+    let adopters: Vec<Adopter> = worlds.iter().map(|world| Adopter::new(tools(world), config(&[]))).collect();
+    let uploader = World::on(SimDisk::new(9), objects, 1 << 20);
+    std::thread::scope(|scope| {
+        for adopter in &adopters {
+            scope.spawn(|| {
+                while adopters.iter().map(|a| a.metrics().blocks.load(Ordering::Relaxed)).sum::<u64>() < 12 {
+                    // A commit that others were before too often is tried again in the next round.
+                    let _ = adopter.round(&nothing, &CancelToken::default());
+                }
+            });
+        }
+        (1..=12).for_each(|n| fill(&uploader, &foreign(n)));
+    });
+    let by_each = adopters.iter().map(|a| a.metrics().blocks.load(Ordering::Relaxed));
+    assert_eq!(by_each.sum::<u64>(), 12);
+    uploader.tenants.manifest(&World::tenant()).expect("opens").refresh().expect("reads");
+    assert_eq!(samples(&uploader), 12);
+    assert!(adopters.iter().all(|adopter| adopted(&round(adopter)) == 0));
 }
 
 #[test]
