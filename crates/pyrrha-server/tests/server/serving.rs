@@ -164,7 +164,7 @@ fn the_command_line_asks_a_running_server() {
     assert!(good && out.contains("\"x\": \"\u{FFFD}\""), "{out}");
     let (good, _, errors) = ask(&["instant", "up[step()]"]);
     assert!(
-        !good && errors.contains("bad_data: invalid parameter \"query\": 1:4: duration must"),
+        !good && errors.contains("bad_data: invalid parameter \"query\": 3:9: duration must"),
         "{errors}"
     );
     let (good, _, errors) = ask(&["instant", "sum("]);
